@@ -1,8 +1,8 @@
-//! HTTP clients: what the publish client, `pmx doctor` and the webhook sender share of reqwest, and
-//! the event loop that drives them.
+//! HTTP clients: the parts of reqwest that the publish client, `pmx doctor` and the webhook sender
+//! share, and their event loop.
 //!
-//! The callers are threads that wait. One background thread runs the event loop, so that all of
-//! them share the connections of a client, and HTTP/2 carries their requests on one.
+//! The callers are threads that wait. One background thread runs the event loop, so all of them
+//! share the connections of a client. HTTP/2 carries their requests on one connection.
 
 use std::env;
 use std::error::Error as StdError;
@@ -18,12 +18,12 @@ use tokio::sync::oneshot;
 use crate::error::Failure;
 use crate::trust::Trust;
 
-/// Which versions of HTTP a client offers to a server by TLS. Plain connections are HTTP/1.1.
+/// The HTTP versions that a client offers to a TLS server. Plain connections use HTTP/1.1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Versions {
-    /// HTTP/1.1 alone.
+    /// Only HTTP/1.1.
     Http1,
-    /// HTTP/2, or HTTP/1.1 where the server has no other.
+    /// HTTP/2, or HTTP/1.1 if the server does not have it.
     Http2,
 }
 
@@ -32,12 +32,12 @@ pub(crate) enum Versions {
 pub(crate) struct HttpClient {
     client: reqwest::Client,
     runtime: Handle,
-    /// Dropping it ends the event loop.
+    /// Its drop ends the event loop.
     _running: oneshot::Sender<()>,
 }
 
 impl HttpClient {
-    /// Builds a client and starts its event loop. Nothing is sent yet.
+    /// Builds a client and starts its event loop. It does not connect yet.
     pub(crate) fn new(builder: ClientBuilder) -> Result<Self, Failure> {
         let client = builder.build().map_err(|error| unusable(&cause(&error)))?;
         let (runtime, running) = event_loop().map_err(|error| unusable(&error.to_string()))?;
@@ -59,8 +59,8 @@ impl HttpClient {
     }
 }
 
-/// Starts a thread that polls connections until the sender is dropped. A name lookup that never
-/// returns is left to its own thread.
+/// Starts a thread that polls connections until the sender is dropped. It does not wait for a name
+/// lookup that never returns.
 fn event_loop() -> io::Result<(Handle, oneshot::Sender<()>)> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let handle = runtime.handle().clone();
@@ -73,8 +73,8 @@ fn event_loop() -> io::Result<(Handle, oneshot::Sender<()>)> {
     thread.spawn(work).map(|_| (handle, running))
 }
 
-/// What all clients have in common: no redirect is followed, no body is decoded, no request is
-/// repeated and no proxy is used unless a caller says so.
+/// Builder with the settings of all clients: no redirects, no decoding of bodies, no retries, and
+/// no proxy unless a caller adds one.
 pub(crate) fn builder(trust: &Trust, versions: Versions) -> Result<ClientBuilder, Failure> {
     let alpn: &[&[u8]] = match versions {
         Versions::Http1 => &[b"http/1.1"],
@@ -95,9 +95,9 @@ pub(crate) fn builder(trust: &Trust, versions: Versions) -> Result<ClientBuilder
     })
 }
 
-/// Adds the proxies that the environment names: that of a scheme, or else that of `ALL_PROXY`, or
-/// else that of the other scheme, except for the hosts of `NO_PROXY`. A value that is no address of
-/// a proxy counts as none.
+/// Adds the proxies of the environment. A scheme's own proxy has priority, then `ALL_PROXY`, then
+/// the proxy of the other scheme. Hosts of `NO_PROXY` have no proxy. An invalid proxy address
+/// counts as none.
 pub(crate) fn with_proxies(mut builder: ClientBuilder) -> ClientBuilder {
     let of = |make: fn(String) -> reqwest::Result<Proxy>, names: [&str; 3]| {
         let values = names.into_iter().flat_map(variable);
@@ -114,8 +114,8 @@ pub(crate) fn with_proxies(mut builder: ClientBuilder) -> ClientBuilder {
     builder
 }
 
-/// The hosts of `NO_PROXY`. A domain stands for its subdomains too, with `*.` before it or without,
-/// and `*` for every host, which reqwest takes for every name.
+/// The hosts of `NO_PROXY`. A domain includes its subdomains, with or without `*.` before it. `*`
+/// means every host, which reqwest applies to every name.
 fn exceptions() -> Option<NoProxy> {
     let list = variable("NO_PROXY").next()?.to_ascii_lowercase();
     let entries = list.split(',').map(|entry| match entry.trim() {
@@ -125,15 +125,15 @@ fn exceptions() -> Option<NoProxy> {
     NoProxy::from_string(&entries.collect::<Vec<_>>().join(","))
 }
 
-/// The values of a variable in capitals and in small letters, where they are not empty.
+/// The non-empty values of a variable, in capitals and in small letters.
 fn variable(name: &str) -> impl Iterator<Item = String> + use<> {
     let names = [name.to_owned(), name.to_ascii_lowercase()];
     let values = names.into_iter().filter_map(|name| env::var(name).ok());
     values.filter(|value| !value.is_empty())
 }
 
-/// The errors from which an error follows, the error itself first. An I/O error that wraps another
-/// one is followed by that one.
+/// The chain of an error's causes, beginning with the error itself. An I/O error that wraps another
+/// is followed by that one.
 pub(crate) fn chain<'a>(
     error: &'a (dyn StdError + 'static),
 ) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {

@@ -1,7 +1,7 @@
-//! Ctrl-C and SIGTERM: a flag that is looked at between steps, and hooks that wake what waits.
+//! Interrupts (Ctrl-C and SIGTERM): a flag that steps check, and hooks that wake waiting threads.
 //!
-//! Where neither is soon enough (a name that is looked up, a disk that hangs), the command ends
-//! anyway after a grace: what pmx keeps on disk is written so that it may end at any moment.
+//! A step may not end soon enough, for example a name lookup or a hanging disk. Then the command
+//! ends anyway after a grace period. The files of pmx are written so that it may end at any moment.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 
 use crate::error::Failure;
 
-/// How often the flag is looked at by what waits.
+/// Interval at which waiting code checks the flag.
 const TICK: Duration = Duration::from_millis(50);
 
-/// How long a command has for an orderly end, so that all of it takes less than a second.
+/// Time for an orderly end, so that all of it takes less than a second.
 const GRACE: Duration = Duration::from_millis(600);
 
 /// Whether the user wants the command to end.
@@ -29,14 +29,14 @@ struct Inner {
 type Hook = Box<dyn FnOnce() + Send>;
 
 impl Interrupt {
-    /// Listens for signals. The first one asks for an orderly end, the second one gets an end.
-    /// `expired` is called if the command has not ended within the grace.
+    /// Listens for signals. The first one requests an orderly end, and the second one ends the
+    /// process. `expired` is called if the command has not ended within the grace period.
     pub fn listen(expired: impl FnOnce() + Send + 'static) -> Self {
         let interrupt = Self::default();
         let flag = &interrupt.0.is_raised;
         for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-            // In this order, so that the first signal does not see the flag it sets. Where a
-            // handler can't be had, the signal does what it does by default.
+            // In this order, so that the first signal does not see the flag that it sets. If a
+            // handler can't be installed, the signal keeps its default action.
             let second =
                 signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(flag));
             if second.is_ok() {
@@ -55,12 +55,12 @@ impl Interrupt {
         interrupt
     }
 
-    /// Whether the end was asked for.
+    /// Whether the user has requested the end.
     pub fn is_raised(&self) -> bool {
         self.0.is_raised.load(Ordering::Relaxed)
     }
 
-    /// Fails if the end was asked for.
+    /// Fails if the user has requested the end.
     pub fn check(&self) -> Result<(), Failure> {
         if self.is_raised() {
             Err(Failure::interrupted())
@@ -69,7 +69,7 @@ impl Interrupt {
         }
     }
 
-    /// Waits, unless the end is asked for in between.
+    /// Waits, and fails if the user requests the end before.
     pub fn sleep(&self, duration: Duration) -> Result<(), Failure> {
         let until = Instant::now() + duration;
         loop {
@@ -82,7 +82,7 @@ impl Interrupt {
         }
     }
 
-    /// Calls a hook when the end is asked for: at once if it was.
+    /// Calls a hook when the user requests the end, or at once if that has happened.
     pub fn on_raise(&self, hook: impl FnOnce() + Send + 'static) {
         self.lock().push(Box::new(hook));
         if self.is_raised() {
@@ -90,7 +90,7 @@ impl Interrupt {
         }
     }
 
-    /// Asks for the end.
+    /// Requests the end.
     pub fn raise(&self) {
         self.0.is_raised.store(true, Ordering::Relaxed);
         let hooks = std::mem::take(&mut *self.lock());

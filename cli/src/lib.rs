@@ -1,8 +1,8 @@
 //! Native half: the commands of `pmx`, its HTTP client, and the embedded host.
 //!
-//! A command goes from [`args`] and [`config`] through [`run`], and everything it says goes
-//! through [`ui`]. The folder is read by `pmx_sync::scan`, the conversation is decided by
-//! `pmx_sync::push`, and [`client`] carries it. [`host`] is the other side, on this machine.
+//! [`args`] and [`config`] prepare a command, [`run`] executes it, and [`ui`] prints all of its
+//! output. `pmx_sync::scan` reads the folder. `pmx_sync::push` decides the steps of a publish, and
+//! [`client`] performs them. [`host`] is the server side, on this machine.
 
 mod address;
 mod allocator;

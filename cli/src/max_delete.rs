@@ -4,8 +4,8 @@ use pmx_sync::wire::{BeginReply, MaxDelete, Summary};
 
 use crate::error::Failure;
 
-/// Checks `--max-delete` during a publish. The server enforces the bound against the
-/// deploy that is really replaced; this spares the uploads.
+/// Checks `--max-delete` during a publish. The server enforces the bound against the deploy that
+/// the publish really replaces; this check saves the uploads.
 #[derive(Debug)]
 pub struct DeleteGuard {
     bound: Option<MaxDelete>,
@@ -13,7 +13,7 @@ pub struct DeleteGuard {
 }
 
 impl DeleteGuard {
-    /// Nothing is counted yet.
+    /// A guard without any summary.
     pub const fn new(bound: Option<MaxDelete>) -> Self {
         Self {
             bound,
@@ -60,7 +60,7 @@ mod tests {
             (Some("49%"), 3, counted, Some(Code::MaxDelete)),
             (Some("4"), 3, counted, Some(Code::MaxDelete)),
             (Some("0"), 0, "", None),
-            // The server checks in the end.
+            // The server checks at the commit.
             (Some("0"), 3, "", None),
         ] {
             let bound = bound.map(|text| text.parse().unwrap());

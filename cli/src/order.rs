@@ -12,12 +12,12 @@ use crate::env::Environment;
 /// Value of `--order`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum OrderChoice {
-    /// The number of the run under CI, in its own sequence; nothing elsewhere.
+    /// The number of the run under CI, in its own sequence; no order elsewhere.
     #[default]
     Auto,
-    /// Nothing: this build replaces whatever is live.
+    /// No order: this build replaces any active deploy.
     None,
-    /// This.
+    /// The user's order.
     Given(Order),
 }
 
@@ -58,7 +58,7 @@ impl FromStr for OrderChoice {
 
 const EXPECTED: &str = "expected auto, none, run:N, commit:SECONDS or N";
 
-/// The error of the server for the same, so that both are found by the same code.
+/// The server's error for the same number, so that a search for the code finds both.
 fn too_large(number: &str) -> String {
     let code = Code::NumberTooLarge;
     format!("{code}: {number} is above the limit of {EXACT_INTEGER_MAX}")

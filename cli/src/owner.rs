@@ -1,8 +1,8 @@
-//! Owners of files: whether another user may have written one.
+//! File owners: whether another user may have written a file.
 
 use std::path::Path;
 
-/// The owner of a file, or of the link by that name, who is neither the user nor root.
+/// The owner of a file, or of the link with that name, if it is neither the user nor root.
 #[cfg(unix)]
 pub(crate) fn foreign_owner(path: &Path) -> Option<u32> {
     use std::os::unix::fs::MetadataExt as _;
@@ -12,14 +12,14 @@ pub(crate) fn foreign_owner(path: &Path) -> Option<u32> {
     owners.find(|&owner| owner != 0 && owner != me && !is_behind_sudo(me, owner))
 }
 
-/// With `sudo`, the files of the user who called it are the user's own, as for git.
+/// Under `sudo`, the files of the calling user count as the user's own, as for git.
 #[cfg(unix)]
 fn is_behind_sudo(me: u32, owner: u32) -> bool {
     let caller = || std::env::var("SUDO_UID").ok()?.parse::<u32>().ok();
     me == 0 && caller() == Some(owner)
 }
 
-/// Elsewhere access lists say who may write.
+/// On other systems, access lists decide who may write.
 #[cfg(not(unix))]
 pub(crate) fn foreign_owner(_path: &Path) -> Option<u32> {
     None

@@ -1,4 +1,4 @@
-//! Server address, parsed once.
+//! Server address: parsed once.
 
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -8,10 +8,10 @@ use pmx_sync::site::LOOPBACK_API;
 
 use crate::error::Failure;
 
-/// The server that is used if none is named: where the embedded host listens.
+/// The default server: the address at which the embedded host listens.
 pub const DEFAULT: &str = "http://127.0.0.1:8787";
 
-/// The address of a server: a scheme and a host, perhaps a port.
+/// The address of a server: a scheme, a host and an optional port.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Server {
     base: String,
@@ -64,13 +64,13 @@ impl Server {
         Ok(Self { base, reach })
     }
 
-    /// The address of something on the server, whose path starts with a slash.
+    /// The address of a path on the server; the path starts with a slash.
     pub fn url(&self, path: &str) -> String {
         format!("{}{path}", self.base)
     }
 
-    /// The `Host` to send, where it is another one than the address's own: under `pmx dev` the
-    /// names of this machine are a site's, and the API has one that no site has.
+    /// The `Host` to send, if it differs from the address's own. Under `pmx dev`, the names of this
+    /// machine belong to a site, and the API has a host that no site has.
     pub fn api_host(&self) -> Option<String> {
         let authority = self
             .base
@@ -99,7 +99,7 @@ impl fmt::Display for Server {
     }
 }
 
-/// RFC 6761, section 6.3: names under `localhost` are this machine's.
+/// RFC 6761, section 6.3: names under `localhost` belong to this machine.
 fn is_loopback(host: &str) -> bool {
     let host = host.to_ascii_lowercase();
     let bare = host.trim_start_matches('[').trim_end_matches(']');

@@ -1,7 +1,8 @@
 //! Source tree: the scanned folder with its root, and with its manifest once it is needed.
 //!
-//! If the scan found nothing changed, the root is the cached one and no manifest is touched. If
-//! little changed, the cached nodes are edited. Only without a cache is a manifest built whole.
+//! If the scan found no change, the root is the cached one, and no manifest is read. If it found
+//! few changes, they are applied to the cached nodes. Only without a cache is the whole manifest
+//! built.
 
 use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
@@ -22,7 +23,8 @@ use crate::config::Folder;
 use crate::error::Failure;
 use crate::ui::{Bar, Counting, Ui};
 
-/// Roots whose nodes are kept beside the newest: those of sites that the folder was published to.
+/// Roots whose nodes are stored beside the newest: those of sites to which the folder was
+/// published.
 const ROOTS_KEPT: usize = 3;
 
 /// A scanned folder. As a [`NodeSource`] it holds the nodes of its root and of recent ones.
@@ -37,10 +39,10 @@ pub struct SourceTree {
     took: Duration,
 }
 
-/// How a watch reads a folder. The default reads everything and refuses what can't be published.
+/// How a watch reads a folder. The default reads everything and refuses unpublishable paths.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Look<'a> {
-    /// The folders in which something happened since the last scan that was kept.
+    /// The folders with changes since the last stored scan.
     pub touched: Option<&'a BTreeSet<String>>,
     /// Policy for paths that can't be published.
     pub faults: Faults,
@@ -78,7 +80,7 @@ impl SourceTree {
         })
     }
 
-    /// Reads a folder of which much was read ahead.
+    /// Reads a folder that is mostly prefetched.
     pub fn read_ahead(
         folder: &Folder,
         args: &ScanArgs,
@@ -126,17 +128,17 @@ impl SourceTree {
         })
     }
 
-    /// The root.
+    /// The root of the folder.
     pub const fn root(&self) -> Root {
         self.root
     }
 
-    /// Files and bytes.
+    /// The counts of files and bytes.
     pub fn totals(&self) -> Totals {
         self.scan.totals()
     }
 
-    /// The scan, by which files are found again.
+    /// The scan, which locates the files.
     pub const fn scan(&self) -> &Scan {
         &self.scan
     }
@@ -156,8 +158,8 @@ impl SourceTree {
                 .is_some_and(|others| others.roots().contains(root))
     }
 
-    /// Adds the nodes of another folder, which may have those of a root that this one lacks: the
-    /// same site may be built here today and there tomorrow.
+    /// Adds the nodes of another folder. They may belong to a root that this one lacks, because the
+    /// same site may be built in different folders.
     pub fn insert(&self, nodes: Nodes) {
         let _first = self.others.set(nodes);
     }
@@ -177,9 +179,9 @@ impl SourceTree {
         self.store.get().is_some()
     }
 
-    /// Keeps what the next scan can use, and the nodes of `bases` as far as they are available.
+    /// Stores the data for the next scan, and the available nodes of `bases`.
     pub fn keep(&self, bases: &[Root]) {
-        // Both are megabytes for a large site, so the one is written beside the other.
+        // Both files have megabytes for a large site, so two threads write them.
         std::thread::scope(|scope| {
             scope.spawn(|| self.keep_scan());
             self.keep_nodes(bases);
@@ -192,9 +194,9 @@ impl SourceTree {
         }
     }
 
-    /// Keeps the nodes of the root and of `bases`, as far as they are available.
+    /// Stores the available nodes of the root and of `bases`.
     pub fn keep_nodes(&self, bases: &[Root]) {
-        // What is in the file already needs no writing.
+        // Nodes that the file has already need no writing.
         let Some(store) = self.store.get().filter(|store| !store.new.is_empty()) else {
             return;
         };
@@ -228,7 +230,7 @@ impl NodeSource for SourceTree {
     }
 }
 
-/// The manifest of a scan that found changes: its root, and its nodes among the older ones.
+/// The manifest of a scan with changes: its root, and its nodes with the older ones.
 fn manifest(scan: &Scan, cache: &FolderCache) -> Result<(Root, NodeStore), Failure> {
     let mut store = NodeStore {
         old: cache.nodes(),
@@ -252,7 +254,7 @@ fn manifest(scan: &Scan, cache: &FolderCache) -> Result<(Root, NodeStore), Failu
     Ok((built.root, store))
 }
 
-/// Lists a folder whose files are to be read ahead.
+/// Lists a folder to prefetch its files.
 pub fn list(
     folder: &Folder,
     args: &ScanArgs,
@@ -289,7 +291,7 @@ fn first_distinct(roots: impl Iterator<Item = Root>) -> Vec<Root> {
     distinct
 }
 
-/// Refuses a site without files, unless it is meant to be one.
+/// Refuses a site without files, unless the user allows it.
 pub fn check_empty(totals: Totals, allow_empty: AllowEmpty) -> Result<(), Failure> {
     match allow_empty {
         AllowEmpty::No if totals.files == 0 => Err(Failure::new(
@@ -300,12 +302,12 @@ pub fn check_empty(totals: Totals, allow_empty: AllowEmpty) -> Result<(), Failur
     }
 }
 
-/// Whether a site may be without any files.
+/// Whether a site may have no files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AllowEmpty {
-    /// It is an accident.
+    /// An empty site is a mistake.
     No,
-    /// It is meant.
+    /// An empty site is intended.
     Yes,
 }
 
@@ -349,7 +351,7 @@ mod tests {
         }
     }
 
-    /// A site of so many files, its cache, and the tree that was read and kept.
+    /// A site of so many files, its cache, and its stored tree.
     fn kept_site(files: u32) -> (TempDir, TempDir, SourceTree) {
         let (dir, cache) = (TempDir::new().unwrap(), TempDir::new().unwrap());
         site(dir.path(), files);
@@ -384,7 +386,7 @@ mod tests {
         let changes = edited.changes_since(first.root()).unwrap();
         let paths: Vec<_> = changes.iter().map(|change| change.path.as_str()).collect();
         assert_eq!(paths, ["7.txt", "8.txt", "new.txt"]);
-        // What was kept goes on to be known, until others take its place.
+        // Stored nodes remain available until others replace them.
         edited.keep(&[first.root()]);
         assert!(read(dir.path(), cache.path()).contains(&first.root()));
     }

@@ -1,6 +1,6 @@
 //! Suggestions ("did you mean"): the most similar of a few words.
 
-/// The word that is the fewest edits away, if that is few enough to be a slip.
+/// The word with the fewest edits, if they are few enough for a typing error.
 pub(crate) fn suggest<'a>(word: &str, words: &[&'a str]) -> Option<&'a str> {
     let scored = words
         .iter()

@@ -1,4 +1,4 @@
-//! Publish token: the secret that allows to publish. It is never shown.
+//! Publish token: the secret for publishing. No output shows it.
 
 use std::fmt;
 use std::path::Path;
@@ -10,7 +10,7 @@ use crate::error::Failure;
 use crate::files::{read_bounded, read_to_bound};
 use crate::host::find_secret;
 
-/// Bytes of a token's file: the longest token, and room for what surrounds it.
+/// Bytes of a token's file: the longest token, and room for surrounding bytes.
 const FILE_BYTES_MAX: u64 = 2 * TOKEN_BYTES_MAX as u64;
 
 /// A bearer token.
@@ -31,19 +31,19 @@ impl Token {
         Ok(Self(text.to_owned()))
     }
 
-    /// The secret of the embedded host that keeps its sites in this folder, if there is one.
+    /// The secret of the embedded host with this data folder, if there is one.
     pub fn of_host(folder: &Path) -> Result<Option<Self>, Failure> {
         let found = find_secret(folder)?;
         found.map(|text| Self::parse(&text)).transpose()
     }
 
-    /// The token that a file holds, as its only content.
+    /// The token of a file without other content.
     pub fn of_file(path: &Path) -> Result<Self, Failure> {
         let read = read_bounded(path, FILE_BYTES_MAX);
         Self::read(&format!("the token file \"{}\"", path.display()), read)
     }
 
-    /// The token that comes on standard input, up to its end.
+    /// The token from standard input, up to its end.
     pub fn of_stdin() -> Result<Self, Failure> {
         let read = read_to_bound(std::io::stdin().lock(), FILE_BYTES_MAX);
         Self::read("the token on standard input", read)
@@ -56,7 +56,7 @@ impl Token {
         };
         let bytes = read.map_err(|why| fault(&why))?;
         let text = String::from_utf8(bytes).map_err(|_| fault("it is not text"))?;
-        // Editors of another system begin a file with a mark.
+        // Some editors start a file with a byte order mark.
         let text = text.trim_start_matches('\u{feff}').trim();
         if text.is_empty() {
             return Err(fault("it is empty"));

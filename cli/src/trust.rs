@@ -1,8 +1,8 @@
 //! Certificate trust: the authorities that a TLS connection accepts.
 //!
-//! By default those of the system, by the platform's own verifier: a company's authority that is
-//! installed there is trusted, and so is a proxy that inspects TLS. Certificates are loaded at the
-//! first TLS connection, so plain HTTP never waits for them.
+//! By default, the platform's own verifier accepts those of the system. So it trusts a company's
+//! installed authority, and a proxy that inspects TLS. The first TLS connection loads the
+//! certificates, so plain HTTP never waits for them.
 
 use std::fmt;
 use std::path::Path;
@@ -21,28 +21,28 @@ use rustls_platform_verifier::Verifier;
 
 use crate::error::Failure;
 
-/// Bytes of a file of certificates: the system's own bundles have a quarter of a megabyte.
+/// Bytes of a certificate file: the system's own bundles have a quarter of a megabyte.
 const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
-/// The variables by which the system's store is replaced, as OpenSSL reads them.
+/// The variables that replace the system's store, as OpenSSL reads them.
 const STORE_VARIABLES: [&str; 2] = ["SSL_CERT_FILE", "SSL_CERT_DIR"];
 
-/// Whose certificates are accepted.
+/// The accepted certificate authorities.
 #[derive(Clone, Default)]
 pub struct Trust(Roots);
 
 #[derive(Clone, Default)]
 enum Roots {
-    /// The system's, or those that `SSL_CERT_FILE` and `SSL_CERT_DIR` name. A system that has none,
-    /// as in a small container, gets Mozilla's, which come with the program.
+    /// The system's, or those that `SSL_CERT_FILE` and `SSL_CERT_DIR` name. On a system without
+    /// any, as in a small container, Mozilla's, which the program includes.
     #[default]
     System,
-    /// These alone.
+    /// Only these.
     Named(Arc<Vec<CertificateDer<'static>>>),
 }
 
 impl Trust {
-    /// The authorities of a PEM file, and no others.
+    /// Only the authorities of a PEM file.
     pub fn of_file(path: &Path) -> Result<Self, Failure> {
         let fault = |why: &str| {
             Failure::usage(format!("the certificates of \"{}\": {why}", path.display())).with_hint(
@@ -58,7 +58,7 @@ impl Trust {
         Ok(Self(Roots::Named(Arc::new(certificates))))
     }
 
-    /// TLS of connections that offer these protocols.
+    /// TLS configuration for connections that offer these protocols.
     pub(crate) fn config(&self, protocols: &[&[u8]]) -> Result<ClientConfig, Failure> {
         let fault = |error: rustls::Error| {
             Failure::new(Code::Certificate, format!("preparing TLS: {error}"))
@@ -80,7 +80,7 @@ impl Trust {
                     provider,
                     loaded: OnceLock::new(),
                 };
-                // It leaves every decision to the platform's own.
+                // The verifier leaves every decision to the platform's.
                 let builder = builder.dangerous();
                 let builder = builder.with_custom_certificate_verifier(Arc::new(verifier));
                 builder.with_no_client_auth()
@@ -91,7 +91,7 @@ impl Trust {
     }
 }
 
-/// The platform's verifier, which loads its certificates when the first one is to be verified.
+/// The platform's verifier, which loads its certificates at the first verification.
 #[derive(Debug)]
 struct SystemVerifier {
     provider: Arc<CryptoProvider>,
@@ -166,7 +166,7 @@ impl fmt::Debug for Trust {
     }
 }
 
-/// Whether an error means that the system has no certificates at all.
+/// Whether an error means that the system has no certificates.
 fn is_storeless(error: &rustls::Error) -> bool {
     matches!(error, rustls::Error::General(text) if text.contains("No CA certificates"))
         && STORE_VARIABLES

@@ -1,8 +1,8 @@
-//! Terminal output: all of a command's printing, and nowhere else.
+//! Terminal output: all printing of a command.
 //!
-//! stdout carries results only; whatever is said on the way goes to stderr. With `--json` stdout
-//! carries one object a line instead. Text that came from outside is escaped, so that a file's
-//! name can't command a terminal.
+//! stdout carries only results; stderr carries all other messages. With `--json`, stdout carries
+//! one object a line instead. Text from outside is escaped, so that a file's name can't control a
+//! terminal.
 
 mod progress;
 
@@ -29,13 +29,13 @@ pub use progress::{Bar, Counting};
 /// The version of the JSON objects.
 pub const JSON_VERSION: u8 = 1;
 
-/// Things that a line of a warning names; JSON has more.
+/// Things that a warning lists on a terminal; JSON lists more.
 const WARNED_MAX: usize = 10;
 
-/// Warnings that are remembered, of a program that runs for long.
+/// Warnings that a long-running program remembers.
 const WARNINGS_MAX: usize = 1_000;
 
-/// Where a command prints to. Clones print to the same place.
+/// The output of a command. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Ui {
     shape: Shape,
@@ -46,10 +46,10 @@ pub struct Ui {
     warned: Arc<Mutex<HashSet<String>>>,
 }
 
-/// Result of printing.
+/// The state of stdout.
 #[derive(Debug, Default)]
 struct Out {
-    /// Why a result could not be printed, if one could not.
+    /// The error of a result that could not be printed, if any.
     fault: Mutex<Option<io::Error>>,
     /// Whether the last line is printed, or about to be.
     is_ended: AtomicBool,
@@ -73,7 +73,7 @@ const WARNING: Style = AnsiColor::Yellow.on_default().bold();
 const HINT: Style = AnsiColor::Cyan.on_default();
 
 impl Ui {
-    /// Prints as the command line says.
+    /// Configures the output from the command line.
     pub fn new(args: &OutputArgs, env: &Environment) -> Self {
         match args.color {
             ColorChoice::Auto => anstream::ColorChoice::Auto,
@@ -116,7 +116,7 @@ impl Ui {
         }
     }
 
-    /// Prints text that was made here and is not to be escaped, whatever the shape.
+    /// Prints unescaped text of the program itself, in any output mode.
     pub fn raw(&self, bytes: &[u8]) {
         let mut out = io::stdout().lock();
         self.out
@@ -130,21 +130,21 @@ impl Ui {
         }
     }
 
-    /// Says something on the way.
+    /// Prints a progress message.
     pub fn note(&self, line: impl Display) {
         if self.shape == Shape::Text && self.detail >= Detail::Normal {
             self.to_stderr(&escaped(&line.to_string()));
         }
     }
 
-    /// Says what only `-v` wants to know.
+    /// Prints a message for `-v` only.
     pub fn detail(&self, line: impl Display) {
         if self.detail == Detail::Verbose {
             self.to_stderr(&escaped(&line.to_string()));
         }
     }
 
-    /// Warns.
+    /// Prints a warning.
     pub fn warn(&self, line: impl Display) {
         let line = line.to_string();
         match self.shape {
@@ -156,7 +156,7 @@ impl Ui {
         }
     }
 
-    /// Warns about some things, the first of which are named. A program that watches a folder
+    /// Warns about several things, and names the first of them. A program that watches a folder
     /// repeats no warning.
     pub fn warn_about(&self, what: &str, items: &[String], count: u64) {
         let named = items.iter().take(WARNED_MAX).map(String::as_str);
@@ -177,7 +177,7 @@ impl Ui {
         }
     }
 
-    /// Prints a failure of which the command goes on.
+    /// Prints a failure that does not end the command.
     pub fn failed(&self, failure: &Failure) {
         match self.shape {
             Shape::Json => self.to_stdout(&json_line("error", &error_body(failure))),
@@ -185,7 +185,7 @@ impl Ui {
         }
     }
 
-    /// Prints a failure: the last thing of a command that failed. Only the first one is printed.
+    /// Prints a failure: the last output of a failed command. Only the first one is printed.
     pub fn failure(&self, failure: &Failure) {
         if !self.out.is_ended.swap(true, Ordering::AcqRel) {
             self.board.end();
@@ -193,7 +193,7 @@ impl Ui {
         }
     }
 
-    /// Says that a host has stopped: the last thing it prints. It is printed once.
+    /// Prints that a host has stopped: its last output, printed once.
     pub fn stopped(&self) {
         if !self.out.is_ended.swap(true, Ordering::AcqRel) {
             self.board.end();
@@ -202,13 +202,13 @@ impl Ui {
         }
     }
 
-    /// Whether nothing more can be printed to stdout, because its reader is gone or it is full.
+    /// Whether stdout takes no more output, because its reader is gone or it is full.
     pub fn is_broken(&self) -> bool {
         self.out.lock().is_some()
     }
 
-    /// Ends the printing. Fails if a result was lost: with nothing to say where a reader of a pipe
-    /// went away, as other programs do.
+    /// Ends the output. Fails if a result was lost. If a pipe's reader has left, there is no
+    /// message, as in other programs.
     pub fn end(&self) -> Result<(), Option<Failure>> {
         self.out.is_ended.store(true, Ordering::Release);
         self.board.end();
@@ -223,17 +223,17 @@ impl Ui {
         }
     }
 
-    /// Says where stderr can still be read that a result was lost.
+    /// Reports on stderr, if it is readable, that a result was lost.
     pub fn lost(&self, failure: &Failure) {
         to_stderr(&error_text(failure));
     }
 
-    /// A bar that counts up to `total`, which may be 0 if it is not known yet.
+    /// A bar that counts up to `total`; 0 means that it is unknown yet.
     pub fn bar(&self, what: Counting, total: u64) -> Bar {
         self.board.bar(what, total)
     }
 
-    /// Shows from now on what a client does.
+    /// Shows the progress of a client from now on.
     pub fn follow(&self, transfer: &Arc<Transfer>) {
         self.board.follow(transfer);
     }
@@ -288,8 +288,8 @@ fn error_text(failure: &Failure) -> String {
     lines.join("\n")
 }
 
-/// Text from outside as it may be shown: what a terminal would act upon, or what would reorder
-/// the text around it, becomes `\u{…}`.
+/// Escapes text from outside: characters that control a terminal, or reorder the text around them,
+/// become `\u{…}`.
 pub fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for char in text.chars() {
@@ -350,7 +350,8 @@ fn json_line(kind: &str, body: &impl Serialize) -> String {
     let text = serde_json::to_string(&line).unwrap_or_default();
     let mut out = String::with_capacity(text.len());
     for char in text.chars() {
-        // Outside of strings JSON has only ASCII, and within them every character has this form.
+        // Outside of strings JSON has only ASCII, and in strings every character may have this
+        // form.
         if is_dangerous(char) {
             let mut units = [0; 2];
             for unit in char.encode_utf16(&mut units) {

@@ -1,13 +1,13 @@
-//! Warnings of a scan: names that make trouble elsewhere, suspicious names, and own folders.
+//! Scan warnings: names that cause trouble on other systems, suspicious names, and own folders.
 
 use pmx_sync::scan::{NameFault, OwnFolder, Stats, Warning};
 
 use crate::ui::Ui;
 
-/// Names that a warning lists for programs.
+/// Names that a warning lists in JSON.
 const LISTED_MAX: usize = 100;
 
-/// Prints one warning for each kind of thing that a scan noticed.
+/// Prints one warning for each kind of finding of a scan.
 pub(crate) fn report(stats: &Stats, ui: &Ui) {
     for (own, what) in [
         (OwnFolder::Data, "left out, as the data of a pmx host"),

@@ -1,8 +1,8 @@
 //! Access log: one JSON object a line, on stderr.
 //!
-//! No thread that answers waits for the log. Lines go through a bounded queue to a thread of their
-//! own; while no program reads stderr they are dropped, and counted. Nothing secret may reach the
-//! log, so headers other than Host and the query of a URL never do.
+//! No thread that answers waits for the log. Lines go through a bounded queue to a separate thread.
+//! While no program reads stderr, the log drops lines and counts them. No secret may reach the log.
+//! So no line has a URL's query, or a header other than Host.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -26,7 +26,7 @@ pub enum Log {
 }
 
 impl Log {
-    /// Notes a request as it comes in.
+    /// Begins the log entry of a request.
     pub(crate) fn request(self, head: &Parts) -> Option<Entry> {
         match self {
             Self::Quiet => None,
@@ -39,12 +39,12 @@ impl Log {
         }
     }
 
-    /// Notes every panic of the process, in place of a message that waits for stderr.
+    /// Logs every panic of the process. The default message would wait for stderr.
     pub fn take_panics(self) {
         std::panic::set_hook(Box::new(move |panic| self.fault("running", &panic)));
     }
 
-    /// Notes why the server failed at a request whose answer has this id.
+    /// Logs why the server failed at a request whose error answer has this id.
     pub(crate) fn incident(self, id: &str, why: &str) {
         if self == Self::Json {
             tell(&json!({
@@ -114,17 +114,17 @@ fn tell(line: &serde_json::Value) {
         .push(format!("{line}\n"));
 }
 
-/// Lines that wait for the log.
+/// Lines that wait for the log thread.
 const LINES_MAX: usize = 1_024;
 
-/// Bytes that are written at once.
+/// Bytes of one write.
 const BATCH_BYTES: usize = 32 * 1024;
 
-/// How long the log is left without a count of the lines that were dropped.
+/// The shortest time between two counts of dropped lines.
 const COUNT_TIME: Duration = Duration::from_secs(1);
 
-/// Stderr without the lock of the standard library: while its reader is stuck, the rest of the
-/// program must not wait for that lock.
+/// Stderr without the lock of the standard library: while stderr is stuck, the rest of the program
+/// must not wait for that lock.
 #[cfg(unix)]
 fn own_stderr() -> Box<dyn Write + Send> {
     use std::os::fd::AsFd as _;
@@ -139,7 +139,7 @@ fn own_stderr() -> Box<dyn Write + Send> {
     Box::new(io::stderr())
 }
 
-/// Lines on their way to a log.
+/// The queued lines of a log.
 struct Queue {
     lines: SyncSender<String>,
     dropped: Arc<AtomicU64>,
@@ -150,14 +150,14 @@ impl Queue {
         let (lines, queued) = sync_channel(LINES_MAX);
         let dropped: Arc<AtomicU64> = Arc::default();
         let counted = Arc::clone(&dropped);
-        // Without a thread the queue fills up, and lines are dropped.
+        // Without a thread, the queue fills up and drops lines.
         let _thread = std::thread::Builder::new()
             .name("pmx-log".into())
             .spawn(move || write_all(log, &queued, &counted));
         Self { lines, dropped }
     }
 
-    /// Never waits.
+    /// Queues a line, without waiting.
     fn push(&self, line: String) {
         if self.lines.try_send(line).is_err() {
             self.dropped.fetch_add(1, Ordering::Relaxed);
@@ -165,7 +165,7 @@ impl Queue {
     }
 }
 
-/// Writes lines as they come, several at once if they come fast.
+/// Writes lines as they arrive, and several at once if they arrive fast.
 fn write_all(mut log: Box<dyn Write + Send>, queued: &Receiver<String>, dropped: &AtomicU64) {
     loop {
         let mut batch = match queued.recv_timeout(COUNT_TIME) {
@@ -184,7 +184,7 @@ fn write_all(mut log: Box<dyn Write + Send>, queued: &Receiver<String>, dropped:
             batch.push_str(&count.to_string());
             batch.push('\n');
         }
-        // A log that can't be written is no reason to stop answering.
+        // The host answers requests even if its log can't be written.
         let _ = log.write_all(batch.as_bytes());
     }
 }
@@ -195,7 +195,7 @@ mod tests {
 
     use super::*;
 
-    /// A log whose reader takes a batch when it is let, and the batches.
+    /// A log that takes a batch for each permission of the test, and sends the test each batch.
     struct Stuck(Receiver<()>, Sender<String>);
 
     impl Write for Stuck {

@@ -1,7 +1,7 @@
-//! Outbox alarm: delivers pointers to readers that the server did not deliver while it answered.
+//! Outbox alarm: delivers the pointers that the server could not deliver while it answered.
 //!
-//! The server delivers while it answers. This task is for what that left undone: at the start it
-//! looks at every space, for a crash may have come between, and then at those that changed.
+//! At the start, this task checks every space, because a crash may have interrupted a delivery.
+//! Then it checks each space that changed.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -44,13 +44,13 @@ pub(crate) async fn watch_outboxes(
     }
 }
 
-/// How long a space that changed is left to deliver by itself.
+/// Time for the server to deliver a changed space's pointers itself.
 const SETTLE_TIME: Duration = Duration::from_secs(1);
 
 /// How long to wait after a failure of the platform.
 const RETRY_TIME: Duration = Duration::from_secs(5);
 
-/// The shortest wait, whatever the server asks for.
+/// The shortest wait before the next check.
 const WAIT_MIN: Duration = Duration::from_millis(20);
 
 fn every_space(state: &AppState) -> BTreeMap<SpaceName, Instant> {
@@ -63,7 +63,7 @@ fn every_space(state: &AppState) -> BTreeMap<SpaceName, Instant> {
     names.into_iter().map(|name| (name, now)).collect()
 }
 
-/// Delivers for one space. Returns after which time to come again, if at all.
+/// Delivers for one space. Returns the wait until its next delivery, if there is one.
 async fn deliver(state: &Arc<AppState>, space: SpaceName) -> Option<Duration> {
     let state = Arc::clone(state);
     let log = state.log;

@@ -1,4 +1,4 @@
-//! Response body of any kind, behind one type: hyper sends what every handler of the host returns.
+//! Response body of any kind, behind one type: every handler of the host returns it to hyper.
 
 use std::io;
 
@@ -20,7 +20,7 @@ pub(crate) fn full(bytes: impl Into<Bytes>) -> AnyBody {
     stream(body.map_err(|never| match never {}))
 }
 
-/// Bytes that come while they are sent.
+/// Bytes that a body produces during the sending.
 pub(crate) fn stream(body: impl Body<Data = Bytes, Error = io::Error> + Send + 'static) -> AnyBody {
     body.boxed_unsync()
 }

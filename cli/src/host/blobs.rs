@@ -1,9 +1,9 @@
 //! Object folder: the objects of all spaces as immutable files.
 //!
-//! An object is written to a scratch folder beside the others, flushed, renamed to its name and
-//! its folder flushed: it is there with all its bytes or not at all, at whatever moment the
-//! process ends. What a crash leaves in the scratch folder is swept on the next start. Since
-//! objects never change, an open one stays valid, and a page of a site costs one positioned read.
+//! A writer puts an object into a scratch folder, flushes it, renames it to its final path, and
+//! flushes its folder. So an object is present with all its bytes or absent, whenever the process
+//! ends. The next start sweeps the scratch folder after a crash. Since objects never change, an
+//! open file stays valid, and a page of a site costs one positioned read.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
@@ -27,10 +27,10 @@ pub struct Folder {
 }
 
 impl Folder {
-    /// Opens a folder, making it if there is none, and sweeps what a crash left behind.
+    /// Opens a folder, creates it if needed, and sweeps the rest of a crash.
     pub fn open(root: &Path) -> Result<Self, HostError> {
         let scratch = root.join("scratch");
-        // Objects can be read where nothing can be written.
+        // Objects are readable even if the disk takes no writes.
         match durable::make_folder(&scratch).and_then(|()| durable::sweep(&scratch)) {
             Err(error) if !durable::is_unwritable(&error) => {
                 return Err(disk("sweep", &scratch)(error));
@@ -55,7 +55,7 @@ impl Folder {
         let Some(object) = self.object(key).map_err(failed)? else {
             return Ok(None);
         };
-        // Compared before anything is allocated: a range may be any claim.
+        // Checked before the allocation: the range is not trusted.
         if range.start > range.end || range.end > object.bytes {
             return Ok(None);
         }
@@ -69,7 +69,7 @@ impl Folder {
         self.settle(&self.scratch)?;
         self.settle(path.parent().unwrap_or(&self.root))?;
         match durable::write_new(&self.scratch, &path, body) {
-            // The same write once more, of which the first had no answer.
+            // A repeated write, whose first attempt got no answer.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 if fs::read(&path)? == body {
                     durable::flush_folder(path.parent().unwrap_or(&self.root))
@@ -81,13 +81,13 @@ impl Folder {
         }
     }
 
-    /// Makes the folder of an object durable, once for each run of the host: that it is there
-    /// does not tell whether an earlier run came to flush it.
+    /// Makes the folder of an object durable, once in each run of the host. An existing folder may
+    /// not be flushed: an earlier run may have crashed before that.
     fn settle(&self, folder: &Path) -> io::Result<()> {
         if locked(&self.durable).contains(folder) {
             return Ok(());
         }
-        // Two writers may both do it: that costs a flush, and the lock is not held across one.
+        // Two writers may both do this. That costs one flush more, but no flush holds the lock.
         let made = !folder.is_dir();
         durable::make_folder(folder)?;
         if !made {
@@ -137,7 +137,7 @@ impl Blobs for Folder {
         key: ObjectKey,
         range: Range<u64>,
     ) -> Result<Option<Bytes>, BackendError> {
-        // An open file may be one that was replaced, and its length may be out of date.
+        // The cached file may be a replaced one, with an old length.
         locked(&self.open).remove(key);
         self.read_now(key, &range)
     }
@@ -156,7 +156,7 @@ impl Blobs for Folder {
     }
 }
 
-/// Objects kept open. Some systems give a process 256 files and no more.
+/// Files of objects that stay open. Some systems give a process only 256 files.
 const OPEN_MAX: usize = 96;
 
 struct Object {
@@ -164,7 +164,7 @@ struct Object {
     bytes: u64,
 }
 
-/// Open objects; when there are too many, the one unused for longest goes.
+/// Open files of objects. If there are too many, the least recently used one closes.
 #[derive(Default)]
 struct Handles {
     objects: HashMap<ObjectKey, (Arc<Object>, u64)>,
@@ -195,7 +195,8 @@ impl Handles {
     }
 }
 
-/// Both maps are whole between any two statements, so a panic elsewhere does not spoil them.
+/// Locks a map. A panic elsewhere leaves it consistent, because it is consistent between
+/// statements.
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -205,7 +206,7 @@ pub(crate) fn read_exact_at(file: &File, bytes: &mut [u8], offset: u64) -> io::R
     std::os::unix::fs::FileExt::read_exact_at(file, bytes, offset)
 }
 
-/// Reads at a position, moving the file's own, which has no other use.
+/// Reads at a position. It moves the file's own position, which has no other use.
 #[cfg(windows)]
 pub(crate) fn read_exact_at(file: &File, mut bytes: &mut [u8], mut offset: u64) -> io::Result<()> {
     while !bytes.is_empty() {

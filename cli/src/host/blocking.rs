@@ -1,8 +1,8 @@
 //! Blocking marker: whether the current thread may block.
 //!
-//! The futures of the ports mostly answer at once, since the disk blocks. [`block_on`] parks the
-//! thread of one that waits (for a space's lock). A thread that may block says so by [`blocking`];
-//! on other threads, a port moves long work to a thread that may.
+//! Most futures of the ports are ready at once, since the disk blocks. [`block_on`] parks the
+//! thread if a future waits, for example for a space's lock. A thread that may block runs its work
+//! in [`blocking`]. On other threads, a port moves long work to a blocking thread.
 
 use std::cell::Cell;
 

@@ -1,7 +1,7 @@
 //! Memory budget for request bodies, taken as bytes arrive.
 //!
-//! A body counts with the bytes that its client has sent, not with those it announces: announcing
-//! costs a client nothing. When the budget is used up, the slowest body gives its bytes back.
+//! A body takes the bytes that its client has sent, not those that it announces: an announcement
+//! costs a client nothing. When the budget is used up, the slowest body releases its bytes.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -32,14 +32,14 @@ struct Arriving {
 }
 
 impl Arriving {
-    /// Bytes a second, for bodies that had time to show a rate.
+    /// Bytes per second of a body that had time to show its rate.
     fn rate(&self) -> u64 {
         let millis = self.since.elapsed().as_millis().max(1) as u64;
         self.bytes as u64 * 1_000 / millis
     }
 }
 
-/// The bytes of one body. They are given back when it is dropped.
+/// The bytes of one body, which its drop releases.
 pub(crate) struct Share {
     budget: Arc<Budget>,
     id: u64,
@@ -60,7 +60,7 @@ impl Budget {
         })
     }
 
-    /// The share of a body of which nothing has come yet.
+    /// The share of a body that has no bytes yet.
     pub(crate) fn share(self: &Arc<Self>) -> Share {
         let given_up: Arc<Notify> = Arc::default();
         let mut table = self.table();
@@ -111,7 +111,7 @@ impl Budget {
 }
 
 impl Share {
-    /// Takes room for bytes that have come.
+    /// Takes bytes from the budget after they arrived.
     pub(crate) async fn grow(&mut self, bytes: usize) -> Result<(), GivenUp> {
         loop {
             let freed = self.budget.freed.notified();
@@ -135,7 +135,7 @@ impl Share {
         self.given_up.notified().await;
     }
 
-    /// Notes that the whole body is there: it depends on its client no longer.
+    /// Records that the whole body has arrived: the client can no longer delay it.
     pub(crate) fn settle(&self) {
         self.budget.table().arriving.remove(&self.id);
     }
@@ -151,7 +151,7 @@ impl Drop for Share {
     }
 }
 
-/// How long a body waits for room before the slowest gives up.
+/// How long a body waits for the budget before the slowest body gives up.
 const PATIENCE: Duration = Duration::from_millis(500);
 
 #[cfg(test)]

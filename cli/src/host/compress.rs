@@ -1,7 +1,7 @@
-//! Serve-time compression: gzip and brotli for clients that do not take the stored zstd frames.
+//! Serve-time compression: gzip and brotli for clients that do not accept the stored zstd frames.
 //!
-//! A blob is compressed once for each coding and then kept, within bounds. The work happens on
-//! threads that may block, few at a time; while they are busy, a client gets the bytes as they are.
+//! The host compresses a blob once for each coding, and caches the result within bounds. A few
+//! blocking threads do the work. While they are busy, a client gets the uncompressed bytes.
 
 use std::io::{self, Write as _};
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use tokio::time::timeout;
 
 use super::response_body::{Backing, opened};
 
-/// A coding that is made when it is asked for.
+/// A content coding that the host applies on request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Coding {
     Brotli,
@@ -27,8 +27,8 @@ pub(crate) enum Coding {
 }
 
 impl Coding {
-    /// The smaller of those that the client names and takes. A client that takes anything gets
-    /// the bytes as they are.
+    /// The smallest of the codings that the client names and accepts. A client that accepts `*`
+    /// gets identity.
     pub(crate) fn accepted(headers: &HeaderMap) -> Option<Self> {
         let accept = headers.get(ACCEPT_ENCODING)?.to_str().ok()?;
         let names = |coding: Self| accept.to_ascii_lowercase().contains(coding.name());
@@ -79,8 +79,8 @@ impl Compressor {
         }
     }
 
-    /// Codes an answer, if the client takes a coding and the answer may have one. The plan marks
-    /// such answers: they vary with `Accept-Encoding`.
+    /// Compresses an answer, if the client accepts a coding and the answer may have one. The plan
+    /// marks such answers: they vary with `Accept-Encoding`.
     pub(crate) async fn code<B: Backing>(
         &self,
         coding: Option<Coding>,
@@ -104,7 +104,7 @@ impl Compressor {
             return answer;
         }
         if is_head {
-            // How long the body would be is known when it is made.
+            // The length of the body is known only after compression.
             return described(answer, coding, None);
         }
         match self.coded(coding, &answer, backing).await {
@@ -142,22 +142,22 @@ impl Compressor {
     }
 }
 
-/// Bytes of coded bodies that are kept.
+/// Bytes of compressed bodies in the cache.
 const CACHE_BYTES: usize = 16 * 1024 * 1024;
 
 /// Bytes of a key and of the cache's own tables.
 const ENTRY_BYTES: usize = 256;
 
-/// Bodies that are coded at once.
+/// Bodies that are compressed at once.
 const AT_WORK_MAX: usize = 2;
 
-/// How long a client waits for its turn before it gets the bytes as they are.
+/// How long a client waits for its turn before it gets the uncompressed bytes.
 const WAIT_TIME: Duration = Duration::from_millis(250);
 
-/// Below it, the bytes as they are fit into one packet anyway.
+/// Below this size, the uncompressed bytes fit into one packet anyway.
 const RAW_BYTES_MIN: u64 = 1_024;
 
-/// Above it coding takes longer than sending: the largest blob in a pack.
+/// Above this size, compression takes longer than sending: the largest blob in a pack.
 const RAW_BYTES_MAX: u64 = 8 * 1024 * 1024;
 
 /// As small as gzip's level 9, in a third of its time.
@@ -181,8 +181,8 @@ fn may_be_coded(answer: &Response<Body>) -> bool {
         && !headers.contains_key(CONTENT_RANGE)
 }
 
-/// The answer with the headers that its coded body has. Its tag becomes weak, as that of the
-/// stored coding is: it names the blob, not these bytes.
+/// The answer with the headers of its compressed body. Its tag becomes weak, like that of the
+/// stored coding, because it names the blob and not these bytes.
 fn described(mut answer: Response<Body>, coding: Coding, length: Option<usize>) -> Response<Body> {
     let is_empty = answer.status() == StatusCode::NOT_MODIFIED;
     let headers = answer.headers_mut();
@@ -214,7 +214,7 @@ fn length(answer: &Response<Body>) -> u64 {
         Body::Empty => 0,
         Body::Bytes(bytes) => bytes.len() as u64,
         Body::Pieces(pieces) => pieces.iter().map(super::response_body::sent).sum(),
-        // What is large, and is made anew each time, goes out as it is.
+        // Large bodies that are generated for each request stay uncompressed.
         Body::Led(..) => u64::MAX,
     }
 }

@@ -1,8 +1,9 @@
-//! Connection table: every connection is accepted, and when there are many, the least useful ends.
+//! Connection table: accepts every connection, and ends the least useful one when there are too
+//! many.
 //!
-//! Silent connections end first, those silent for longest before others. If there are none, a
-//! client that sends or takes bytes more slowly than any working link ends. Readers that wait for
-//! events do not count here, since they have a budget of their own.
+//! Silent connections end first, the longest silent one before others. If there are none, a client
+//! ends that sends or takes bytes more slowly than any working link. Readers that wait for events
+//! have a budget of their own, and do not count here.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,13 +15,13 @@ use tokio::sync::Notify;
 /// Phase of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Phase {
-    /// The client has sent no request that is not answered.
+    /// No request of the client is unanswered.
     Silent,
     /// The client is sending a body.
     Receiving,
     /// The server is working on the answer.
     Working,
-    /// The server is carrying out a request of the publish API.
+    /// The server is handling a request of the publish API.
     Publishing,
     /// The client is taking the answer.
     Sending,
@@ -54,7 +55,7 @@ struct State {
     evicted: Notify,
 }
 
-/// There is no room, and no connection that can end for a new one.
+/// The table is full, and no connection may end for a new one.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Full;
 
@@ -67,7 +68,7 @@ impl Connections {
         })
     }
 
-    /// Admits a connection, if need be in place of another.
+    /// Admits a connection, if necessary in place of another.
     pub(crate) fn admit(self: &Arc<Self>) -> Result<Connection, Full> {
         let mut table = self.table();
         let open = table.open.iter();
@@ -103,18 +104,18 @@ impl Connections {
 }
 
 impl Connection {
-    /// Notes what the connection does from now on.
+    /// Records the next phase of the connection.
     pub(crate) fn enter(&self, phase: Phase) {
         *self.state.phase() = (phase, Instant::now());
         self.state.bytes.store(0, Ordering::Relaxed);
     }
 
-    /// Notes that bytes moved.
+    /// Records transferred bytes.
     pub(crate) fn moved(&self, bytes: usize) {
         self.state.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
-    /// Waits until the connection has to make room.
+    /// Waits until the connection is evicted.
     pub(crate) async fn evicted(&self) {
         self.state.evicted.notified().await;
     }
@@ -141,7 +142,7 @@ impl State {
     }
 }
 
-/// A connection at the moment of a decision.
+/// The state of a connection at a decision.
 #[derive(Debug, Clone, Copy)]
 struct Judged {
     phase: Phase,
@@ -150,8 +151,8 @@ struct Judged {
 }
 
 impl Judged {
-    /// Bytes a second of a client that sends or takes them too slowly; none of one that waits for
-    /// a reply to a question, since a space under way may keep many such waiting.
+    /// Bytes per second of a client that sends or takes them too slowly. `None` in phases such as
+    /// `Publishing`: a busy space may keep many requests waiting.
     fn slow_rate(&self) -> Option<u64> {
         use Phase::{Receiving, Sending, Working};
         let may_end = matches!(self.phase, Receiving | Sending | Working);
@@ -163,7 +164,7 @@ impl Judged {
     }
 }
 
-/// Which connection ends for a new one.
+/// The connection that ends for a new one.
 fn victim(open: &[(u64, Judged)]) -> Option<u64> {
     let silent = open
         .iter()
@@ -180,7 +181,7 @@ fn victim(open: &[(u64, Judged)]) -> Option<u64> {
 /// How long a client has to show its rate.
 const SLOW_TIME: Duration = Duration::from_secs(1);
 
-/// Bytes a second below which a client ends if there is no room: slower than any working link.
+/// Bytes per second below which a connection may end in a full table: slower than any working link.
 const SLOW_BYTES: u64 = 8 * 1024;
 
 #[cfg(test)]
@@ -229,7 +230,7 @@ mod tests {
     async fn admit_ends_the_silent_and_leaves_those_that_wait() {
         let all = Connections::new(2);
         let waiting: Vec<_> = (0..9).map(|_| all.admit().unwrap()).collect();
-        // All but the last two were pushed out while they were silent.
+        // New connections evicted the first seven, which were silent.
         for connection in &waiting[7..] {
             connection.enter(Phase::Waiting);
         }

@@ -1,7 +1,7 @@
 //! Durable writes: files and folders that survive a power cut.
 //!
-//! A file system promises nothing about a name until the folder that holds it is flushed, so a new
-//! folder is flushed into its parent, and a new file into its folder.
+//! A file system guarantees a name only after a flush of its folder. So this module flushes a new
+//! folder into its parent, and a new file into its folder.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -9,7 +9,8 @@ use std::path::Path;
 
 use tempfile::NamedTempFile;
 
-/// Makes a folder and those above it, each durable before the next, readable by the owner only.
+/// Creates a folder and its missing parents, readable by the owner only. Each is durable before the
+/// next.
 pub(crate) fn make_folder(folder: &Path) -> io::Result<()> {
     if folder.is_dir() {
         return Ok(());
@@ -22,7 +23,7 @@ pub(crate) fn make_folder(folder: &Path) -> io::Result<()> {
     }
 }
 
-/// Whether an error says that a disk takes no writes, rather than that something is wrong with it.
+/// Whether an error means that the disk takes no writes, as opposed to a fault.
 pub(crate) fn is_unwritable(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -37,16 +38,16 @@ pub(crate) fn is_unwritable(error: &io::Error) -> bool {
 /// Flushes the names in a folder.
 pub(crate) fn flush_folder(folder: &Path) -> io::Result<()> {
     if cfg!(windows) {
-        // A folder can't be flushed there, and NTFS journals its names by itself.
+        // Windows cannot flush a folder, and NTFS journals its names automatically.
         return Ok(());
     }
     File::open(folder)?.sync_all()
 }
 
-/// Writes a new file by way of a temporary one in `scratch`, on the same file system: its name
-/// appears with all its bytes or not at all, and survives. Fails if the name is taken.
+/// Writes a new file as a temporary one in `scratch`, on the same file system, and renames it. So
+/// its name appears with all its bytes or not at all, and survives. Fails if the name exists.
 pub(crate) fn write_new(scratch: &Path, target: &Path, bytes: &[u8]) -> io::Result<()> {
-    // Named temporary files are readable by their owner only, from the first moment.
+    // From the first moment, only the owner can read named temporary files.
     let mut file = NamedTempFile::new_in(scratch)?;
     file.write_all(bytes)?;
     file.as_file().sync_all()?;

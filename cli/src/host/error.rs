@@ -13,12 +13,12 @@ use thiserror::Error;
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum HostError {
-    /// A file or folder of the host can't be made, read or written.
+    /// The host can't create, read or write one of its files or folders.
     #[error("can't {doing} {}", .path.display())]
     Disk {
         /// The operation.
         doing: &'static str,
-        /// To what.
+        /// The path.
         path: PathBuf,
         /// Why it failed.
         source: io::Error,
@@ -28,29 +28,29 @@ pub enum HostError {
     InUse {
         /// The data folder.
         folder: PathBuf,
-        /// The other process, if it said so.
+        /// The other process, if the lock file names it.
         pid: Option<u32>,
     },
-    /// The address can't be listened on.
+    /// The host can't listen on the address.
     #[error("can't listen on {address}")]
     Listen {
         /// The address.
         address: SocketAddr,
-        /// Why not.
+        /// Why it failed.
         source: io::Error,
     },
-    /// The domain is none.
+    /// The domain is invalid.
     #[error(transparent)]
     Domain(#[from] InvalidDomain),
-    /// The publish secret can't be used.
+    /// The publish secret is invalid or unsafe.
     #[error("the publish secret in {origin} {fault}")]
     Secret {
-        /// The file or the setting it came from.
+        /// The file or the setting that holds it.
         origin: String,
         /// The fault.
         fault: &'static str,
     },
-    /// The host's own database can't be used.
+    /// The host's own database is not usable.
     #[error("can't use the database {}: {why}", .path.display())]
     Ledger {
         /// The database.
@@ -58,7 +58,7 @@ pub enum HostError {
         /// SQLite's error.
         why: String,
     },
-    /// A database can't be used, perhaps because newer code wrote it.
+    /// A database is not usable, perhaps because newer code wrote it.
     #[error("can't use the database {}: {source}", .path.display())]
     Schema {
         /// The database.
@@ -128,7 +128,7 @@ impl HostError {
     }
 }
 
-/// Says what was being done to which path when `source` happened.
+/// Wraps an I/O error with its operation and path.
 pub(crate) fn disk(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> HostError {
     let path = path.to_owned();
     move |source| HostError::Disk {

@@ -1,7 +1,8 @@
-//! Request admission: the effective target of a request (RFC 9112) and who may send it at all.
+//! Request admission: the effective target of a request (RFC 9112), and the clients that may send
+//! it.
 //!
-//! What follows sees one `Host`, whatever the form of the target and however many proxies there
-//! are, and the target in origin form.
+//! Later handlers get exactly one `Host` and a target in origin form, for every form of the target
+//! and any number of proxies.
 
 use std::net::IpAddr;
 
@@ -16,7 +17,7 @@ use pmx_sync::site::{Hosts, LocalMode};
 
 use super::proxy::{Described, Proxies};
 
-/// The address of a request's client: its peer's, or what a trusted proxy says.
+/// The address of a request's client: that of its peer, or one that a trusted proxy reports.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Peer(pub(super) IpAddr);
 
@@ -35,7 +36,7 @@ pub(super) fn scheme_of(head: &Parts) -> &'static str {
 #[derive(Debug)]
 pub(crate) struct Front {
     pub(crate) hosts: Hosts,
-    /// The settings of local mode, if this is it.
+    /// The settings of local mode, if it is on.
     pub(crate) local: Option<LocalMode>,
     pub(crate) proxies: Proxies,
     /// The scheme of the server's public address.
@@ -43,7 +44,7 @@ pub(crate) struct Front {
 }
 
 impl Front {
-    /// Settles the target of a request, or refuses it before anything happens.
+    /// Determines the target of a request, or refuses it before any other step.
     pub(crate) fn admit(&self, head: &mut Parts, peer: Option<IpAddr>) -> Result<(), Problem> {
         let mut host = target_host(head)?;
         let mut scheme = self.scheme;
@@ -77,7 +78,7 @@ impl Front {
 }
 
 /// The host that a request names: in its target, or in its one `Host` field (RFC 9112, section
-/// 3.2). The absolute form wins, and the field has to be well-formed nevertheless.
+/// 3.2). The absolute form has priority, but the field must be well-formed as well.
 fn target_host(head: &Parts) -> Result<HeaderValue, Problem> {
     if head.method == Method::CONNECT {
         let mut problem = malformed("this server is no proxy, so it takes no CONNECT");
@@ -100,12 +101,12 @@ fn target_host(head: &Parts) -> Result<HeaderValue, Problem> {
     match (head.uri.authority(), head.uri.scheme_str()) {
         (Some(authority), Some("http" | "https")) => valid_host(authority.as_str()),
         (Some(_), _) => Err(malformed("the target's scheme is neither http nor https")),
-        // Programs that know no Host ask for what the machine's own name stands for.
+        // Programs that send no Host get the site of the machine's own name.
         (None, _) => Ok(field.unwrap_or(HeaderValue::from_static("localhost"))),
     }
 }
 
-/// Refuses codings that the server would have to undo before it knows where a body ends.
+/// Refuses transfer codings that the server would have to decode to find the end of a body.
 fn check_coding(head: &Parts) -> Result<(), Problem> {
     let codings = head.headers.get_all(TRANSFER_ENCODING);
     let plain = |coding: &HeaderValue| {
@@ -122,7 +123,7 @@ fn check_coding(head: &Parts) -> Result<(), Problem> {
     Err(problem)
 }
 
-/// A host and perhaps a port, without a user's name.
+/// Parses a host with an optional port, without a user's name.
 fn valid_host(text: &str) -> Result<HeaderValue, Problem> {
     let authority = text.parse::<Authority>().ok();
     let sound = authority.is_some_and(|authority| {
@@ -137,7 +138,7 @@ fn valid_host(text: &str) -> Result<HeaderValue, Problem> {
     value.ok_or_else(|| malformed("the host of the request is no host name"))
 }
 
-/// Keeps path and query of a target in absolute form.
+/// Reduces a target in absolute form to its path and query.
 fn origin_form(uri: &mut Uri) {
     if uri.authority().is_some() {
         let path = uri.path_and_query().cloned();

@@ -1,9 +1,9 @@
 //! Request handling: from a request's head and body to its answer.
 //!
-//! Site reads take microseconds and are answered on an asynchronous thread. The publish API hashes
-//! and waits for the disk, so each of its requests gets a thread of its own. A budget bounds the
-//! bytes of all bodies, and a semaphore the requests at work: memory stays bounded however many
-//! packs arrive at once. Readers that wait for events have a budget of their own.
+//! Asynchronous threads answer site reads, which take microseconds. The publish API hashes and
+//! waits for the disk, so each of its requests gets a separate thread. A budget bounds the bytes of
+//! all bodies, and a semaphore the requests in progress. So memory stays bounded however many packs
+//! arrive at once. Readers that wait for events have a budget of their own.
 
 use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
@@ -86,7 +86,7 @@ pub(super) async fn answer(
     answer.map(|body| TrackedBody::new(body, connection, permit))
 }
 
-/// Whether a request is one of a reader that waits for events, of a site or of a stream.
+/// Whether a request is that of a reader that waits for events, of a site or of a stream.
 fn is_waiting_reader(head: &Parts) -> bool {
     let mut pairs = head.uri.query().unwrap_or_default().split('&');
     head.method == Method::GET && pairs.any(|pair| matches!(pair, "live=sse" | "live=long-poll"))
@@ -106,7 +106,7 @@ async fn ordinary(state: &Arc<AppState>, head: Parts, body: Incoming) -> Respons
     }
 }
 
-/// The answer of the server; an `Err` is the host's own.
+/// The server's answer; an `Err` is a refusal of the host.
 async fn respond(
     state: &Arc<AppState>,
     head: Parts,
@@ -139,7 +139,7 @@ async fn respond(
     }
 }
 
-/// Handles a request on a thread of its own. It runs to its end even if the client leaves.
+/// Handles a request on a separate thread. It runs to its end even if the client leaves.
 async fn run_blocking(
     state: &Arc<AppState>,
     request: Request<Bytes>,
@@ -156,7 +156,7 @@ async fn run_blocking(
         drop((permit, share));
         answer
     });
-    // Panics are caught inside; what remains is a runtime that shuts down.
+    // The work catches panics itself, so this fails only while the runtime shuts down.
     work.await
         .unwrap_or_else(|error| Err(Problem::new(Code::Interrupted, error.to_string())))
 }
@@ -168,8 +168,8 @@ fn handle(state: &AppState, request: Request<Bytes>) -> Result<Response<Body>, P
     })
 }
 
-/// Handles a request to a site on this thread. Where a space has to be asked, the request waits for
-/// the space's lock without a thread.
+/// Handles a request to a site on this thread. A request that needs a space waits for the space's
+/// lock without a thread.
 async fn quickly(state: &AppState, request: Request<Bytes>) -> Result<Response<Body>, Problem> {
     let (now, nonce) = (super::now(), nonce()?);
     let handling = state.server.handle(request, None, now, nonce);
@@ -184,7 +184,7 @@ fn nonce() -> Result<Nonce, Problem> {
     Ok(Nonce(nonce))
 }
 
-/// Where the host refuses a request itself, the rest of its body may still be on the way.
+/// The response of the host's own refusal, while the rest of the body may still arrive.
 fn refused(failure: &Problem) -> Response<AnyBody> {
     let mut answer = problem(failure);
     if failure.code != Code::Storage {

@@ -1,4 +1,4 @@
-//! Error answers on their way out: each gets an id, and the log the cause under the same id.
+//! Error incidents: each error answer gets an id, and the log has its cause under that id.
 
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
@@ -10,7 +10,7 @@ use pmx_core::incident::{Audience, ERROR_BODY_BYTES_MAX, identify, incident_id};
 use super::access_log::Log;
 use super::any_body::{self, AnyBody};
 
-/// Gives an error answer its id, which is returned as well.
+/// Adds an id to an error answer, and returns the id.
 pub(crate) async fn mark(
     answer: Response<AnyBody>,
     method: &Method,

@@ -19,7 +19,7 @@ use super::error::HostError;
 use super::pointers::{Found, PointerTable};
 use super::spaces::LocalSpaces;
 
-/// The three seams over a data folder.
+/// The three ports, over a data folder.
 pub(crate) struct LocalBackend {
     pub(crate) blobs: Arc<Folder>,
     pointers: PointerTable,
@@ -27,8 +27,7 @@ pub(crate) struct LocalBackend {
 }
 
 impl LocalBackend {
-    /// Opens what is there and makes what is not. Pointers that were lost come from the spaces'
-    /// ledgers.
+    /// Opens existing stores and creates missing ones. The spaces' ledgers restore lost pointers.
     pub(crate) fn open(
         data: &Path,
         changed: UnboundedSender<SpaceName>,

@@ -1,7 +1,7 @@
 //! Data folder lock: one process at a time serves a data folder.
 //!
-//! The lock belongs to the open file, so the system gives it back however the process ends, and no
-//! stale lock is ever left to be judged.
+//! The lock belongs to the open file, so the system releases it however the process ends. There is
+//! never a stale lock.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Seek as _, Write as _};
@@ -16,13 +16,13 @@ pub(crate) struct Lock {
 }
 
 impl Lock {
-    /// Takes the folder, or says who has it.
+    /// Locks the folder. The error names the process that holds the lock.
     pub(crate) fn take(folder: &Path) -> Result<Self, HostError> {
         let path = folder.join("lock");
         let mut file = match writable(&path) {
             Err(error) if durable::is_unwritable(&error) => match File::open(&path) {
                 Ok(file) => file,
-                // No process can serve the folder of such a disk and write to it.
+                // If the disk takes no writes, no other process can write to the folder either.
                 Err(_) => return Ok(Self { _file: None }),
             },
             opened => opened.map_err(disk("open", &path))?,
@@ -37,7 +37,8 @@ impl Lock {
             }
             Err(TryLockError::Error(error)) => return Err(disk("lock", &path)(error)),
         }
-        // The lock holds without it: who has it is for people to read. A disk may take no writes.
+        // The lock does not depend on the signature, which names its holder for people. The disk
+        // may take no writes.
         let _ = sign(&mut file);
         Ok(Self { _file: Some(file) })
     }
@@ -54,7 +55,7 @@ fn sign(file: &mut File) -> io::Result<()> {
     writeln!(file, "{}", std::process::id())
 }
 
-/// The holder of the lock. Some systems do not let a locked file be read.
+/// The process that holds the lock. Some systems prevent reading a locked file.
 fn holder(file: &mut File) -> Option<u32> {
     let mut text = String::new();
     file.take(32).read_to_string(&mut text).ok()?;

@@ -1,9 +1,8 @@
 //! Embedded host: the server on this machine, over a folder and SQLite.
 //!
-//! It brings the platform's half of each seam and decides nothing: [`Folder`] keeps
-//! objects, [`Database`] a space's state, and a table names the active deploy to readers. All
-//! of it is written so that the process may end at any instruction. Everything lies in one data
-//! folder, which one process serves at a time:
+//! It implements each port and decides nothing: [`Folder`] stores objects, [`Database`] a space's
+//! state, and a table names the active deploy to readers. The process may end at any instruction
+//! without damage. One data folder holds everything, and one process serves it at a time:
 //!
 //! ```text
 //! lock                              who serves the folder
@@ -90,38 +89,38 @@ pub use spaces::LocalSpaces;
 pub use sql::Database;
 pub use streams::StreamConfig;
 
-/// Settings that the operator of an embedded host decides.
+/// Settings of an embedded host, by its operator.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// The folder that holds everything; made if there is none.
+    /// The folder that holds everything; the host creates it if needed.
     pub data: PathBuf,
-    /// Where to listen; port 0 picks a free one.
+    /// The address to listen on; port 0 selects a free one.
     pub listen: SocketAddr,
     /// The domain under which every label is a site.
     pub domain: String,
-    /// The site that the domain itself and the names of this machine show.
+    /// The site of the domain itself and of the names of this machine.
     pub home: Option<SpaceName>,
-    /// A host of the API's own.
+    /// A separate host of the API.
     pub api_host: Option<String>,
-    /// How clients reach the host, where that is not its own address.
+    /// The public address, if clients do not use the host's own.
     pub public_url: Option<PublicUrl>,
     /// The reverse proxies whose forwarding headers count.
     pub proxies: Vec<AddressRange>,
-    /// The token that may publish; without one the host makes its own (see [`find_secret`]).
+    /// The token that may publish; without one the host creates its own (see [`find_secret`]).
     pub publish_secret: Option<String>,
     /// Durable Streams.
     pub streams: StreamConfig,
-    /// Which pages hear of changes.
+    /// The pages that receive events of changes.
     pub live: LivePages,
     /// How long uploads wait for their commit; at least an hour outside local mode.
     pub lease: Duration,
-    /// By how much pointers lag behind: for tests, since here they never do.
+    /// The lag of pointers, for tests: otherwise the embedded host has none.
     pub pointer_lag: Option<Duration>,
-    /// What to tell.
+    /// The log for the operator.
     pub log: Log,
 }
 
-/// Marks a data folder before anything is kept there, so that no scan takes it for content.
+/// Marks a data folder before it gets any file, so that no scan takes it for content.
 fn mark(data: &Path) -> Result<(), HostError> {
     let marker = data.join(DATA_MARKER);
     if marker.exists() {
@@ -142,7 +141,7 @@ fn mark(data: &Path) -> Result<(), HostError> {
 pub struct Host;
 
 impl Host {
-    /// Starts a host on threads of its own. Once this returns, it answers.
+    /// Starts a host on its own threads. It answers requests as soon as this returns.
     pub fn start(config: Config) -> Result<Running, HostError> {
         let domain = Domain::parse(&config.domain)?;
         durable::make_folder(&config.data).map_err(disk("make", &config.data))?;
@@ -181,7 +180,7 @@ impl Host {
             Err(HostError::Schema { path, source }) if !matches!(source, SchemaError::Sql(_)) => {
                 return Err(HostError::Schema { path, source });
             }
-            // Sites are served all the same.
+            // The host serves sites anyway.
             Err(error) => {
                 let doing = "opening the streams, which answer 500 until a restart";
                 config.log.fault(doing, &error);
@@ -220,12 +219,12 @@ impl Host {
 pub enum Mode {
     /// Programs of this machine, which need no credential for streams.
     Local,
-    /// Anybody.
+    /// Any client.
     Public,
 }
 
 impl Mode {
-    /// The name that output of programs has.
+    /// The name in the output of programs.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Local => "local",
@@ -269,8 +268,8 @@ fn front(config: &Config, domain: &Domain, addr: SocketAddr) -> Result<Front, Ho
     })
 }
 
-/// A host that answers, until it is stopped or dropped. Both wait for its threads, so neither may
-/// happen inside an asynchronous runtime.
+/// A running host, until it is stopped or dropped. Both wait for its threads, so neither may happen
+/// inside an asynchronous runtime.
 pub struct Running {
     addr: SocketAddr,
     domain: Domain,
@@ -283,12 +282,12 @@ pub struct Running {
     stop: watch::Sender<bool>,
     notice: watch::Sender<Notice>,
     threads: Option<(Runtime, JoinHandle<()>)>,
-    // Fields are dropped in order: the folder is given back last.
+    // Rust drops fields in order, so the folder's lock is released last.
     _lock: Lock,
 }
 
 impl Running {
-    /// Where it listens.
+    /// The address that it listens on.
     pub const fn addr(&self) -> SocketAddr {
         self.addr
     }
@@ -332,7 +331,7 @@ impl Running {
     }
 
     /// The address of the site at the domain itself, if there is one. Every program resolves
-    /// `localhost`, but not every one a name below it.
+    /// `localhost`, but some programs resolve no name below it.
     pub fn home_url(&self) -> Option<String> {
         self.home.as_ref()?;
         Some(self.url_at(self.domain.as_str()))
@@ -343,13 +342,14 @@ impl Running {
         format!("{}://{host}{}/", self.urls.scheme, port.unwrap_or_default())
     }
 
-    /// Shows lines in every open page of a site; none takes them away.
+    /// Shows lines in every open page of a site; an empty list removes them.
     pub fn notify(&self, space: &SpaceName, lines: Vec<String>) {
         let space = Some(space.clone());
         self.notice.send_replace(Notice { space, lines });
     }
 
-    /// Stops it, within half a second: requests under way are finished or cut off by then.
+    /// Stops the host within half a second: by then requests in progress have finished or are cut
+    /// off.
     pub fn stop(mut self) {
         self.shut_down();
     }
@@ -369,10 +369,10 @@ impl Running {
         let Some((runtime, serving)) = self.threads.take() else {
             return;
         };
-        // Fails only without a receiver, and then it has stopped.
+        // Fails only without a receiver: then the host has stopped already.
         let _ = self.stop.send(true);
         let _ = runtime.block_on(serving);
-        // Nothing is lost with a thread that does not end: any moment is a good one to stop at.
+        // A thread that does not end loses no data: the host may stop at any moment.
         runtime.shutdown_timeout(THREADS_TIME);
     }
 }
@@ -383,7 +383,7 @@ impl Drop for Running {
     }
 }
 
-/// The moment, as the server counts it.
+/// The current time, as a timestamp of the server.
 pub(crate) fn now() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     Timestamp::from_millis(since.unwrap_or_default().as_millis() as u64)
@@ -392,7 +392,7 @@ pub(crate) fn now() -> Timestamp {
 /// How long threads may take to end.
 const THREADS_TIME: Duration = Duration::from_millis(100);
 
-/// Threads that may block at once: the publish API's, the alarm's, and those of large bodies.
+/// Blocking threads at once: for the publish API, the alarm, and large bodies.
 const BLOCKING_MAX: usize = 32;
 
 fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), HostError> {

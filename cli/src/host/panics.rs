@@ -1,4 +1,4 @@
-//! Panic guard: a panic ends one request or one turn of a loop, not the host.
+//! Panic guard: a panic ends one request or one iteration of a loop, not the host.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -9,9 +9,9 @@ use pmx_core::sql::SqlError;
 
 use super::access_log::Log;
 
-/// Turns a panic into an answer: it ends the request, not the host.
+/// Turns a panic into an error answer: it ends the request, not the host.
 pub(crate) fn guarded<T>(log: Log, work: impl FnOnce() -> T) -> Result<T, Problem> {
-    // What a panic could leave half done is behind locks that notice it, or undone by SQLite.
+    // The locks notice a panic in the middle of a change, or SQLite rolls the change back.
     catch_unwind(AssertUnwindSafe(work)).map_err(|panic| panicked(log, &*panic))
 }
 
@@ -26,8 +26,8 @@ pub(crate) fn said(panic: &(dyn Any + Send)) -> String {
     format!("panic: {}", text.unwrap_or("of unknown kind"))
 }
 
-/// Does something, and turns a panic into an error: a thread that many requests share goes on.
-/// Locks that the panic poisoned are taken nevertheless, and SQLite undoes what was half done.
+/// Runs work, and turns a panic into an error, so that a thread which serves many requests
+/// continues. It takes poisoned locks anyway, and SQLite rolls back an unfinished change.
 pub(crate) fn unpanicked<T>(work: impl FnOnce() -> Result<T, SqlError>) -> Result<T, SqlError> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
         let why = said(&*panic);

@@ -1,9 +1,9 @@
-//! Pointer table: which deploy of each site and preview is active, for the read path.
+//! Pointer table: the active deploy of each site and preview, for the read path.
 //!
-//! A table in the host's own database, with the pointers in use kept in memory before it: this is
-//! the only process that writes them. Readers never wait for a write. The table is a cache of what
-//! the spaces' ledgers say: one that is lost or damaged is made anew from them, and where the disk
-//! takes no writes it is kept in memory.
+//! The table is in the host's own database. Memory caches the pointers in use, because this process
+//! alone writes them. Readers never wait for a write. The table is a cache of the spaces' ledgers:
+//! the host rebuilds a lost or damaged one from them. If the disk takes no writes, the table stays
+//! in memory.
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -22,10 +22,10 @@ use super::sql::Database;
 /// The pointers of all sites and previews.
 pub struct PointerTable {
     path: PathBuf,
-    /// Writes, one at a time; none while the database can't be written.
+    /// The writer's connection, one write at a time; `None` while the database can't be written.
     writer: Mutex<Option<Database>>,
-    /// Reads of pointers that are not in memory: each sees what is committed, and waits for no
-    /// flush.
+    /// The readers' connection, for pointers that memory lacks. A read sees the committed state and
+    /// waits for no flush.
     reader: Mutex<Option<Database>>,
     memory: RwLock<Memory>,
     lag: Option<Lag>,
@@ -33,28 +33,28 @@ pub struct PointerTable {
 
 #[derive(Default)]
 struct Memory {
-    /// The names of all channels in the table. Others have no pointer, and cost no query.
+    /// The names of all channels in the table. Other channels have no pointer, and cost no query.
     names: HashSet<String>,
     known: HashMap<Channel, Pointer>,
-    /// Counts writes: what was read before one is not kept after it.
+    /// Counts writes: a pointer that was read before a write is not cached after it.
     writes: u64,
 }
 
-/// How a table was found.
+/// The state in which the host found its table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Found {
     /// As this host left it.
     Whole,
-    /// New, or not filled to its end.
+    /// New, or incompletely filled.
     New,
-    /// It was damaged, and is new; the file is kept under another name.
+    /// Damaged and replaced; the old file has another name.
     Damaged(String),
-    /// It can't be written, and is kept in memory.
+    /// Not writable, so the table stays in memory.
     Unwritable(String),
 }
 
 impl PointerTable {
-    /// Opens the database. It fails only if newer code wrote it: unless the table is
+    /// Opens the database. It fails only if newer code wrote it. Unless the table is
     /// [`Found::Whole`], the spaces have to fill it.
     pub(crate) fn open(path: &Path) -> Result<(Self, Found), SchemaError> {
         let existed = path.exists();
@@ -91,21 +91,21 @@ impl PointerTable {
         Ok((table, found))
     }
 
-    /// The same, showing what was active so long ago.
+    /// A table whose pointers lag by a duration.
     pub(crate) fn lagging(self, by: Option<Duration>) -> Self {
         let lag = by.map(Lag::new);
         Self { lag, ..self }
     }
 
-    /// Takes a pointer that a space's ledger names, though no database may take it.
+    /// Inserts a pointer from a space's ledger, even if the database takes no writes.
     pub(crate) fn restore(&self, channel: &Channel, pointer: &Pointer) {
         if self.store(channel, pointer).is_err() {
             self.memory_mut().insert(channel, pointer.clone());
         }
     }
 
-    /// Notes that every space's pointers are in the table. Without that, the next start restores
-    /// them once more.
+    /// Records that the table has every space's pointers. Without that, the next start restores
+    /// them again.
     pub(crate) fn complete(&self) -> Result<(), SqlError> {
         let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(writer) = &*writer else {
@@ -206,7 +206,7 @@ impl Pointers for PointerTable {
         Ok(found.map(|pointer| self.apply_lag(channel, pointer)))
     }
 
-    /// Never, but where a test wants it.
+    /// Pointers lag only if a test configures it.
     fn may_lag(&self) -> bool {
         self.lag.is_some()
     }
@@ -217,10 +217,10 @@ impl Pointers for PointerTable {
     }
 }
 
-/// Pointers kept in memory: one with its ten earlier deploys takes about a kilobyte.
+/// Cached pointers: one with its ten earlier deploys takes about a kilobyte.
 const KNOWN_MAX: usize = 8_192;
 
-/// `deploy` is the pointer's order, which is more than the deploy's number.
+/// `deploy` is the pointer's order, which is greater than the deploy's number.
 const TABLE: &str = "CREATE TABLE IF NOT EXISTS pointer (
     name TEXT NOT NULL PRIMARY KEY,
     deploy INTEGER NOT NULL,
@@ -239,7 +239,7 @@ const META: &str = "CREATE TABLE IF NOT EXISTS meta (
     value TEXT NOT NULL
 ) STRICT, WITHOUT ROWID";
 
-/// A table without these numbers is of a release before them, and of version 1.
+/// A table without a schema version is of an earlier release, and counts as version 1.
 const SCHEMA: Schema = Schema {
     database: "the host's table of pointers",
     table: "meta",
@@ -253,15 +253,15 @@ const GET_WHOLE: &str = "SELECT 1 FROM meta WHERE key = 'whole'";
 
 const NAMES: &str = "SELECT name FROM pointer";
 
-/// Whether anything is wrong with the pages of the file, not only with a row.
+/// Checks the pages of the file, not only single rows.
 const CHECK: &str = "PRAGMA quick_check(1)";
 
-/// A database in use.
+/// An open database.
 struct OpenTable {
     writer: Database,
     reader: Database,
     names: HashSet<String>,
-    /// Whether every space's pointers are there.
+    /// Whether the table has every space's pointers.
     whole: bool,
 }
 
@@ -286,8 +286,8 @@ fn prepared(path: &Path) -> Result<OpenTable, SchemaError> {
     })
 }
 
-/// Makes or takes over the tables. One of a release before schema versions is whole if it has any
-/// pointer, since that release filled it as it published.
+/// Creates or migrates the tables. A table of a release before schema versions counts as whole if
+/// it has any pointer, because that release filled it with each publish.
 fn settle(sql: &Database) -> Result<(), SchemaError> {
     sql.run(TABLE, &[])?;
     sql.run(META, &[])?;
@@ -302,7 +302,7 @@ fn settle(sql: &Database) -> Result<(), SchemaError> {
 
 const DAMAGED: &str = "the database is damaged";
 
-/// Whether an error says that the file is no sound database, as SQLite spells it.
+/// Whether an error says that the file is no sound database, in SQLite's wording.
 fn is_damage(error: &SqlError) -> bool {
     let signs = [
         DAMAGED,
@@ -314,7 +314,7 @@ fn is_damage(error: &SqlError) -> bool {
     signs.iter().any(|sign| error.0.contains(sign))
 }
 
-/// Puts a damaged file aside, the last one only, and makes a new one.
+/// Renames a damaged file, keeping only the last one, and creates a new one.
 fn anew(path: &Path) -> Result<OpenTable, SchemaError> {
     let failed = |error: std::io::Error| SqlError(format!("putting it aside: {error}"));
     for end in ["", "-wal", "-shm"] {

@@ -1,10 +1,10 @@
-//! Private files: what the host keeps is readable by its owner only.
+//! Private files: only their owner can read the host's files.
 
 use std::fs::{self, OpenOptions};
 use std::io;
 use std::path::Path;
 
-/// Makes an empty file that only its owner can read, unless there is a file.
+/// Creates an empty file that only its owner can read, unless it exists.
 pub(crate) fn touch(path: &Path) -> io::Result<()> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
@@ -16,8 +16,8 @@ pub(crate) fn touch(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Takes from others what they may read in a data folder: files of earlier versions, and the
-/// folder itself, unless it is one that its user works in.
+/// Removes the read permissions of others from a data folder: from files of earlier versions, and
+/// from the folder itself. It skips the folder if its user works in it.
 #[cfg(unix)]
 pub(crate) fn tighten(data: &Path) {
     if !is_workplace(data) {
@@ -64,7 +64,7 @@ fn restrict_database(path: &Path) {
     }
 }
 
-/// The file's owner decides; if that is not this user, the file stays as it is.
+/// Restricts a file's mode. If the file has another owner, it stays unchanged.
 #[cfg(unix)]
 fn restrict(path: &Path, mode: u32) {
     use std::os::unix::fs::PermissionsExt as _;

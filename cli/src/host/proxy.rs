@@ -1,4 +1,4 @@
-//! Trusted reverse proxies: their addresses, and the headers in which they describe a request.
+//! Trusted reverse proxies: their addresses, and the headers with which they describe a request.
 
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -53,7 +53,7 @@ impl FromStr for AddressRange {
     }
 }
 
-/// The proxies whose word about a request counts.
+/// The proxies whose headers the host trusts.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Proxies(pub(crate) Vec<AddressRange>);
 
@@ -71,8 +71,9 @@ impl Proxies {
         self.0.iter().any(|range| range.contains(peer))
     }
 
-    /// Reads `Forwarded` (RFC 7239) or, without it, the `X-Forwarded-*` headers. Of each list the
-    /// last entry is the trusted proxy's own; for clients, the last that is no trusted proxy.
+    /// Reads `Forwarded` (RFC 7239) or, without it, the `X-Forwarded-*` headers. The last entry of
+    /// each list is that of the trusted proxy. The client is the last entry that is no trusted
+    /// proxy.
     pub(crate) fn describe(&self, headers: &HeaderMap) -> Described {
         if headers.contains_key(FORWARDED) {
             return self.forwarded(&list(headers, FORWARDED.as_str()));
@@ -109,7 +110,7 @@ impl Proxies {
     }
 }
 
-/// The entries of a list header, all its lines together.
+/// The entries of a list header, from all its lines.
 fn list(headers: &HeaderMap, name: &str) -> Vec<String> {
     let lines = headers.get_all(name).iter();
     let texts = lines.filter_map(|line| line.to_str().ok());
@@ -125,7 +126,7 @@ fn scheme(text: &str) -> Option<&'static str> {
     }
 }
 
-/// An address with or without a port; version 6 perhaps in brackets.
+/// Parses an address with an optional port; IPv6 may have brackets.
 fn address(text: &str) -> Option<IpAddr> {
     let bare = text.strip_prefix('[').and_then(|rest| rest.split_once(']'));
     if let Some((address, _)) = bare {
@@ -202,7 +203,7 @@ mod tests {
                 ],
                 "https docs.example 203.0.113.9",
             ),
-            // Entries before the last untrusted address are the client's own claim.
+            // The client itself may have sent the entries before the last untrusted address.
             (
                 &[("x-forwarded-for", "1.1.1.1, 203.0.113.9, 10.0.0.2")],
                 "None None 203.0.113.9",

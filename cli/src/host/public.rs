@@ -4,17 +4,17 @@ use std::str::FromStr;
 
 use http::Uri;
 
-/// A scheme, a host and perhaps a port.
+/// A scheme, a host and an optional port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PublicUrl {
     pub(crate) scheme: &'static str,
     pub(crate) host: String,
-    /// The port, unless it is the scheme's own.
+    /// The port, unless it is the scheme's default.
     pub(crate) port: Option<u16>,
 }
 
 impl PublicUrl {
-    /// The domain that the address names: its host, without an `api` before it.
+    /// The domain of the address: its host, without an `api` label.
     pub fn domain(&self) -> &str {
         self.host.strip_prefix("api.").unwrap_or(&self.host)
     }

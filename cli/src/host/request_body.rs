@@ -18,8 +18,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::budget::Share;
 use super::connections::{Connection, Phase};
 
-/// How long the body is, if the client said so. A client that says it wrongly is refused by the
-/// HTTP layer.
+/// The length that the client announces. The HTTP layer refuses a body of another length.
 pub(crate) fn announced(head: &Parts) -> Option<u64> {
     head.headers
         .get(CONTENT_LENGTH)?
@@ -29,7 +28,7 @@ pub(crate) fn announced(head: &Parts) -> Option<u64> {
         .ok()
 }
 
-/// Refuses a body that announces more than it may have.
+/// Refuses a body that announces more than the limit.
 pub(crate) fn check(announced: Option<u64>, limit: usize) -> Result<(), Problem> {
     match announced {
         Some(bytes) if bytes > limit as u64 => Err(too_large(bytes, limit)),
@@ -37,8 +36,8 @@ pub(crate) fn check(announced: Option<u64>, limit: usize) -> Result<(), Problem>
     }
 }
 
-/// Receives the body of a request, of at most `limit` bytes. Its connection is marked until then.
-/// Every byte is taken from the share's budget when it has come.
+/// Receives the body of a request, of at most `limit` bytes. It marks the connection as receiving
+/// until then, and takes each byte from the share's budget on arrival.
 pub(crate) async fn receive(
     head: &Parts,
     body: &mut Incoming,
@@ -100,17 +99,17 @@ where
     }
 }
 
-/// Bytes that are allocated because a client announces them.
+/// Most bytes that the host allocates for an announcement alone.
 const FIRST_BYTES: usize = 64 * 1024;
 
-/// Reads on beside the answer and drops what comes, so that a client that is still sending gets
-/// to read why it was refused, instead of a reset. Within bounds: then the connection breaks.
+/// Reads and drops the rest of a body during the answer. So a client that still sends can read the
+/// refusal instead of a reset. Beyond the bounds, the connection breaks.
 pub(crate) fn drain<B>(head: &Parts, mut body: B)
 where
     B: Body<Data = Bytes> + Unpin + Send + 'static,
     B::Error: Send,
 {
-    // A client that expects `100 Continue` sends nothing before the first read asks for it.
+    // A client that expects `100 Continue` sends nothing before the first read.
     let asked_first = head.headers.contains_key(EXPECT);
     if asked_first || body.is_end_stream() {
         return;
@@ -126,16 +125,16 @@ where
     }));
 }
 
-/// How long a body may take beside the time that its bytes take at the least rate.
+/// Additional time of a body, beside the time of its bytes at the minimum rate.
 const GRACE_TIME: Duration = Duration::from_secs(10);
 
-/// Bytes a second that a client has to send: less than the slowest mobile network carries.
+/// Bytes per second that a client has to send: less than the slowest mobile network carries.
 const RATE_MIN: u64 = 4 * 1024;
 
 /// How long a whole body may take: 12 MiB at a third of a megabit per second.
 const WHOLE_TIME: Duration = Duration::from_mins(5);
 
-/// How long and how much a refused client may go on sending.
+/// How long a refused client may keep sending.
 const DRAIN_TIME: Duration = Duration::from_secs(10);
 const DRAIN_BYTES_MAX: usize = 2 * BODY_BYTES_MAX;
 

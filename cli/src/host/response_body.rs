@@ -1,7 +1,7 @@
 //! Response bodies: bytes in memory, or pieces of objects read as fast as the client takes them.
 //!
-//! The server says how long a body is before its first byte is read. If a read fails on the way,
-//! the connection breaks off, so that a client never takes a part for the whole.
+//! The server announces the length of a body before it reads the first byte. If a read fails later,
+//! the host breaks the connection, so that a client never takes a part for the whole.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -30,7 +30,7 @@ pub(crate) fn sendable<B: Backing>(
     backing: &Arc<B>,
 ) -> Response<AnyBody> {
     let (mut head, body) = answer.into_parts();
-    // The length of an answer to HEAD is the one that GET would have.
+    // An answer to HEAD has the length that GET would have.
     if method == Method::HEAD {
         return Response::from_parts(head, any_body::empty());
     }
@@ -46,8 +46,8 @@ pub(crate) fn sendable<B: Backing>(
             let bytes: u64 = pieces.iter().map(sent).sum();
             let length = head.headers.entry(CONTENT_LENGTH);
             length.or_insert_with(|| HeaderValue::from(bytes));
-            // A page is read before its head is sent: both travel in one packet, and a failure
-            // still has an answer.
+            // The host reads a small body before it sends the head. So both share one packet, and a
+            // failure still gets an error answer.
             if pieces.iter().map(cost).sum::<u64>() <= AT_ONCE_BYTES {
                 match opened(&pieces, &**backing) {
                     Ok(bytes) => any_body::full(bytes),
@@ -64,7 +64,7 @@ pub(crate) fn sendable<B: Backing>(
     Response::from_parts(head, body)
 }
 
-/// A failure of the host itself, as the server spells its own.
+/// The response to a failure of the host itself, in the form of the server's problems.
 pub(crate) fn problem(problem: &Problem) -> Response<AnyBody> {
     let body = serde_json::to_vec(problem).expect("a problem is text and numbers");
     let mut answer = Response::new(any_body::full(body));
@@ -76,7 +76,7 @@ pub(crate) fn problem(problem: &Problem) -> Response<AnyBody> {
     answer
 }
 
-/// Where the pieces of a body lie, and how they are verified before they are sent.
+/// The objects with the pieces of a body, and the verification before sending.
 pub(crate) trait Backing: Send + Sync + 'static {
     /// The objects.
     fn blobs(&self) -> &Folder;
@@ -84,13 +84,13 @@ pub(crate) trait Backing: Send + Sync + 'static {
     fn verify(&self, piece: &Piece) -> Result<(), Problem>;
 }
 
-/// Read and opened on the thread at hand: less work than handing it to another.
+/// Bytes that the current thread reads and decodes: a switch of threads would cost more.
 const AT_ONCE_BYTES: u64 = 64 * 1024;
 
-/// The most that is read of a file at a time.
+/// Bytes of one read of a file.
 const CHUNK_BYTES: u64 = 256 * 1024;
 
-/// How many bytes of the body a piece is.
+/// Bytes of the body that a piece becomes.
 pub(super) fn sent(piece: &Piece) -> u64 {
     let range = match &piece.open {
         Open::AsIs => &piece.range,
@@ -99,7 +99,7 @@ pub(super) fn sent(piece: &Piece) -> u64 {
     range.end.saturating_sub(range.start)
 }
 
-/// How many bytes have to be read and decoded for a piece.
+/// Bytes to read and decode for a piece.
 fn cost(piece: &Piece) -> u64 {
     let stored = piece.range.end.saturating_sub(piece.range.start);
     match &piece.open {
@@ -108,7 +108,7 @@ fn cost(piece: &Piece) -> u64 {
     }
 }
 
-/// The bytes that pieces become; blocks.
+/// The bytes of decoded pieces; blocks.
 pub(super) fn opened(pieces: &[Piece], backing: &impl Backing) -> io::Result<Bytes> {
     if let [piece] = pieces {
         return open(piece, backing);
@@ -138,9 +138,9 @@ fn open(piece: &Piece, backing: &impl Backing) -> io::Result<Bytes> {
         .map_err(|error| io::Error::other(format!("opening a piece of {}: {error}", piece.key)))
 }
 
-/// Pieces that are read one after the other, each when the one before it was taken.
+/// Pieces that are read in order, each after the client took the one before.
 struct Stream<B> {
-    /// What is sent before any of them.
+    /// Bytes to send before the pieces.
     first: Bytes,
     pieces: VecDeque<Piece>,
     reading: Option<JoinHandle<io::Result<Bytes>>>,
@@ -157,7 +157,7 @@ impl<B> Stream<B> {
         }
     }
 
-    /// The next piece, or the next part of one that is sent as it is.
+    /// The next piece, or the next chunk of a piece that is sent unchanged.
     fn next_step(&mut self) -> Option<Piece> {
         let first = self.pieces.front_mut()?;
         let (start, end) = (first.range.start, first.range.end);

@@ -1,7 +1,7 @@
-//! Publish secret: who may publish to this host.
+//! Publish secret: the token for publishing to this host.
 //!
-//! A host that is given none makes its own on first start, in a file that only its owner can read.
-//! A client on the same machine finds it there, so that publishing to oneself needs no setup.
+//! A host without a configured secret creates one at its first start, in a file that only its owner
+//! can read. A client on the same machine finds it there, so publishing locally needs no setup.
 
 use std::fmt::Write as _;
 use std::fs::File;
@@ -16,8 +16,8 @@ use super::error::{HostError, disk};
 /// The file in the data folder that holds the secret.
 pub const SECRET_FILE: &str = "secret";
 
-/// Reads the secret that the host with this data folder made; `None` if it made none. A file that
-/// others can read is refused, because then it is no secret.
+/// Reads the secret that the host with this data folder created; `None` if it created none. A file
+/// that others can read is refused, because it is no secret.
 pub fn find_secret(data: &Path) -> Result<Option<String>, HostError> {
     let path = data.join(SECRET_FILE);
     let file = match File::open(&path) {
@@ -39,7 +39,7 @@ pub fn find_secret(data: &Path) -> Result<Option<String>, HostError> {
         });
     }
     let mut bytes = Vec::new();
-    // A byte order mark, a line end and one byte more show that a file is too long.
+    // Room for a byte order mark, a line end, and one byte that reveals a longer file.
     file.take(TOKEN_BYTES_MAX as u64 + 6)
         .read_to_end(&mut bytes)
         .map_err(disk("read", &path))?;
@@ -50,8 +50,8 @@ pub fn find_secret(data: &Path) -> Result<Option<String>, HostError> {
     checked(text.trim_end_matches(['\r', '\n']), origin).map(Some)
 }
 
-/// The secret of a host: the one it was given, or its own, made if there is none yet. None where
-/// it can't be written: then no client can publish, which the disk does not take anyway.
+/// The secret of a host: the configured one, or its own, which the first start creates. `None` if
+/// the disk takes no writes: then no client can publish anyway.
 pub(crate) fn settle(data: &Path, given: Option<&str>) -> Result<Option<String>, HostError> {
     if let Some(given) = given {
         return checked(given, || "PUBLISH_SECRET".to_owned()).map(Some);
@@ -73,7 +73,7 @@ fn make(data: &Path) -> Result<String, HostError> {
     Ok(secret)
 }
 
-/// `pmx_` and 32 random bytes in hexadecimal: scanners for leaked secrets know a prefix.
+/// `pmx_` and 32 random bytes in hexadecimal: scanners for leaked secrets recognise the prefix.
 fn draw() -> Result<String, HostError> {
     let mut bytes = [0; 32];
     getrandom::fill(&mut bytes).map_err(HostError::Randomness)?;
@@ -106,7 +106,7 @@ fn widely_readable(file: &File) -> io::Result<bool> {
     Ok(file.metadata()?.permissions().mode() & 0o077 != 0)
 }
 
-/// Elsewhere a user's folder is private by its access list.
+/// On other systems, the access list of a user's folder makes it private.
 #[cfg(not(unix))]
 fn widely_readable(_: &File) -> io::Result<bool> {
     Ok(false)

@@ -1,4 +1,5 @@
-//! Sockets: accepts connections and speaks HTTP/1.1 on each, within limits of time and rate.
+//! Connection sockets: accepts connections and speaks HTTP/1.1 on each, within limits of time and
+//! rate.
 
 use std::convert::Infallible;
 use std::io;
@@ -24,7 +25,7 @@ use super::http::answer;
 use super::state::AppState;
 use super::write_timeout::TimeoutWriter;
 
-/// Serves until `stop` changes, then lets the connections finish what they are at.
+/// Serves until `stop` changes, then lets the connections finish their requests.
 pub(crate) async fn serve(
     listener: TcpListener,
     state: Arc<AppState>,
@@ -40,14 +41,14 @@ pub(crate) async fn serve(
         };
         match accepted {
             Ok((stream, peer)) => {
-                // Where no connection can end for a new one, the new one ends.
+                // If no connection may end for the new one, the new one ends.
                 if let Ok(connection) = connections.admit() {
                     let (state, stop) = (Arc::clone(&state), stop.clone());
                     tasks.spawn(serve_one(stream, peer.ip(), connection, state, stop));
                 }
             }
             Err(error) => {
-                // Out of files, mostly: some will be closed soon.
+                // Usually the process is out of files, and some close soon.
                 state.log.fault("accepting a connection", &error);
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
@@ -58,7 +59,7 @@ pub(crate) async fn serve(
     let _ = timeout(GRACE_TIME, all).await;
 }
 
-/// How long the head of a request may take, and a connection be idle.
+/// Time limit for the head of a request, and for an idle connection.
 const HEAD_TIME: Duration = Duration::from_secs(30);
 
 /// How long a client may leave an answer unread.
@@ -67,12 +68,12 @@ const UNREAD_TIME: Duration = Duration::from_mins(1);
 /// Bytes of the head of a request.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
 
-/// How long requests may go on after the host began to stop. Any moment is a good one to stop
-/// at: what is cut off here is asked for again.
+/// Time for requests to finish after a stop. The host may stop at any moment: clients repeat a
+/// request that is cut off.
 const GRACE_TIME: Duration = Duration::from_millis(350);
 
-/// Connections at once beside those that wait for events: with these, below the 1,024 files that
-/// most systems give a process.
+/// Connections at once, besides those that wait for events. With them, the process stays below the
+/// 1,024 files that most systems allow.
 const CONNECTIONS_MAX: usize = 512;
 
 async fn serve_one(
@@ -102,7 +103,7 @@ async fn serve_connection<A, F, B>(
     F: Future<Output = Response<B>> + Send + 'static,
     B: Body<Data = Bytes, Error = io::Error> + Send + 'static,
 {
-    // Only latency is lost without it.
+    // Without the option, only latency suffers.
     let _ = stream.set_nodelay(true);
     let service = service_fn(move |request| {
         let answer = answering(request);
@@ -112,11 +113,11 @@ async fn serve_connection<A, F, B>(
     http.timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIME)
         .max_buf_size(HEAD_BYTES_MAX)
-        // A client that has sent its request may close its half, and still gets the answer.
+        // A client may close its half after its request, and still gets the answer.
         .half_close(true);
     let io = TokioIo::new(TimeoutWriter::new(stream, UNREAD_TIME, connection));
     let mut connection = pin!(http.serve_connection(io, service).with_upgrades());
-    // Connection errors concern the client alone, and it is gone.
+    // A connection error concerns only its client, which is gone.
     tokio::select! {
         _ = connection.as_mut() => return,
         _ = stop.changed() => connection.as_mut().graceful_shutdown(),
@@ -136,8 +137,8 @@ mod tests {
     use super::super::response_body::sendable;
     use super::*;
 
-    /// What comes over a socket for a body of `bytes` bytes, of which one million are there:
-    /// head and body.
+    /// The head and the received body length of an answer. It announces `bytes` bytes; the object
+    /// has one million.
     async fn sent(method: &str, bytes: u64) -> (String, usize) {
         let home = tempfile::tempdir().unwrap();
         let blobs = Arc::new(Folder::open(home.path()).unwrap());
@@ -173,7 +174,7 @@ mod tests {
         let request = format!("{method} / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
         client.write_all(request.as_bytes()).await.unwrap();
         let mut received = Vec::new();
-        // A connection that breaks off may do so by a reset.
+        // The host may break a connection with a reset.
         let _ = client.read_to_end(&mut received).await;
         connection.await.unwrap();
         let received = String::from_utf8(received).unwrap();

@@ -1,9 +1,9 @@
 //! Space ledgers on disk: every space has one file and one writer.
 //!
-//! A command holds its space's lock from its first look at the ledger to its answer, so nothing
-//! comes between. Ledgers are opened when they are first needed and a few are kept open. A caller
-//! on an asynchronous thread waits for the lock without a thread, so that any number of callers of
-//! one space leave the threads to the others.
+//! A command holds its space's lock from its first read of the ledger to its answer, so commands
+//! never interleave. The first command opens a ledger, and a few ledgers stay open. A caller on an
+//! asynchronous thread waits for the lock without a thread. So any number of callers of one space
+//! leave the threads to the others.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -39,8 +39,8 @@ pub struct LocalSpaces {
 }
 
 impl LocalSpaces {
-    /// Opens a folder of ledgers, making it if there is none. Spaces whose outbox may have
-    /// something new are named to `changed`.
+    /// Opens a folder of ledgers, and creates it if needed. `changed` gets each space whose outbox
+    /// may have new entries.
     pub fn open(
         folder: &Path,
         blobs: Arc<Folder>,
@@ -62,7 +62,7 @@ impl LocalSpaces {
         })
     }
 
-    /// Those who wait for new deploys.
+    /// The topics of readers that wait for new deploys.
     pub(crate) const fn topics(&self) -> &Arc<Topics> {
         &self.topics
     }
@@ -94,7 +94,7 @@ impl LocalSpaces {
         if let Some(lock) = self.cache().find(space) {
             return Ok(lock);
         }
-        // Asked before a slot is made, so that names of no space evict no ledger.
+        // Checked before the cache gets an entry, so that names of missing spaces evict no ledger.
         if !creates && !file.exists() {
             let absent = format!("there is no space {space}");
             return Err(Problem::new(Code::NotFound, absent));
@@ -147,14 +147,14 @@ impl Spaces for LocalSpaces {
         };
         if let Some(channel) = announced {
             notify(&self.topics, &channel);
-            // There is no receiver only while the host stops; the next start looks at every outbox.
+            // The receiver is gone only while the host stops; the next start checks every outbox.
             let _ = self.changed.send(space.clone());
         }
         reply
     }
 }
 
-/// A command, and all that carrying it out takes.
+/// A command, and everything that its execution needs.
 struct Work {
     file: PathBuf,
     blobs: Arc<Folder>,
@@ -164,13 +164,13 @@ struct Work {
 }
 
 impl Work {
-    /// Carries the command out; blocks. After a panic the ledger is opened anew.
+    /// Executes the command; blocks. After a panic, the next command opens the ledger again.
     fn run(self, kept: &mut Option<Database>) -> Result<Reply, Problem> {
         let (ledger, keep) = match kept.take() {
             Some(ledger) => (ledger, true),
             None => match open_ledger(&self.file) {
                 Ok(ledger) => (ledger, true),
-                // It is opened for writing the next time.
+                // The next command opens it for writing.
                 Err(problem) => (
                     Database::open_read_only(&self.file).map_err(|_| problem)?,
                     false,
@@ -190,7 +190,7 @@ impl Work {
     }
 }
 
-/// Closes a ledger where its last flush holds up no other request.
+/// Closes a ledger on a thread where its last flush delays no request.
 fn close(lock: Arc<SpaceLock>) {
     match tokio::runtime::Handle::try_current() {
         Ok(runtime) => drop(runtime.spawn_blocking(move || drop(lock))),
@@ -198,13 +198,13 @@ fn close(lock: Arc<SpaceLock>) {
     }
 }
 
-/// Ledgers kept open, each with up to 2 MiB of cached pages and three files.
+/// Open ledgers, each with up to 2 MiB of cached pages and three files.
 const OPEN_MAX: usize = 24;
 
-/// Ledgers at work for callers that wait without a thread: well below the threads that may block.
+/// Ledgers in use for callers that wait without a thread: far fewer than the blocking threads.
 const AT_WORK_MAX: usize = 8;
 
-/// The right to write to a space, and its ledger once it was opened.
+/// The right to write to a space, and its ledger after the first use.
 type SpaceLock = tokio::sync::Mutex<Option<Database>>;
 
 #[derive(Default)]
@@ -226,7 +226,7 @@ impl LedgerCache {
         Some(Arc::clone(&slot.lock))
     }
 
-    /// The lock of a space, and the ledger that has to close for it.
+    /// The lock of a space, and the ledger that must close for it.
     fn add(&mut self, space: &SpaceName) -> (Arc<SpaceLock>, Option<Arc<SpaceLock>>) {
         if let Some(lock) = self.find(space) {
             return (lock, None);
@@ -241,7 +241,7 @@ impl LedgerCache {
         (lock, closed)
     }
 
-    /// Takes out the ledger unused for longest, if there are many. One in use is left: a space
+    /// Takes out the least recently used ledger, if there are many. It leaves one in use: a space
     /// never has two.
     fn evict(&mut self) -> Option<Arc<SpaceLock>> {
         if self.slots.len() < OPEN_MAX {

@@ -16,7 +16,7 @@ pub struct Database {
 }
 
 impl Database {
-    /// Opens a database, making it if there is none.
+    /// Opens a database, and creates it if needed.
     pub fn open(path: &Path) -> Result<Self, SqlError> {
         // SQLite gives its other files the permissions of this one.
         private::touch(path).map_err(|error| SqlError(format!("making the file: {error}")))?;
@@ -78,7 +78,7 @@ impl Sql for Database {
             return Err(SqlError("a transaction inside a transaction".into()).into());
         }
         self.run("BEGIN IMMEDIATE", &[])?;
-        // Leaving early, by an error or a panic, undoes what was done.
+        // An error or a panic drops the guard, which rolls back.
         let _undo = Undo(&self.connection);
         let output = body(self)?;
         self.run("COMMIT", &[])?;
@@ -86,25 +86,25 @@ impl Sql for Database {
     }
 }
 
-/// How long to wait for a program that looks into the database from outside.
+/// Time to wait for another program that reads the database.
 const BUSY: Duration = Duration::from_secs(5);
 
-/// Statements kept compiled.
+/// Compiled statements in the cache.
 const STATEMENTS_MAX: usize = 128;
 
 const PRAGMAS: &[&str] = &[
-    // Every commit is flushed, not only every checkpoint.
+    // A flush with every commit, not only with every checkpoint.
     "PRAGMA synchronous = FULL",
-    // Flush through the drive's own cache on Apple systems; nothing elsewhere.
+    // On Apple systems, a flush includes the drive's own cache; no effect elsewhere.
     "PRAGMA fullfsync = ON",
     "PRAGMA checkpoint_fullfsync = ON",
     "PRAGMA foreign_keys = OFF",
-    // A big publish may let the log grow; give the room back afterwards.
+    // A big publish may grow the log; afterwards it shrinks.
     "PRAGMA journal_size_limit = 16777216",
 ];
 
-/// A full disk: the file has no shared memory, which would have to grow, since one connection alone
-/// uses it. What the log of writes holds is read from there, and nothing is written back.
+/// Opens a database on a full disk. It uses no shared memory, which would have to grow, since one
+/// connection alone uses the file. It reads the write-ahead log, and writes nothing back.
 fn beside_log(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
@@ -114,13 +114,13 @@ fn beside_log(path: &Path) -> rusqlite::Result<Connection> {
     checked(connection)
 }
 
-/// A read-only file system, with the shared memory that another run left.
+/// Opens a database on a read-only file system, with the shared memory of an earlier run.
 fn readable(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     checked(Connection::open_with_flags(path, flags)?)
 }
 
-/// A file beside which there is no log of writes: it is all there is, and does not change.
+/// Opens a file without a write-ahead log: it is complete, and does not change.
 fn immutable(path: &Path) -> rusqlite::Result<Connection> {
     let mut uri = String::from("file:");
     for byte in path.as_os_str().as_encoded_bytes() {
@@ -143,7 +143,7 @@ fn checked(connection: Connection) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
-/// A byte in a URI that has to be escaped.
+/// Escapes a byte in a URI.
 fn escaped(byte: u8) -> [char; 3] {
     let digit = |value: u8| char::from_digit(u32::from(value), 16).unwrap_or('0');
     ['%', digit(byte >> 4), digit(byte & 15)]
@@ -154,8 +154,8 @@ struct Undo<'a>(&'a Connection);
 impl Drop for Undo<'_> {
     fn drop(&mut self) {
         if !self.0.is_autocommit() {
-            // If even this fails, the connection's end undoes it, and `atomically` refuses to
-            // begin anything on it until then.
+            // If this fails, closing the connection rolls back. Until then, `atomically` refuses to
+            // begin a transaction on it.
             let _ = self.0.execute_batch("ROLLBACK");
         }
     }
@@ -285,7 +285,7 @@ mod tests {
             sql.run("CREATE TABLE IF NOT EXISTS t (v)", &[]).unwrap();
             insert(&sql, value).unwrap();
             if value == "two" {
-                // A crash: the log stays, and no process holds it.
+                // After a crash, the log remains, and no process holds it.
                 let copy = home.path().join("crashed.db");
                 std::fs::copy(&path, &copy).unwrap();
                 let log = home.path().join("x y%.db-wal");

@@ -19,7 +19,7 @@ use super::local_backend::LocalBackend;
 use super::response_body::Backing;
 use super::streams::Streams;
 
-/// All that answering a request takes.
+/// Everything that a handler needs.
 pub(crate) struct AppState {
     pub(crate) server: Server<LocalBackend>,
     pub(crate) front: Front,
@@ -29,7 +29,7 @@ pub(crate) struct AppState {
     pub(super) compressor: Compressor,
     /// Memory for bodies of the publish API.
     pub(super) body_budget: Arc<Budget>,
-    /// Requests of the publish API at work.
+    /// Requests of the publish API in progress.
     pub(super) permits: Arc<Semaphore>,
 }
 
@@ -63,13 +63,13 @@ impl Backing for AppState {
     fn verify(&self, piece: &Piece) -> Result<(), Problem> {
         let mut verifying = pin!(self.server.verify(piece, super::now()));
         let mut context = Context::from_waker(Waker::noop());
-        // Mostly it is known, or read at once. It waits where a space has to note a loss.
+        // Usually the result is cached, or one read away. It waits if a space has to record a loss.
         let verified = match verifying.as_mut().poll(&mut context) {
             Poll::Ready(verified) => verified,
             Poll::Pending => tokio::task::block_in_place(|| block_on(verifying)),
         };
         if let Err(problem) = &verified {
-            // The head of the answer may be sent already, so no status says why the body ends.
+            // The head of the answer may be sent already, so no status can report the failure.
             self.log.fault("reading the body of an answer", problem);
         }
         verified
@@ -79,6 +79,6 @@ impl Backing for AppState {
 /// Bytes of request bodies in memory at once: three of the largest.
 const BODY_BUDGET_BYTES: usize = 36 * 1024 * 1024;
 
-/// Requests of the publish API at work at once. Each may hold a pack raw and as frames, beside its
-/// body and the server's caches, and the host is to stay under 256 MiB.
+/// Requests of the publish API in progress at once. Each may hold a pack raw and as frames, beside
+/// its body and the server's caches. The host is to stay under 256 MiB.
 const PERMITS_MAX: usize = 3;

@@ -1,4 +1,4 @@
-//! Tracked body: marks its connection while it is sent and when it has ended.
+//! Tracked body: marks its connection during the sending and at the end.
 
 use std::io;
 use std::pin::Pin;
@@ -12,7 +12,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::any_body::AnyBody;
 use super::connections::{Connection, Phase};
 
-/// A body, and what its connection holds until it has ended.
+/// A body, and the values that its connection holds until the end.
 pub(crate) struct TrackedBody {
     body: AnyBody,
     connection: Arc<Connection>,

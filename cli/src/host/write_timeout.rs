@@ -1,7 +1,8 @@
-//! Write timeout: a socket that gives up on a client which stops reading, or reads too slowly.
+//! Write timeout: fails the writes of a client that stops reading, or reads too slowly.
 //!
-//! Hyper limits how long a request may take to arrive, but not an answer to leave: without this,
-//! a client that never reads keeps its connection, and what was read for it, for ever.
+//! Hyper limits how long a request may take to arrive, but not how long an answer may take to
+//! leave. Without this limit, a client that never reads keeps its connection and its buffers for
+//! ever.
 
 use std::io;
 use std::pin::Pin;
@@ -14,19 +15,18 @@ use tokio::time::{Instant, Sleep, sleep};
 
 use super::connections::Connection;
 
-/// A socket whose writes fail once none of them got on for a while, or all together were slower
-/// than the least rate.
+/// A socket whose writes fail after a time without progress, or below the minimum rate.
 pub(crate) struct TimeoutWriter<S> {
     socket: S,
     connection: Arc<Connection>,
     patience: Duration,
-    // Runs only while a write waits.
+    // Set only while a write waits.
     stalled: Option<(Instant, Pin<Box<Sleep>>)>,
     waited: Duration,
     written: u64,
 }
 
-/// Bytes a second that a client has to take while the server waits for it.
+/// Bytes per second that a client has to take while the server waits for it.
 const RATE_MIN: u64 = 1_024;
 
 impl<S> TimeoutWriter<S> {
@@ -107,7 +107,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for TimeoutWriter<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // A socket has no buffer of its own: what `poll_write` took has left.
+        // A socket has no buffer of its own: `poll_write` has sent all bytes that it took.
         Pin::new(&mut self.socket).poll_flush(context)
     }
 
@@ -142,7 +142,7 @@ mod tests {
         let (near, mut far) = duplex(8);
         let mut near = TimeoutWriter::new(near, Duration::from_millis(40), connection());
         let reading = tokio::spawn(async move {
-            // A byte at a time never stalls for long.
+            // A reader that takes a byte at a time never stalls for long.
             while far.read_u8().await.is_ok() {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }

@@ -115,7 +115,7 @@ fn row(deploy: &DeployView, reply: &DeploysReply, space: &SpaceName) -> [String;
     ]
 }
 
-/// A moment as people write it, in UTC, so that a log means the same everywhere.
+/// A time in UTC for people, so that a log means the same everywhere.
 pub(super) fn when(at: Timestamp) -> String {
     let millis = i64::try_from(at.as_millis()).ok();
     let moment = millis.and_then(|millis| jiff::Timestamp::from_millisecond(millis).ok());
@@ -138,7 +138,7 @@ fn short(text: &str, chars_max: usize) -> String {
     ui::escaped(&out)
 }
 
-/// Lays rows out in columns, numbers to the right.
+/// Formats rows in columns, with numbers on the right.
 fn table(rows: Vec<[String; 9]>) -> Vec<String> {
     let mut all = vec![HEADINGS.map(str::to_owned)];
     all.extend(rows);

@@ -1,4 +1,5 @@
-//! `pmx dev`: a live site with one command. A host, a first publish, and one more for each change.
+//! `pmx dev`: a live site with one command. It starts a host, publishes, and publishes again after
+//! each change.
 
 use std::io;
 use std::path::Path;
@@ -54,7 +55,7 @@ pub(super) fn run(args: &DevArgs, context: &Context<'_>) -> Result<Ended, Failur
     Ok(Ended::Done)
 }
 
-/// Prints where the site is.
+/// Prints the addresses of the site.
 fn announce(args: &DevArgs, url: &str, job: &Job, running: &Running, ui: &Ui) {
     ui.result(url);
     if let Some(home) = running.home_url() {
@@ -80,7 +81,7 @@ fn announce(args: &DevArgs, url: &str, job: &Job, running: &Running, ui: &Ui) {
     }
 }
 
-/// Starts the host; on another port if the usual one is taken and no other was asked for.
+/// Starts the host. If the default port is taken and the user named none, it uses another port.
 fn start(args: &DevArgs, space: &SpaceName, context: &Context<'_>) -> Result<Running, Failure> {
     let config = Config {
         live: LivePages::All,
@@ -107,7 +108,7 @@ fn start(args: &DevArgs, space: &SpaceName, context: &Context<'_>) -> Result<Run
     }
 }
 
-/// Shows an address in the user's browser.
+/// Opens an address in the user's browser.
 fn open(url: &str) -> io::Result<()> {
     let program = match std::env::consts::OS {
         "macos" => "open",

@@ -1,4 +1,4 @@
-//! `pmx diff`: what a sync would change, or what changed between two deploys.
+//! `pmx diff`: the changes of a sync, or those between two deploys.
 
 use std::path::Path;
 
@@ -60,11 +60,11 @@ struct Difference {
     paths: Paths,
 }
 
-/// Which paths differ.
+/// The differing paths.
 enum Paths {
-    /// These.
+    /// All of them.
     All(Vec<DiffRow>),
-    /// These and more.
+    /// The first of them.
     Some(Vec<DiffRow>),
     /// The manifest of the active deploy is too large to fetch, so only the counts are known.
     Unknown,
@@ -183,8 +183,8 @@ pub(super) fn active(client: &Client, site: &Site) -> Result<Option<Active>, Fai
     }))
 }
 
-/// What differs from a deploy of another machine, whose manifest the server has. None: it is too
-/// large, or the server is too old to be asked for it.
+/// The difference to a deploy of another machine, whose manifest the server has. `None` if it is
+/// too large, or the server too old.
 fn fetched(
     tree: &SourceTree,
     site: &Site,
@@ -224,7 +224,7 @@ fn named(tree: &SourceTree, active: Active, changes: &[Change]) -> Difference {
     }
 }
 
-/// Everything is new.
+/// The difference without a deploy: every file is new.
 fn first(tree: &SourceTree) -> Difference {
     let rows = tree
         .scan()
@@ -254,7 +254,7 @@ fn first(tree: &SourceTree) -> Difference {
     }
 }
 
-/// The server has the active manifest, and counts against it.
+/// The server has the active manifest, and counts the changes against it.
 fn asked(
     tree: &SourceTree,
     site: &Site,

@@ -1,4 +1,4 @@
-//! `pmx explain`: what an error means, and what to do.
+//! `pmx explain`: the meaning of an error code, and what to do.
 
 use pmx_core::code::Code;
 use serde_json::json;

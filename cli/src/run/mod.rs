@@ -1,4 +1,4 @@
-//! Commands, one a file, and what they have in common.
+//! Commands, one in each file, and their common parts.
 
 mod bench;
 mod deploys;
@@ -39,14 +39,14 @@ use crate::interrupt::Interrupt;
 use crate::server::Reach;
 use crate::ui::Ui;
 
-/// How a command ended that did not fail.
+/// How a command ended without a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ended {
-    /// It did what it should.
+    /// The command succeeded.
     Done,
-    /// There was nothing to change, and `--exit-code` wants to know.
+    /// There was nothing to change, and the user passed `--exit-code`.
     Unchanged,
-    /// What it checks is not as it should be, and all of that is printed.
+    /// The checks failed, and the command has printed all of them.
     Failed,
 }
 
@@ -73,7 +73,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>, env: Environment) -> ExitC
     ))
 }
 
-/// Fails with an exit code if a result did not reach its reader.
+/// Fails with an exit code if a result could not be printed.
 fn printed(ui: &Ui) -> Result<(), u8> {
     ui.end().map_err(|lost| {
         if let Some(failure) = &lost {
@@ -112,11 +112,10 @@ fn run(command: Command, env: Environment, ui: &Ui) -> Result<Ended, Failure> {
     }
 }
 
-/// How long the last line of an interrupted command may take.
+/// Time limit for the last line of an interrupted command.
 const PRINT_TIME: Duration = Duration::from_millis(200);
 
-/// What ends a command that does not end by itself after an interrupt. A host that ends has done
-/// what it should.
+/// Ends a command that does not end in time after an interrupt. For a host, that is a success.
 fn expired(command: &Command, ui: &Ui) -> impl FnOnce() + Send + 'static {
     let is_host = matches!(command, Command::Serve(_) | Command::Dev(_));
     let ui = ui.clone();
@@ -124,7 +123,7 @@ fn expired(command: &Command, ui: &Ui) -> impl FnOnce() + Send + 'static {
         let failure = Failure::interrupted();
         let exit = if is_host { 0 } else { failure.exit() };
         let (done, printed) = std::sync::mpsc::channel();
-        // A reader that does not read holds up what is printed, but not the end.
+        // A reader that does not read delays the printing, but not the end.
         std::thread::spawn(move || {
             if is_host {
                 ui.stopped();
@@ -139,7 +138,7 @@ fn expired(command: &Command, ui: &Ui) -> impl FnOnce() + Send + 'static {
 }
 
 impl Context<'_> {
-    /// The site that a command is about, with what has to be said of how it is reached.
+    /// The site of a command. It prints warnings about the connection.
     fn site(&self, args: &SiteArgs, dir: &Path) -> Result<Site, Failure> {
         let site = self.layers.site(args, dir)?;
         if args.token.is_some() {
@@ -156,7 +155,7 @@ impl Context<'_> {
         Ok(site)
     }
 
-    /// A client of a site's server, whose progress is shown.
+    /// A client of a site's server, with its progress shown.
     fn client(&self, site: &Site) -> Client {
         let client = Client::of(site, self.interrupt.clone());
         self.ui.follow(client.transfer());
@@ -186,7 +185,7 @@ fn run_in(command: Command, context: &Context<'_>) -> Result<Ended, Failure> {
     }
 }
 
-/// Prints help, or what is wrong with the command line, the way it was asked for.
+/// Prints help, or the error of the command line, in the requested form.
 fn refuse(error: &clap::Error, args: &[OsString], env: &Environment) -> ExitCode {
     let json = args.iter().any(|arg| arg == "--json");
     if json && error.exit_code() != 0 {
@@ -199,7 +198,7 @@ fn refuse(error: &clap::Error, args: &[OsString], env: &Environment) -> ExitCode
             json,
             ..OutputArgs::default()
         };
-        // A value parser can only say a code in its text.
+        // A value parser can only put a code into its text.
         let code = if text.contains(Code::NumberTooLarge.as_str()) {
             Code::NumberTooLarge
         } else {

@@ -1,4 +1,4 @@
-//! `pmx preview rm`: take a preview away. Its deploys stay in the history.
+//! `pmx preview rm`: removes a preview. Its deploys stay in the history.
 
 use serde_json::json;
 

@@ -1,4 +1,4 @@
-//! Publish report: what a publish did, as a sentence and as the summary of `--json`.
+//! Publish report: the result of a publish, as a sentence and as the summary of `--json`.
 
 use std::time::Duration;
 
@@ -123,7 +123,7 @@ impl Report {
         }
     }
 
-    /// Where the deploy is shown, whatever becomes active later.
+    /// The address of the deploy, which does not depend on the active one.
     fn deploy_url(&self) -> Option<String> {
         let url = self.outcome.url.as_deref()?;
         match self.outcome.kind {

@@ -1,4 +1,4 @@
-//! `pmx serve`: the embedded host, until a signal ends it.
+//! `pmx serve`: runs the embedded host until a signal ends it.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -16,7 +16,7 @@ use crate::host::{
     AddressRange, Config, Host, Log, Mode, PublicUrl, Running, SECRET_FILE, StreamConfig,
 };
 
-/// The port that the host listens on if none is named.
+/// The default port of the host.
 pub(super) const PORT: u16 = 8787;
 
 pub(super) fn run(args: &ServeArgs, context: &Context<'_>) -> Result<Ended, Failure> {
@@ -103,7 +103,7 @@ fn proxies(args: &HostArgs, env: &Environment) -> Result<Vec<AddressRange>, Fail
     Ok(proxies)
 }
 
-/// Says who can reach a host, and what it takes to use its streams.
+/// Prints which clients can reach a host, and what its streams require.
 pub(super) fn introduce(running: &Running, context: &Context<'_>) {
     let ui = context.ui;
     match running.mode() {

@@ -1,4 +1,4 @@
-//! `pmx completions` and `pmx man`: what the command line says about itself, for shells and man.
+//! `pmx completions` and `pmx man`: descriptions of the command line, for shells and man.
 
 use std::path::Path;
 

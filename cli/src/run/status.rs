@@ -79,7 +79,7 @@ pub(super) fn run(args: &StatusArgs, context: &Context<'_>) -> Result<Ended, Fai
     })
 }
 
-/// How the folder compares with what is published.
+/// The folder, compared with the active deploy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Standing {
     Same,

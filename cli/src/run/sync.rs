@@ -1,4 +1,4 @@
-//! `pmx sync`: publish a folder, once or whenever it changes.
+//! `pmx sync`: publishes a folder, once or after each change.
 
 mod follow;
 
@@ -89,8 +89,8 @@ pub(super) fn run(args: SyncArgs, context: &Context<'_>) -> Result<Ended, Failur
     })
 }
 
-/// The folder to publish: the output of a project, if both are named. An output that is not there
-/// below the project is taken as it is named.
+/// The folder to publish: the output of a project, if both are named. If the project has no such
+/// output, the path itself counts.
 fn output(project: Option<PathBuf>, output: Option<PathBuf>) -> Option<PathBuf> {
     match (project, output) {
         (Some(project), Some(output)) => {
@@ -105,28 +105,28 @@ fn output(project: Option<PathBuf>, output: Option<PathBuf>) -> Option<PathBuf> 
     }
 }
 
-/// A folder that is published to a site, perhaps again and again.
+/// A folder to publish to a site, once or repeatedly.
 pub(super) struct Job {
     pub(super) folder: Folder,
     pub(super) scan: ScanArgs,
     pub(super) site: Site,
     pub(super) terms: Terms,
     pub(super) allow_empty: AllowEmpty,
-    /// What this command saw, which a cache may not be there to keep.
+    /// The state that this command saw; the cache may be missing.
     memory: Memory,
 }
 
-/// How many publishes without an answer are remembered: one that no server took leaves a root, too.
+/// Unanswered publishes in memory: one that no server received also leaves a root.
 const UNANSWERED_MAX: usize = 16;
 
-/// State of a site as one command saw it, over its publishes.
+/// State of a site as this command saw it, across its publishes.
 #[derive(Debug, Default)]
 struct Memory {
     /// The deploy that it saw last.
     seen: Cell<Option<u64>>,
     /// Roots of publishes that ended without an answer: the server may have committed them.
     unanswered: RefCell<VecDeque<Root>>,
-    /// Whether what others saw, in the cache folder, counts as well.
+    /// Whether the command ignores the cache folder, with the state that other commands saw.
     is_alone: bool,
 }
 
@@ -148,8 +148,8 @@ impl Job {
         }
     }
 
-    /// The same, but what is live at the first publish may be replaced: the host is the command's
-    /// own, and what a cache has of that address may be of another data folder.
+    /// A job on the command's own host. Its first publish may replace any active deploy, because
+    /// the cache of that address may be of another data folder.
     pub(super) fn on_own_host(self) -> Self {
         let memory = Memory {
             is_alone: true,
@@ -158,8 +158,8 @@ impl Job {
         Self { memory, ..self }
     }
 
-    /// The terms of the next publish: once a publish replaced what the user named, the next one
-    /// replaces that publish.
+    /// The terms of the next publish. Once a publish has replaced the deploy that the user named,
+    /// the next one replaces that publish.
     fn terms(&self) -> Terms {
         let mut terms = self.terms.clone();
         if let (Replaces::Named(_), Some(seen)) = (terms.replaces, self.memory.seen.get()) {
@@ -168,7 +168,7 @@ impl Job {
         terms
     }
 
-    /// The deploy that this command saw last, or before it the cache.
+    /// The deploy that this command saw last; before its first publish, the cache's.
     fn seen(&self, site: &SiteCache) -> Option<u64> {
         let cached = || (!self.memory.is_alone).then(|| site.seen()).flatten();
         self.memory.seen.get().or_else(cached)
@@ -183,15 +183,15 @@ impl Job {
         }
     }
 
-    /// Remembers a publish that ended without an answer.
+    /// Records a publish that ended without an answer.
     fn remember_unanswered(&self, root: Root) {
         let mut unanswered = self.memory.unanswered.borrow_mut();
         unanswered.truncate(UNANSWERED_MAX - 1);
         unanswered.push_front(root);
     }
 
-    /// Whether a conflict is with a publish of this command, whose answer was lost. The command
-    /// has seen that deploy from then on.
+    /// Whether a conflict is with a publish of this command, whose answer was lost. Then the
+    /// command has seen that deploy.
     fn is_own(&self, conflict: &Failure, client: &Client) -> bool {
         let problem = conflict.problem.as_deref();
         let live = problem.filter(|problem| problem.code == Code::Conflict);
@@ -220,7 +220,7 @@ impl Job {
         self.send(looked, client, context)
     }
 
-    /// Reads the folder, before it is published.
+    /// Reads the folder before a publish.
     pub(super) fn look(
         &self,
         client: &Client,
@@ -252,7 +252,7 @@ impl Job {
         })
     }
 
-    /// Publishes what was read.
+    /// Publishes a folder that was read.
     pub(super) fn send(
         &self,
         looked: Looked,
@@ -285,7 +285,7 @@ impl Job {
             ui: context.ui,
         };
         let mut terms = self.terms();
-        // The client of a PathMX build reads its site's events, whatever page it shows.
+        // The client of a PathMX build reads its site's events, whichever page it shows.
         terms.meta.events = tree.scan().is_pathmx();
         let publish = Publish {
             client,
@@ -314,8 +314,8 @@ impl Job {
         })
     }
 
-    /// Runs a publish, and once more if it conflicts with a deploy of this command, whose answer
-    /// was lost.
+    /// Runs a publish, and repeats it once if it conflicts with a deploy of this command whose
+    /// answer was lost.
     fn run(&self, publish: &Publish<'_>, client: &Client) -> Result<Published, Failure> {
         let bases = publish.site.active().into_iter().chain(publish.site.site());
         let bases: Vec<Root> = bases.map(|base| base.root).collect();
@@ -346,29 +346,29 @@ impl Job {
     }
 }
 
-/// A folder that was read, and what it is published with.
+/// A folder that was read, and its terms.
 pub(super) struct Looked {
     started: Instant,
     before: Traffic,
     site: SiteCache,
     packs: LocalPacks,
     pub(super) tree: SourceTree,
-    /// The kept part of a first reading.
+    /// The prefetched contents of a first read.
     prefetched: Option<Prefetched>,
 }
 
 /// Known state of the site.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum SiteKnowledge {
-    /// Nothing.
+    /// The site is unknown.
     Nothing,
     /// The active deploy is known.
     Active,
 }
 
 impl Job {
-    /// Reads the folder. If neither it nor the site is known here, what was read is kept as well,
-    /// because the server may know nothing of the site either.
+    /// Reads the folder. If the cache knows neither it nor the site, the server may know nothing
+    /// either. Then the contents stay in memory.
     fn read(
         &self,
         known: SiteKnowledge,
@@ -394,8 +394,8 @@ impl Job {
     }
 }
 
-/// Publishes, and meanwhile keeps what was learnt about the folder: what was hashed need not be
-/// hashed again, however the publish ends.
+/// Publishes, and stores the scan at the same time. So the next run need not hash the files again,
+/// however the publish ends.
 fn keeping<T>(tree: &SourceTree, bases: &[Root], publish: impl FnOnce() -> T) -> T {
     let had_manifest = tree.has_manifest();
     let result = std::thread::scope(|scope| {

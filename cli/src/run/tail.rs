@@ -1,4 +1,4 @@
-//! `pmx tail`: what each deploy changes, as it happens, one line of JSON each.
+//! `pmx tail`: the changes of each deploy, as they happen, one line of JSON each.
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::args::{ScanArgs, TailArgs};
 use crate::client::http::Client;
 use crate::error::Failure;
 
-/// How often an interrupt is looked for.
+/// Interval at which the command checks for an interrupt.
 const TICK: Duration = Duration::from_millis(100);
 
 pub(super) fn run(args: &TailArgs, context: &Context<'_>) -> Result<Ended, Failure> {
@@ -30,7 +30,7 @@ pub(super) fn run(args: &TailArgs, context: &Context<'_>) -> Result<Ended, Failu
     print(&listen(client, reply.url, from), context)
 }
 
-/// Listens on a thread of its own: an interrupt need not wait for an answer.
+/// Listens on a separate thread, so that an interrupt need not wait for an answer.
 fn listen(client: Client, url: String, from: u64) -> Receiver<Result<Vec<ChangeMessage>, Failure>> {
     let (sender, messages) = sync_channel(1);
     std::thread::spawn(move || {
@@ -42,7 +42,7 @@ fn listen(client: Client, url: String, from: u64) -> Receiver<Result<Vec<ChangeM
                 offset = next;
                 messages
             });
-            // There is no receiver when the command has ended.
+            // The receiver is gone if the command has ended.
             if sender.send(heard).is_err() || failed {
                 return;
             }
@@ -59,7 +59,7 @@ fn print(
         match messages.recv_timeout(TICK) {
             Ok(heard) => {
                 for mut message in heard? {
-                    // It is for the next request of a reader, and changes from server to server.
+                    // This value is for a reader's next request, and differs between servers.
                     message.know = None;
                     if context.ui.is_json() {
                         context.ui.object("deployed", &message);

@@ -1,4 +1,4 @@
-//! Standing problems of a watch: each is reported when it begins, once, and when it is over.
+//! Open problems of a watch: each is reported once at its beginning, and once at its end.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::error::Failure;
 use crate::ui::Ui;
 
-/// Subject of a problem. Each has at most one at a time.
+/// Subject of a problem. Each subject has at most one problem at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum About {
     /// The system does not report changes.
@@ -17,7 +17,7 @@ pub(super) enum About {
     Folder,
     /// Some paths can't be published.
     Paths,
-    /// The server does not take the site.
+    /// The server refuses the site.
     Publishing,
 }
 
@@ -32,7 +32,7 @@ impl About {
     }
 }
 
-/// The problems that stand.
+/// The open problems.
 pub(super) struct Troubles<'a> {
     ui: &'a Ui,
     standing: BTreeMap<About, Vec<String>>,
@@ -54,12 +54,12 @@ impl<'a> Troubles<'a> {
         self.standing.contains_key(&about)
     }
 
-    /// The lines of a problem, if it stands.
+    /// The lines of a problem, if it is open.
     pub(super) fn lines(&self, about: About) -> &[String] {
         self.standing.get(&about).map_or(&[], Vec::as_slice)
     }
 
-    /// Warns of a problem, unless it stands already.
+    /// Warns of a problem, unless it is open already.
     pub(super) fn warn(&mut self, about: About, lines: Vec<String>) {
         if self.lines(about) != lines {
             for line in &lines {
@@ -69,24 +69,24 @@ impl<'a> Troubles<'a> {
         }
     }
 
-    /// Prints a failure, unless it stands already.
+    /// Prints a failure, unless its problem is open already.
     pub(super) fn fail(&mut self, about: About, failure: &Failure) {
         let lines: Vec<String> = failure.message.lines().map(ToOwned::to_owned).collect();
-        // The end of the command says that it was interrupted.
+        // The end of the command reports the interrupt.
         if self.lines(about) != lines && failure.code != Code::Interrupted {
             self.ui.failed(failure);
             self.stand(about, lines);
         }
     }
 
-    /// The next report of such a problem is another one.
+    /// Forgets a problem, so that the next one is reported again.
     pub(super) fn forget(&mut self, about: About) {
         if let Some(lines) = self.standing.get_mut(&about) {
             lines.clear();
         }
     }
 
-    /// A problem is over. Says so, if it stood.
+    /// Ends a problem, and reports that if it was open.
     pub(super) fn over(&mut self, about: About) {
         if self.standing.remove(&about).is_some() {
             self.ui.note(about.over());

@@ -1,7 +1,7 @@
-//! Progress display: a bar on a terminal, a line now and then elsewhere, objects with `--json`.
+//! Progress display: a bar on a terminal, a regular line elsewhere, objects with `--json`.
 //!
-//! A thread looks at the counts several times a second, so a phase in which nothing moves is shown
-//! as well: "waiting for the server" instead of silence. The rate is that of the last seconds.
+//! A thread reads the counts several times a second. So it also shows a phase without progress:
+//! "waiting for the server" instead of silence. The rate is that of the last seconds.
 
 mod report;
 mod window;
@@ -20,13 +20,13 @@ use crate::client::http::{Activity, Transfer};
 /// Phases shorter than this have no bar.
 const BAR_AFTER: Duration = Duration::from_millis(250);
 
-/// Without a terminal, a line comes after so long, and then as often.
+/// Without a terminal, the interval of lines, also before the first one.
 const LINE_EVERY: Duration = Duration::from_secs(10);
 
-/// How often an object comes with `--json`.
+/// The interval of objects with `--json`.
 const OBJECT_EVERY: Duration = Duration::from_millis(500);
 
-/// Stillness that is called waiting.
+/// Time without progress after which the phase is shown as waiting.
 const STILL_AFTER: Duration = Duration::from_secs(1);
 
 /// How progress is shown.
@@ -43,7 +43,7 @@ pub(super) enum Shown {
 }
 
 impl Shown {
-    /// How often the counts are looked at.
+    /// Interval at which the counts are read.
     const fn tick(self) -> Duration {
         match self {
             Self::Bar => Duration::from_millis(100),
@@ -51,7 +51,7 @@ impl Shown {
         }
     }
 
-    /// How long nothing is shown, and how long between two reports.
+    /// The time before the first report, and the time between two reports.
     const fn pauses(self) -> (Duration, Duration) {
         match self {
             Self::Never | Self::Bar => (BAR_AFTER, Duration::ZERO),
@@ -61,7 +61,7 @@ impl Shown {
     }
 }
 
-/// The counts of a command, and where they are shown.
+/// The counts of a command, and their display.
 #[derive(Debug)]
 pub(super) struct Board {
     shown: Shown,
@@ -76,7 +76,7 @@ struct State {
     is_ended: bool,
     drawn: Option<(Phase, ProgressBar)>,
     window: Window,
-    /// When the phase began, or when there was nothing to report last.
+    /// When the phase began, or when there was last nothing to report.
     since: Instant,
     reported: Option<Instant>,
 }
@@ -102,7 +102,7 @@ impl Board {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts something from now on.
+    /// Starts a count.
     pub(super) fn bar(self: &Arc<Self>, what: Counting, total: u64) -> Bar {
         let meter = Arc::new(Meter {
             what,
@@ -120,14 +120,14 @@ impl Board {
         }
     }
 
-    /// Shows from now on what a client does.
+    /// Shows the progress of a client from now on.
     pub(super) fn follow(self: &Arc<Self>, transfer: &Arc<Transfer>) {
         let mut state = self.lock();
         state.transfer = Some(Arc::clone(transfer));
         self.watched(&mut state);
     }
 
-    /// Prints something beside the bar.
+    /// Prints text without disturbing the bar.
     pub(super) fn beside(&self, print: impl FnOnce()) {
         let state = self.lock();
         match &state.drawn {
@@ -136,14 +136,14 @@ impl Board {
         }
     }
 
-    /// Shows nothing any more: the result comes next.
+    /// Ends the display: the result follows.
     pub(super) fn end(&self) {
         let mut state = self.lock();
         state.is_ended = true;
         state.clear();
     }
 
-    /// Starts the thread that looks.
+    /// Starts the thread that reads the counts.
     fn watched(self: &Arc<Self>, state: &mut State) {
         if state.is_watched || self.shown == Shown::Never {
             return;
@@ -184,7 +184,7 @@ impl Board {
             Shown::Never => {}
             Shown::Bar => state.draw(&report),
             Shown::Lines => super::to_stderr(&super::escaped(&report.line())),
-            // A reader that is gone is noticed when the result is printed.
+            // A closed stdout is detected when the result is printed.
             Shown::Objects => drop(super::try_stdout(&super::json_line(
                 "progress",
                 &report.body(),
@@ -268,7 +268,7 @@ pub enum Counting {
 #[derive(Debug)]
 struct Meter {
     what: Counting,
-    /// 0 if it is not known.
+    /// 0 if the total is unknown.
     total: u64,
     done: AtomicU64,
     /// Bytes that were read and hashed.
@@ -276,7 +276,7 @@ struct Meter {
     is_gone: AtomicBool,
 }
 
-/// Counts what is done of something, until it is dropped.
+/// Counts the progress of a step, until it is dropped.
 #[derive(Debug)]
 pub struct Bar {
     meter: Arc<Meter>,
@@ -284,17 +284,17 @@ pub struct Bar {
 }
 
 impl Bar {
-    /// Counts so many more.
+    /// Adds to the count.
     pub fn add(&self, more: u64) {
         self.meter.done.fetch_add(more, Ordering::Relaxed);
     }
 
-    /// Counts so many less: they are sent again.
+    /// Subtracts from the count: the client sends these bytes again.
     pub fn take_back(&self, less: u64) {
         self.meter.done.fetch_sub(less, Ordering::Relaxed);
     }
 
-    /// Takes the bar away.
+    /// Removes the bar.
     pub fn finish(&self) {
         if self.meter.is_gone.swap(true, Ordering::Relaxed) {
             return;
@@ -305,7 +305,7 @@ impl Bar {
             .retain(|meter| !Arc::ptr_eq(meter, &self.meter));
         state.clear();
         (state.since, state.reported) = match self.board.shown {
-            // A line every while, however many steps there are.
+            // Lines have an interval, which does not depend on the number of steps.
             Shown::Lines | Shown::Objects => (state.since, state.reported),
             Shown::Never | Shown::Bar => (Instant::now(), None),
         };

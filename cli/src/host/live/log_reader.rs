@@ -19,7 +19,7 @@ pub(super) struct LogReader {
     kind: Kind,
 }
 
-/// The reader, and how it reads.
+/// The reader's access and mode.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Kind {
     pub(super) compact: bool,
@@ -40,7 +40,7 @@ impl LogReader {
         Ok(Shared::new(read, self.read(read).await?))
     }
 
-    /// Reads a page for sockets: with all that changed, where a message names only a part.
+    /// Reads a page for sockets. It has all changes, of which a message names only a part.
     pub(super) async fn batch(&self, read: Read) -> Result<Shared, Problem> {
         let Self {
             state,

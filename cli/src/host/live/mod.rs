@@ -1,7 +1,7 @@
 //! Live event subscribers: long polls, event streams and sockets.
 //!
-//! A commit notifies the subscribers and goes on. Each reads the log at its own pace, and
-//! subscribers at the same offset share one read.
+//! A commit notifies the subscribers without waiting for them. Each reads the log at its own pace,
+//! and subscribers at the same offset share one read.
 
 mod log_reader;
 mod notify;
@@ -83,7 +83,7 @@ const fn topic_kind(kind: Kind) -> TopicKind {
     }
 }
 
-/// Waits for one answer.
+/// Answers a long poll.
 async fn poll(
     state: &Arc<AppState>,
     channel: &Channel,

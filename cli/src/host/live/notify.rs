@@ -7,11 +7,12 @@ use pmx_streams::StreamName;
 
 use crate::host::streams::broadcast::Topics;
 
-/// Topics of a channel, by what their readers read. Sockets read more than others, and a net
-/// message differs from the events that it sums up, so neither shares with the others.
+/// Topics of a channel, by the content that their readers get. Sockets read more than other
+/// readers. A net message differs from the events that it sums up. So neither shares with the
+/// others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum TopicKind {
-    /// The log as it is.
+    /// The log itself.
     Log,
     /// For sockets at the tail.
     Sockets,
@@ -19,15 +20,15 @@ pub(crate) enum TopicKind {
     Net,
     /// For readers who want net messages.
     NetLog,
-    /// The log for holders of the publish secret: they share with each other only, since a site may
-    /// close to visitors while they wait.
+    /// The log for holders of the publish secret. They share only with each other, because a site
+    /// may close to visitors while they wait.
     HeldLog,
-    /// The same for those who want net messages.
+    /// Net messages for holders of the publish secret.
     HeldNetLog,
 }
 
 impl TopicKind {
-    /// All.
+    /// All topics.
     const ALL: [Self; 6] = [
         Self::Log,
         Self::Sockets,
@@ -52,7 +53,7 @@ impl TopicKind {
     }
 }
 
-/// Wakes all readers that wait for a channel's next deploy, and those of no other channel.
+/// Wakes all readers that wait for a channel's next deploy, but no readers of other channels.
 pub(crate) fn notify(topics: &Topics, channel: &Channel) {
     for kind in TopicKind::ALL {
         if let Ok(topic) = kind.topic(channel) {

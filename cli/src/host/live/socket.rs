@@ -1,7 +1,8 @@
 //! Live socket: one open page, with a task of its own.
 //!
-//! A socket sends the log from its offset on, once its client took what came before. So
-//! nothing is queued for it, and one that takes nothing is closed without anybody else noticing.
+//! A socket sends the log from its offset on, each time its client has taken the bytes before. So
+//! the host queues nothing for it. A client that takes nothing loses its socket, without any effect
+//! on others.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,7 +37,7 @@ use super::waiting::Notice;
 use crate::host::state::AppState;
 use crate::host::streams::broadcast::Subscription;
 
-/// Answers a request for a socket; what follows it is said over the socket.
+/// Answers a request for a socket. All later messages use the socket.
 pub(super) async fn open(
     state: &Arc<AppState>,
     head: &mut Parts,
@@ -55,7 +56,7 @@ pub(super) async fn open(
         return Err(Problem::new(Code::RequestMalformed, detail));
     };
     let topics = &state.live.topics;
-    // Reads for sockets are checked against each session; they are not a reader's own.
+    // Each session filters the batches that its socket reads, so sockets share them.
     let kind = |compact| Kind {
         compact,
         reader: Access::Visitor,
@@ -71,14 +72,14 @@ pub(super) async fn open(
         space: channel.space.clone(),
         is_page: false,
     };
-    // Fails if there is no such site. A socket that says nothing gets what follows this read.
+    // Fails if the site does not exist. A socket without an offset gets the events after this read.
     let tail = Read { from: From::Now };
     let shared = socket.changes.shared(tail, socket.log.batch(tail));
     if let Some(batch) = &shared.await?.batch {
         let _nothing_follows_the_tail = socket.session.on_events(batch);
     }
     tokio::spawn(async move {
-        // How it ends is the client's affair.
+        // Only the client depends on the outcome.
         if let Ok(Ok(upgraded)) = timeout(UPGRADE_TIME, upgrade).await {
             socket.run(upgraded, permit).await;
         }
@@ -89,7 +90,8 @@ pub(super) async fn open(
 /// How long a connection may take to become a socket.
 const UPGRADE_TIME: Duration = Duration::from_secs(10);
 
-/// The proof that the handshake was understood (RFC 6455, section 4.2.2), if it is one.
+/// The proof that the server understood the handshake (RFC 6455, section 4.2.2). `None` if the
+/// request is no handshake.
 fn accepted(head: &Parts) -> Option<HeaderValue> {
     let version = head.headers.get(SEC_WEBSOCKET_VERSION)?;
     let key = head.headers.get(SEC_WEBSOCKET_KEY)?;
@@ -135,17 +137,17 @@ struct Socket {
     stop: watch::Receiver<bool>,
     notice: watch::Receiver<Notice>,
     space: SpaceName,
-    /// Whether a page is at the other end: it said what it shows.
+    /// Whether the client is a page: it has named the paths that it shows.
     is_page: bool,
 }
 
-/// Why a socket ends without another word.
+/// The socket ends without a closing message.
 struct Gone;
 
-/// How long a client may take nothing of what it is sent.
+/// How long a client may take none of the sent bytes.
 const SEND_TIME: Duration = Duration::from_secs(30);
 
-/// After which silence a client is asked whether it is there; after another it is given up.
+/// Silence after which the host pings a client. After a second one, it closes the socket.
 const SILENCE_TIME: Duration = Duration::from_secs(45);
 
 impl Socket {
@@ -168,7 +170,7 @@ impl Socket {
         drop(permit);
     }
 
-    /// Talks until one of the two has enough.
+    /// Exchanges messages until one side ends the session.
     async fn converse(&mut self, wire: &mut Wire) -> Result<Closing, Gone> {
         let mut asked = false;
         let mut silent = Instant::now() + SILENCE_TIME;
@@ -236,7 +238,7 @@ impl Socket {
         send(wire, Message::text(frame.to_string())).await
     }
 
-    /// Sends the events after its offset.
+    /// Sends the events after the socket's offset.
     async fn tell(&mut self, wire: &mut Wire) -> Result<Result<(), Closing>, Gone> {
         while let Some((read, compact)) = self.session.next_read() {
             self.changes.mark();
@@ -267,7 +269,7 @@ impl Socket {
     }
 }
 
-/// Sends a message, or finds that the client is gone.
+/// Sends a message. Fails if the client is gone.
 async fn send(wire: &mut Wire, message: Message) -> Result<(), Gone> {
     match timeout(SEND_TIME, wire.send(message)).await {
         Ok(Ok(())) => Ok(()),

@@ -19,7 +19,7 @@ pub(crate) struct Live {
     pub(super) notice: watch::Receiver<Notice>,
 }
 
-/// What open pages of one site show beside their content: problems of the folder it comes from.
+/// The notice in all open pages of one site: problems of its source folder.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Notice {
     pub(crate) space: Option<SpaceName>,
@@ -27,7 +27,7 @@ pub(crate) struct Notice {
 }
 
 impl Live {
-    /// The spaces notify `topics`.
+    /// Creates the state. The spaces notify `topics`.
     pub(crate) fn new(
         topics: Arc<Topics>,
         long_poll: Duration,
@@ -44,15 +44,15 @@ impl Live {
     }
 }
 
-/// How many sockets the process may have: it asks for as many files as it may, and leaves those
-/// that all else needs.
+/// The number of sockets that the process may have. It raises the limit of files to its maximum,
+/// and reserves the files of all other uses.
 fn sockets_max() -> usize {
     files_max()
         .saturating_sub(FILES_ELSE)
         .clamp(64, LIVE_SOCKETS_MAX)
 }
 
-/// Files that are no sockets of open pages: connections, ledgers, objects.
+/// Files of other uses: connections, ledgers, objects.
 const FILES_ELSE: usize = 768;
 
 #[cfg(unix)]
@@ -63,7 +63,7 @@ fn files_max() -> usize {
     let most = limit.maximum.unwrap_or(wanted).min(wanted);
     if limit.current.is_some_and(|current| current < most) {
         limit.current = Some(most);
-        // If it may not be raised, there are fewer sockets.
+        // If the limit stays lower, there are fewer sockets.
         let _ = setrlimit(Resource::Nofile, limit);
     }
     let current = getrlimit(Resource::Nofile).current.unwrap_or(wanted);

@@ -1,10 +1,10 @@
 //! Broadcast of stream changes: notifies waiting readers and shares what one of them reads.
 //!
 //! A topic exists while a reader waits for its stream, and counts the changes. A reader marks the
-//! count, reads, and waits for a higher one, so that it misses no change. All readers at one offset
+//! count, reads, and waits for a higher count. So it misses no change. All readers at one offset
 //! share the page that one of them reads at a count: a thousand readers cost one read, and one
-//! chunk of bytes. Readers pull: each takes the next chunk once its client has taken the last, so
-//! that a slow client delays no other and holds at most one chunk.
+//! chunk of bytes. Readers pull: each takes the next chunk once its client has taken the last. So a
+//! slow client delays no other reader, and holds at most one chunk.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};

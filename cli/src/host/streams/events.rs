@@ -61,7 +61,7 @@ const SESSION_TIME: Duration = Duration::from_secs(55);
 /// Spreads the reconnects of readers.
 const SESSION_JITTER: Duration = Duration::from_secs(10);
 
-/// How long a reader gets nothing until it gets a keep-keep_alive.
+/// Silence after which a reader gets a keep-alive.
 const KEEP_ALIVE_TIME: Duration = Duration::from_secs(15);
 
 struct Reader<S> {
@@ -141,7 +141,7 @@ impl<S: Source> Reader<S> {
         }
     }
 
-    /// Takes the shared chunk, or encodes an own one if the reader's cursor is ahead of it.
+    /// Takes the shared chunk, or encodes a separate one if the reader's cursor is ahead of it.
     fn take(&mut self, shared: &Shared) -> Bytes {
         let now = crate::host::now();
         let (cursor, event) = shared.event(Cursor::at(now));

@@ -160,7 +160,7 @@ impl Streams {
         Ok(page)
     }
 
-    /// The same, for all readers at one offset.
+    /// Reads a page for all readers at one offset, and renews the stream's time to live.
     async fn read_shared(&self, name: &StreamName, read: Read) -> Result<Shared, Refusal> {
         let page = self.read(name, read).await?;
         Ok(Shared::new(read, page))
@@ -181,7 +181,7 @@ impl Streams {
         events::begin(source, changes, get, stop).await
     }
 
-    /// Runs blocking work on a thread for that, within the limit of concurrent reads.
+    /// Runs blocking work on a blocking thread, within the limit of concurrent reads.
     async fn run_blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> Result<T, Refusal> + Send + 'static,
@@ -214,7 +214,7 @@ impl events::Source for OfStream {
     }
 }
 
-/// Hands the work that follows a commit to readers, alarm and dispatcher.
+/// Passes the work that follows a commit to readers, alarm and dispatcher.
 fn run_post_commit(
     post_commit: PostCommit,
     topics: &Topics,
@@ -234,7 +234,7 @@ fn run_post_commit(
     }
 }
 
-/// Notifies the readers of wake streams, and hands deliveries to the dispatcher.
+/// Notifies the readers of wake streams, and passes deliveries to the dispatcher.
 fn dispatch(
     deliveries: PendingDeliveries,
     topics: &Topics,

@@ -1,7 +1,7 @@
-//! Server timing: durations of the parts of a request, where a client asks for them.
+//! Server timing: durations of the parts of a request.
 //!
-//! The task that answers the request collects the durations, if its client asks for them; otherwise
-//! they are dropped.
+//! The task that answers a request collects them, if the client asks for them. Otherwise they are
+//! dropped.
 
 use std::cell::RefCell;
 use std::time::{Duration, Instant};

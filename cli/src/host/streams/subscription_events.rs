@@ -1,5 +1,5 @@
-//! Subscription events: a stream's change and the wakes that it causes share one transaction, so
-//! that no append commits without its wakes.
+//! Subscription events: a stream's change and its wakes share one transaction. So no append commits
+//! without its wakes.
 
 use bytes::Bytes;
 use pmx_core::sql::{Sql, SqlError};

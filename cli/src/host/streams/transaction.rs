@@ -42,7 +42,7 @@ impl<'a, S: Sql> Transaction<'a, S> {
         }
     }
 
-    /// The same with a cache of patterns that outlives the transaction.
+    /// Adds a cache of patterns that outlives the transaction.
     pub(super) fn with_patterns(self, patterns: &PatternCache) -> Self {
         let patterns = patterns.clone();
         Self { patterns, ..self }
@@ -143,7 +143,7 @@ impl<'a, S: Sql> Transaction<'a, S> {
         for event in self.engine(key).take_lifecycle_events()? {
             if event.change == LifecycleChange::Ended {
                 self.on_removed(name)?;
-                // Its readers learn that it ended.
+                // Its readers get its end.
                 self.notify_readers(name);
             }
             messages.extend(registry::message(name, &event.change, event.at));

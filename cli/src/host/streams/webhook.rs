@@ -1,8 +1,8 @@
 //! Webhook dispatcher: delivers webhooks, copies fan-outs, and looks for due wakes.
 //!
-//! One thread keeps order and time. Each delivery in flight has a thread of its own, up to a limit,
-//! because a webhook may take as long as its worker's lease. The database has each wake until its
-//! outcome is recorded, so that a crash loses none.
+//! One thread orders the deliveries and their times. Each delivery in flight has a thread of its
+//! own, up to a limit, because a webhook may take as long as its worker's lease. The database
+//! stores each wake until its outcome is recorded, so a crash loses none.
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
@@ -350,7 +350,7 @@ mod tests {
         listener.set_nonblocking(true).unwrap();
         let port = listener.local_addr().unwrap().port();
         let clients = WebhookClients::new();
-        // Names are checked by their addresses, and addresses in any notation.
+        // The resolver checks names by their addresses. Addresses are checked in any notation.
         for host in [
             "127.0.0.1",
             "localhost",
@@ -367,7 +367,7 @@ mod tests {
         }
         let time = Duration::from_millis(500);
         let url = format!("http://localhost:{port}/hook");
-        // Nothing answers, but the client connects.
+        // The client connects, but no server answers.
         let posted = clients.loopback.send(&url, &[], "body", time);
         assert!(posted.is_none());
         assert!(listener.accept().is_ok());

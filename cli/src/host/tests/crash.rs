@@ -1,5 +1,5 @@
-//! Crash test: a host that is killed while packs arrive has all that it acknowledged when it starts
-//! again, and nothing by half.
+//! Crash test: the test kills a host while packs arrive. After a restart, the host has every
+//! acknowledged pack, and no partial one.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -20,7 +20,7 @@ use super::{exchange_with, start, status};
 const DATA: &str = "PMX_TEST_CRASH_DATA";
 const SECRET: &str = "crash";
 
-/// Not a test of its own: the host that [`killed_hosts_lose_nothing`] kills, in its own process.
+/// No test, but the host process that [`killed_hosts_lose_nothing`] kills.
 #[test]
 fn host_to_be_killed() {
     let Some(data) = std::env::var_os(DATA) else {
@@ -43,7 +43,7 @@ fn killed_hosts_lose_nothing() {
         let senders: Vec<_> = (0..2)
             .map(|sender| thread::spawn(move || send_until_refused(addr, [round, sender])))
             .collect();
-        // Any moment will do: no outcome depends on which.
+        // The outcome depends on no particular moment.
         thread::sleep(Duration::from_millis(150 + 100 * u64::from(round)));
         child.kill().unwrap();
         child.wait().unwrap();
@@ -61,7 +61,7 @@ fn killed_hosts_lose_nothing() {
     for content in &acknowledged {
         let pack = pack(content);
         assert!(held.contains_key(&BlobId::of(content)), "{content:?}");
-        // Its ledger knows it as well: the pack is not stored again.
+        // The ledger has the pack as well, so the host does not store it again.
         assert_eq!(status(&put(host.addr(), &pack).unwrap()), "200");
     }
     let after = self::held(&home.path().join("objects/spaces"));
@@ -98,7 +98,7 @@ fn send_until_refused(addr: SocketAddr, mark: [u8; 2]) -> Vec<Vec<u8>> {
         let content = [&[mark[0], mark[1], n][..], &[n; 999]].concat();
         match put(addr, &pack(&content)) {
             Ok(answer) if status(&answer) == "200" => acknowledged.push(content),
-            // The host may be gone in the middle of its answer.
+            // The host may end in the middle of its answer.
             Ok(answer) => {
                 assert!(answer.len() < 12, "{answer}");
                 break;
@@ -126,7 +126,8 @@ fn put(addr: SocketAddr, pack: &[u8]) -> std::io::Result<String> {
     exchange_with(TcpStream::connect(addr)?, &[head.as_bytes(), pack].concat())
 }
 
-/// The blobs of all objects, and in how many objects each is. Every object has to be whole.
+/// The blobs of all objects, and the number of objects that hold each. Every object has to be
+/// whole.
 fn held(folder: &Path) -> BTreeMap<BlobId, usize> {
     let mut held = BTreeMap::new();
     let mut folders = vec![folder.to_owned()];

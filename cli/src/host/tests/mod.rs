@@ -1,4 +1,4 @@
-//! Embedded host over its socket.
+//! Embedded host tests over its socket.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -28,7 +28,7 @@ fn start(data: &Path, secret: Option<&str>) -> Result<Running, HostError> {
     })
 }
 
-/// Sends `request` and returns all that comes until the host closes the connection.
+/// Sends `request` and returns all bytes until the host closes the connection.
 fn exchange(host: &Running, request: &[u8]) -> String {
     exchange_with(TcpStream::connect(host.addr()).unwrap(), request).unwrap()
 }
@@ -93,7 +93,7 @@ fn port_in_use_is_reported() {
     assert!(refused.hint().contains("--listen"), "{refused}");
 }
 
-/// A client that sends all of a body before it reads has to get the answer, not a reset.
+/// A client that sends a whole body before it reads must get the answer, not a reset.
 #[test]
 fn body_that_is_too_large_is_answered() {
     let home = tempfile::tempdir().unwrap();
@@ -107,7 +107,7 @@ fn body_that_is_too_large_is_answered() {
     request.resize(request.len() + bytes, 0);
     assert_eq!(status(&exchange(&host, &request)), "413");
 
-    // Without a length the server may insist on one; it may not take the body.
+    // The server may require a length, but must not accept the body.
     let head = begin(&host, "transfer-encoding: chunked\r\nconnection: close\r\n");
     let mut request = head.into_bytes();
     request.extend_from_slice(format!("{bytes:x}\r\n").as_bytes());
@@ -138,7 +138,7 @@ fn connection_is_kept_and_closed_gracefully() {
         let mut answer = [0; 12];
         stream.read_exact(&mut answer).unwrap();
         assert_eq!(&answer, b"HTTP/1.1 200");
-        // The rest of the head: an answer to HEAD has nothing after it.
+        // The rest of the head: an answer to HEAD ends with its head.
         let mut last = [0; 4];
         while &last != b"\r\n\r\n" {
             last.rotate_left(1);

@@ -1,4 +1,4 @@
-//! casync: an archive of the folder, cut into chunks of about 64 KiB, in a local store.
+//! casync: stores an archive of the folder, in chunks of about 64 KiB, in a local store.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -8,7 +8,7 @@ use super::report::Cost;
 use super::{Contender, Version};
 use crate::error::Failure;
 
-/// A store of chunks, and the index of the newest version in it.
+/// A store of chunks, and the index of its newest version.
 pub(super) struct Casync {
     program: PathBuf,
     folder: PathBuf,
@@ -16,7 +16,7 @@ pub(super) struct Casync {
 }
 
 impl Casync {
-    /// Makes an empty store.
+    /// Creates an empty store.
     pub(super) fn prepare(programs: &Programs<'_>) -> Result<Self, String> {
         let program = programs.find("casync")?;
         let folder = programs.folder("casync")?;

@@ -1,11 +1,10 @@
-//! Chunk store, computed: the site as one stream, cut where its content says so, and each new chunk
+//! Chunk store, computed: one stream of the site, with content-defined chunks. Each new chunk is
 //! compressed separately.
 //!
-//! Cuts are those of FastCDC (Xia et al., "The Design of Fast Content-Defined Chunking for Data
-//! Deduplication Based Storage Systems", IEEE TPDS 2020) with normalisation level 2, and sizes
-//! those of casync and desync: 16, 64 and 256 KiB. The stream is the contents in path order,
-//! without what an archive says about files. Each publish sends an index of all chunks, 40 bytes
-//! each.
+//! The cut points are those of FastCDC (Xia et al., "The Design of Fast Content-Defined Chunking
+//! for Data Deduplication Based Storage Systems", IEEE TPDS 2020) with normalisation level 2. The
+//! sizes are those of casync and desync: 16, 64 and 256 KiB. The stream is the contents in path
+//! order, without an archive's metadata. Each publish sends an index of all chunks, 40 bytes each.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -22,18 +21,18 @@ const CHUNK_BYTES_MIN: usize = 16 * 1024;
 const CHUNK_BYTES_AVERAGE: usize = 64 * 1024;
 const CHUNK_BYTES_MAX: usize = 256 * 1024;
 
-/// Bits of the fingerprint that must be zero at a cut: two more than the average asks for before
-/// it is reached, two fewer after.
+/// Bits of the fingerprint that must be zero at a cut. Before the average size, there are two more
+/// than the average needs; after it, two fewer.
 const BITS_BEFORE: u32 = CHUNK_BYTES_AVERAGE.ilog2() + 2;
 const BITS_AFTER: u32 = CHUNK_BYTES_AVERAGE.ilog2() - 2;
 
-/// An offset and a hash, as casync's index has them.
+/// An offset and a hash, as in casync's index.
 const INDEX_BYTES: u64 = 8 + 32;
 
-/// Bytes that are read at once.
+/// Bytes of one read.
 const PIECE_BYTES: u64 = 4 * 1024 * 1024;
 
-/// A store that a client knows well: it asks nothing.
+/// A store whose contents the client knows, so it requests nothing.
 #[derive(Default)]
 pub(super) struct Chunks {
     held: BTreeSet<Hash>,
@@ -65,7 +64,7 @@ impl Contender for Chunks {
         Ok(Cost {
             sent: sending.bytes + sending.chunks * INDEX_BYTES,
             received: 0,
-            // One that brings the index.
+            // The last request carries the index.
             requests: Some(sending.new + 1),
             files: Some(sending.bytes),
             bodies: None,
@@ -82,8 +81,8 @@ struct Sending<'a> {
 }
 
 impl Sending<'_> {
-    /// Takes chunks from the front, as long as there are so many bytes: with fewer than the
-    /// longest chunk has, what follows could move the cut.
+    /// Takes chunks from the front while the buffer has at least `least` bytes. With fewer than the
+    /// longest chunk, later bytes could move the cut.
     fn take(&mut self, buffer: &mut Vec<u8>, least: usize) {
         let mut rest = &buffer[..];
         while rest.len() >= least {
@@ -122,7 +121,7 @@ fn cut(bytes: &[u8]) -> usize {
     end
 }
 
-/// Random numbers, one a byte, as the gear hash needs them: always the same.
+/// Random numbers for the gear hash, one for each byte value: always the same.
 const GEAR: [u64; 256] = gear();
 
 /// Steele, Lea and Flood, "Fast Splittable Pseudorandom Number Generators" (2014): `SplitMix64`.
@@ -145,7 +144,7 @@ const fn gear() -> [u64; 256] {
 mod tests {
     use super::*;
 
-    /// Bytes that do not repeat.
+    /// Bytes without repetition.
     fn noise(len: usize) -> Vec<u8> {
         let mut state = 1_u32;
         let next = || {

@@ -1,8 +1,9 @@
-//! Flat upload, as most hosts do it: a list of all files with hashes, then each missing file.
+//! Flat upload, the protocol of most hosts: a list of all files with hashes, then each missing
+//! file.
 //!
-//! Each content travels once, whole. The list is sent whatever changed, and answered with the
-//! hashes that are missing. Heads of requests, and what a file's own form or URL takes, are not
-//! counted; what is counted is really built and really compressed. The forms are those of hosts:
+//! The client sends each content once, whole. It sends the list even without changes, and the host
+//! answers with the missing hashes. Request heads, and the bytes of a file's own form or URL, do
+//! not count. The counted bytes are really built and compressed. The forms are those of hosts:
 //!
 //! | coding | like | requests for files |
 //! |---|---|---|
@@ -36,10 +37,10 @@ const HASH_CHARS: usize = 32;
 const BUCKET_FILES_MAX: u64 = 2000;
 const BUCKET_BYTES_MAX: u64 = 40 * 1024 * 1024;
 
-/// Requests beside those for files: one that asks, one that finishes.
+/// Requests beside those for files: the list, and the end.
 const FRAME_REQUESTS: u64 = 2;
 
-/// How a file's content travels.
+/// The coding of a file's content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Coding {
     Raw,
@@ -48,14 +49,14 @@ pub(super) enum Coding {
     Zstd,
 }
 
-/// A host with a list.
+/// A host with a list of files.
 pub(super) struct Flat {
     coding: Coding,
     held: BTreeSet<BlobId>,
 }
 
 impl Flat {
-    /// A host that has nothing yet.
+    /// A host without any content.
     pub(super) const fn with(coding: Coding) -> Self {
         Self {
             coding,
@@ -127,7 +128,7 @@ impl Coding {
     }
 }
 
-/// A file as a bucket has it, with the comma after it.
+/// A file in a bucket, with the comma after it.
 fn base64_bytes(row: &Row) -> u64 {
     let form = r#"{"key":"","value":"","metadata":{"contentType":""},"base64":true},"#;
     let names = form.len() + HASH_CHARS + row.entry.media.essence().len();
@@ -139,7 +140,7 @@ const fn base64_chars(bytes: u64) -> u64 {
     bytes.div_ceil(3) * 4
 }
 
-/// A file as zstd makes it, large ones in pieces, so that memory is bounded.
+/// The zstd size of a file. Large files are compressed in pieces, so that memory is bounded.
 fn zstd_bytes(file: &Path, encoder: &mut Encoder) -> io::Result<u64> {
     let mut file = File::open(file)?;
     let mut piece = Vec::new();
@@ -157,7 +158,7 @@ fn zstd_bytes(file: &Path, encoder: &mut Encoder) -> io::Result<u64> {
     }
 }
 
-/// How many buckets hold files of these sizes, filled in order.
+/// The number of buckets for files of these sizes, filled in order.
 fn buckets(sizes: impl Iterator<Item = u64>) -> u64 {
     let (mut buckets, mut files, mut bytes) = (0, 0, 0);
     for size in sizes {

@@ -1,4 +1,4 @@
-//! git: a commit of the folder, pushed to a bare repository behind a wire that counts.
+//! git: a commit of the folder, pushed to a bare repository through a counting relay.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -13,10 +13,10 @@ use super::wire::Wire;
 use super::{Contender, Version};
 use crate::error::Failure;
 
-/// How long the daemon may take until it listens.
+/// Time limit until the daemon listens.
 const START_TIME: Duration = Duration::from_secs(10);
 
-/// A repository beside the folder, and the one that it is pushed to.
+/// A repository beside the folder, and the remote that it pushes to.
 pub(super) struct Git {
     program: PathBuf,
     store: PathBuf,
@@ -25,7 +25,7 @@ pub(super) struct Git {
 }
 
 impl Git {
-    /// Makes two repositories that hold nothing.
+    /// Creates two empty repositories.
     pub(super) fn prepare(programs: &Programs<'_>) -> Result<Self, String> {
         let program = programs.find("git")?;
         let served = programs.folder("git/served")?;
@@ -52,7 +52,7 @@ impl Git {
     fn run(&self, folder: &Path, arguments: &[&str]) -> Result<String, Failure> {
         let mut git = command(&self.program);
         git.arg("--git-dir").arg(&self.store);
-        // A bare repository has none, so it is said each time.
+        // A bare repository has no work tree, so each command names it.
         git.args(["-c", "core.bare=false", "--work-tree"])
             .arg(folder);
         run(git.args(arguments).current_dir(folder))
@@ -80,14 +80,14 @@ impl Contender for Git {
     }
 }
 
-/// git, whatever the user's settings are.
+/// git, independent of the user's settings.
 fn command(program: &Path) -> Command {
     let mut command = plain(program);
     for setting in [
-        // What a commit would start in the background may still run when the folder changes.
+        // The commit's background work might still run when the folder changes.
         "gc.auto=0",
         "maintenance.auto=false",
-        // All files count, as they are.
+        // Every file counts, unchanged.
         "core.excludesFile=",
         "core.attributesFile=",
         "core.autocrlf=false",
@@ -111,7 +111,7 @@ fn plain(program: &Path) -> Command {
     command
 }
 
-/// `git daemon`, until it goes out of scope.
+/// `git daemon`, until it is dropped.
 struct Daemon {
     process: Child,
     address: SocketAddr,
@@ -121,7 +121,7 @@ impl Daemon {
     fn start(program: &Path, served: &Path) -> io::Result<Self> {
         let folder = Command::new(program).arg("--exec-path").output()?;
         let folder = String::from_utf8_lossy(&folder.stdout).trim().to_owned();
-        // Started through `git`, it would outlive the process that is known here.
+        // If `git` started the daemon, it would outlive the child process known here.
         let mut daemon = plain(&Path::new(&folder).join("git-daemon"));
         let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         let address = free.local_addr()?;
@@ -153,7 +153,7 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // It may have ended already.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }

@@ -1,14 +1,15 @@
-//! `pmx bench`: what publishing a folder, and then its next version, costs by each way there is.
+//! `pmx bench`: the cost of publishing a folder, and then its next version, by each available way.
 //!
-//! Three publishes are compared: the first one of A, B over it, and B again, when nothing changed.
-//! All ways publish the same folder, a copy in a temporary place that holds first A and then B, as
-//! a build's output does. Ours is the real client against the real host. Other programs are really
-//! run, where they are installed, and what has no program of its own to run is computed: the whole
-//! files are really compressed and the chunks really cut, only nothing is sent.
+//! The benchmark compares three publishes: the first one of A, B over it, and B again without
+//! changes. All ways publish the same folder. It is a temporary copy that holds first A and then B,
+//! like a build's output. For pmx, the real client publishes to the real host. Other programs run
+//! if they are installed. Ways without a program are computed: files are really compressed and
+//! chunks really cut, but not sent.
 //!
-//! Bytes are what passes both ways. Of pmx, git and rsync that is all that goes over the line, but
-//! TCP and TLS; of the computed ways it is bodies without heads of requests, and of restic and
-//! casync what the store grows by. So ours is counted no more leniently than any other.
+//! Bytes count in both directions. For pmx, git and rsync, they include everything on the line but
+//! TCP and TLS. For the computed ways, they are bodies without request heads. For restic and
+//! casync, they are the growth of the store. So pmx is counted no more leniently than any other
+//! way.
 
 mod casync;
 mod chunks;
@@ -61,21 +62,21 @@ pub(super) fn run(args: &BenchArgs, context: &Context<'_>) -> Result<Ended, Fail
     Ok(Ended::Done)
 }
 
-/// A version of the site, as all ways find it.
+/// A version of the site, the same for all ways.
 struct Version<'a> {
     /// Its files.
     rows: &'a [Row],
-    /// A folder that holds them and nothing else.
+    /// A folder that holds exactly these files.
     folder: &'a Path,
 }
 
-/// A way of publishing that remembers what it published.
+/// A way of publishing, with its state from earlier publishes.
 trait Contender {
-    /// Publishes what the folder holds now.
+    /// Publishes the current content of the folder.
     fn publish(&mut self, version: &Version<'_>) -> Result<Cost, Failure>;
 }
 
-/// A line of the table, and who fills it.
+/// A line of the table, and the contender that fills it.
 struct Contest {
     line: Line,
     contender: Option<Box<dyn Contender>>,
@@ -105,7 +106,8 @@ impl Contest {
 /// The names of the steps, in their order.
 const STEPS: [&str; 3] = ["first publish", "update", "nothing changed"];
 
-/// Lets all take every step before the next one, so that the folder is laid out once for each.
+/// Runs each step for all contenders before the next step, so that the folder is laid out once for
+/// each step.
 fn compete(
     contests: &mut [Contest],
     sites: &Sites,
@@ -132,7 +134,8 @@ fn compete(
     Ok(())
 }
 
-/// One step of one way. Another program that fails costs its own line, we ourselves the command.
+/// Runs one step of one contender. If another program fails, only its line fails; if pmx fails, the
+/// command does.
 fn take(
     contest: &mut Contest,
     version: &Version<'_>,
@@ -193,7 +196,7 @@ fn ran<C: Contender + 'static>(
     Contest::of(way, what, How::Run, contender)
 }
 
-/// The client that published A, and one on a machine that never saw the site.
+/// The client that published A, and a client on a machine that never saw the site.
 fn ours(
     compression: Compression,
     work: &Path,

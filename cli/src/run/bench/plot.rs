@@ -13,10 +13,10 @@ const TOP: u32 = 84;
 const BAR: u32 = 11;
 const ROW: u32 = 2 * BAR + 12;
 
-/// The steps that are drawn, with their classes.
+/// The plotted steps, with their classes.
 const DRAWN: [(usize, &str); 2] = [(0, "first"), (1, "update")];
 
-/// Colours are the reader's choice of light or dark.
+/// The colours follow the viewer's choice of light or dark.
 const STYLE: &str = "\
 text{font:12px system-ui,sans-serif;fill:#1f2328}
 .small{font-size:10px}
@@ -27,7 +27,7 @@ text{font:12px system-ui,sans-serif;fill:#1f2328}
 @media(prefers-color-scheme:dark){text{fill:#e6edf3}.first{fill:#6e7681}.update{fill:#4493f8}}
 ";
 
-/// Draws it.
+/// Draws the plot.
 pub(super) fn draw(report: &Report) -> String {
     let lines: Vec<_> = report.lines.iter().collect();
     let scale = Scale::of(&lines);
@@ -97,21 +97,21 @@ fn text(svg: &mut String, (x, y): (u32, u32), class: &str, text: &str) {
     );
 }
 
-/// XML 1.0, section 2.4; characters that XML has no place for are shown like the terminal's.
+/// XML 1.0, section 2.4. Characters that XML does not allow appear as on the terminal.
 fn escaped(text: &str) -> String {
     let text = ui::escaped(text);
     let text = text.replace('&', "&amp;");
     text.replace('<', "&lt;").replace('>', "&gt;")
 }
 
-/// From bytes to the length of a bar.
+/// Scale from bytes to the length of a bar.
 struct Scale {
     least: u32,
     most: u32,
 }
 
 impl Scale {
-    /// From the power of ten below the least number to the one above the greatest.
+    /// From the power of ten below the smallest number to the one above the greatest.
     fn of(lines: &[&Line]) -> Self {
         let steps = DRAWN.map(|(step, _)| step);
         let costs = lines

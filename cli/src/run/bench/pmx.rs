@@ -1,4 +1,4 @@
-//! Ours: the real client and the real host, with a wire between them that counts.
+//! pmx contender: the real client and the real host, with a counting relay between them.
 
 use std::cell::Cell;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -28,14 +28,14 @@ use crate::token::Token;
 use crate::trust::Trust;
 use crate::ui::Ui;
 
-/// A host in a temporary folder, reached through a wire that counts.
+/// A host in a temporary folder, behind a counting relay.
 pub(super) struct Server {
     running: Running,
     wire: Wire,
 }
 
 impl Server {
-    /// Starts it.
+    /// Starts the host.
     pub(super) fn start(work: &Path) -> Result<Self, Failure> {
         let running = Host::start(Config {
             data: work.join("host"),
@@ -67,16 +67,16 @@ impl Server {
     }
 }
 
-/// The client's memory of earlier publishes.
+/// The client's cache of earlier publishes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Memory {
-    /// All that it keeps.
+    /// The whole cache.
     Kept,
-    /// Nothing, as on a fresh machine.
+    /// No cache, as on a fresh machine.
     None,
 }
 
-/// A client.
+/// The pmx client as a contender.
 pub(super) struct Ours {
     server: Rc<Server>,
     site: Site,
@@ -131,7 +131,7 @@ impl Ours {
         let folder = Folder {
             dir: folder.to_owned(),
             exclude: Vec::new(),
-            // They were refused or allowed when the versions were read.
+            // The reading of the versions has refused or allowed them already.
             collisions: Collisions::Allow,
             secrets: Secrets::Allow,
         };

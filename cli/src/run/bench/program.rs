@@ -1,4 +1,4 @@
-//! Other programs: found, run, and watched for how their stores grow.
+//! Other programs: finds them, runs them, and measures the growth of their stores.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,17 +12,17 @@ use super::report::Cost;
 use crate::env::Environment;
 use crate::error::Failure;
 
-/// Characters of what a failed program said.
+/// Characters of a failed program's message.
 const REASON_CHARS: usize = 120;
 
-/// Where programs are found, and where they may write.
+/// The search path of programs, and the folder that they may write to.
 pub(super) struct Programs<'a> {
     path: Option<&'a str>,
     work: &'a Path,
 }
 
 impl<'a> Programs<'a> {
-    /// Those of the environment.
+    /// The programs of the environment.
     pub(super) fn of(env: &'a Environment, work: &'a Path) -> Self {
         Self {
             path: env.var("PATH"),
@@ -30,7 +30,7 @@ impl<'a> Programs<'a> {
         }
     }
 
-    /// A program, or that it is not there.
+    /// The path of a program, or the error that it is missing.
     pub(super) fn find(&self, name: &str) -> Result<PathBuf, String> {
         let file = format!("{name}{}", std::env::consts::EXE_SUFFIX);
         let folders = std::env::split_paths(self.path.unwrap_or_default());
@@ -66,20 +66,20 @@ pub(super) fn run(command: &mut Command) -> Result<String, Failure> {
     Err(failed(last.chars().take(REASON_CHARS).collect()))
 }
 
-/// A store of files, each written once: its growth is what a remote one would be sent.
+/// A store of files, each written once. Its growth is the amount that a remote store would receive.
 pub(super) struct Store {
     folder: PathBuf,
     held: BTreeMap<PathBuf, u64>,
 }
 
 impl Store {
-    /// A store as it is before the first publish.
+    /// A store before the first publish.
     pub(super) fn at(folder: PathBuf) -> Result<Self, Failure> {
         let held = Self::read(&folder)?;
         Ok(Self { folder, held })
     }
 
-    /// The bytes that were added since the last call.
+    /// The bytes added since the last call.
     pub(super) fn growth(&mut self) -> Result<Cost, Failure> {
         let now = Self::read(&self.folder)?;
         let added = now

@@ -20,10 +20,10 @@ pub(super) struct Cost {
     /// Requests, or objects where each is one request.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) requests: Option<u64>,
-    /// Those of the bytes sent that are files, as opposed to lists of them.
+    /// The sent bytes of files, as opposed to lists of them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) files: Option<u64>,
-    /// Those of the bytes that are bodies, as opposed to heads of requests and answers.
+    /// The bytes of bodies, as opposed to heads of requests and answers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) bodies: Option<Bodies>,
 }
@@ -42,16 +42,16 @@ impl Cost {
     }
 }
 
-/// Where a line's numbers come from.
+/// The origin of a line's numbers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum How {
-    /// Our own client and host, counted on the line.
+    /// The pmx client and host, counted on the line.
     Measured,
     /// Another program, really run.
     Run,
     /// Computed from the files, without a program.
     Computed,
-    /// From nowhere, and why.
+    /// Missing, with the reason.
     Absent(String),
 }
 
@@ -79,7 +79,7 @@ pub(super) struct Line {
     pub(super) name: &'static str,
     pub(super) what: &'static str,
     pub(super) how: How,
-    /// Of the first publish, of the update, and of once more when nothing changed.
+    /// Of the first publish, of the update, and of a publish without changes.
     pub(super) costs: Vec<Cost>,
 }
 
@@ -91,7 +91,7 @@ impl Line {
     }
 }
 
-/// All that was found.
+/// All results.
 pub(super) struct Report {
     pub(super) from: Totals,
     pub(super) to: Totals,
@@ -122,7 +122,7 @@ const HEADS: [&str; 6] = [
 ];
 
 impl Report {
-    /// Prints it.
+    /// Prints the report.
     pub(super) fn print(&self, ui: &Ui) {
         for line in self.table().lines() {
             ui.result(line);
@@ -235,7 +235,7 @@ fn ratio(part: u64, whole: u64) -> f64 {
     part as f64 / whole as f64
 }
 
-/// A ratio with two digits that say something.
+/// A ratio with two significant digits.
 fn shown(ratio: f64) -> String {
     let digits = match ratio {
         ..0.001 => 5,
@@ -286,7 +286,7 @@ mod tests {
             lines: vec![
                 line(Way::Pmx, How::Measured, [999, 49, 9]),
                 line(Way::Zstd, How::Computed, [5_000, 999, 99]),
-                // It failed after its first publish, so that number is worth nothing.
+                // git failed after its first publish, so that number does not count.
                 line(Way::Git, How::Absent("git failed".to_owned()), [7, 7, 7]),
             ],
         }

@@ -17,7 +17,7 @@ pub(super) struct Restic {
 }
 
 impl Restic {
-    /// Makes a repository that holds nothing.
+    /// Creates an empty repository.
     pub(super) fn prepare(programs: &Programs<'_>) -> Result<Self, String> {
         let program = programs.find("restic")?;
         let folder = programs.folder("restic")?;
@@ -49,7 +49,7 @@ fn command(program: &PathBuf, repository: &PathBuf, cache: &PathBuf) -> Command 
         .arg(repository)
         .arg("--cache-dir")
         .arg(cache)
-        // It asks for one, and no other program sees this repository.
+        // restic requires a password, and no other program reads this repository.
         .env("RESTIC_PASSWORD", "bench")
         .env_remove("RESTIC_PASSWORD_FILE")
         .env_remove("RESTIC_PASSWORD_COMMAND")

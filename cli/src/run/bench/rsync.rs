@@ -1,5 +1,5 @@
-//! rsync: the difference of two folders, file by file. It talks to itself over a pipe here, as it
-//! would to another machine, and says how much.
+//! rsync: transfers the difference of two folders, file by file. Its two processes talk over a
+//! pipe, as they would between machines, and report the bytes.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -11,14 +11,14 @@ use super::report::Cost;
 use super::{Contender, Version};
 use crate::error::Failure;
 
-/// The folder that is kept like the site.
+/// The folder that rsync keeps equal to the site.
 pub(super) struct Rsync {
     program: PathBuf,
     copy: PathBuf,
 }
 
 impl Rsync {
-    /// Makes an empty copy.
+    /// Creates an empty copy.
     pub(super) fn prepare(programs: &Programs<'_>) -> Result<Self, String> {
         Ok(Self {
             program: programs.find("rsync")?,
@@ -30,7 +30,7 @@ impl Rsync {
 impl Contender for Rsync {
     fn publish(&mut self, version: &Version<'_>) -> Result<Cost, Failure> {
         let mut sync = Command::new(&self.program);
-        // Between folders of one machine it would copy whole files otherwise.
+        // Between folders of one machine, rsync would otherwise copy whole files.
         sync.args(["-az", "--delete", "--no-whole-file"])
             .args(["--stats", "--no-human-readable"])
             .arg(version.folder.join(""))

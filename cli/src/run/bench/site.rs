@@ -1,8 +1,8 @@
-//! Benchmark site: two versions, and the folder that holds first the one and then the other.
+//! Benchmark site: two versions, and the folder that holds first one and then the other.
 //!
-//! A client that publishes a build's output finds in place of the old files the new ones, so both
-//! versions are laid out in one folder of our own: what changed is written anew, what did not is
-//! left but for its time. That is also why neither A nor B is ever written to.
+//! After a build, a client finds the new files in place of the old ones. So the benchmark lays out
+//! both versions in one folder of its own. It rewrites changed files, and leaves unchanged ones
+//! except for their times. So it never writes to A or B.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -21,11 +21,11 @@ use super::Context;
 use crate::args::BenchArgs;
 use crate::error::Failure;
 
-/// How long a folder is left alone before it is published: what was written a moment ago could be
-/// in the middle of a write, and a scan treats it so.
+/// Time that a folder rests before it is published. A recently written file could still be in the
+/// middle of a write, and a scan treats it so.
 const SETTLE_TIME: Duration = Duration::from_millis(200);
 
-/// Both versions, as they lie where the user has them.
+/// Both versions, in the user's folders.
 pub(super) struct Sites {
     pub(super) from: Scan,
     pub(super) from_rows: Vec<Row>,
@@ -34,7 +34,7 @@ pub(super) struct Sites {
 }
 
 impl Sites {
-    /// Reads every file of both.
+    /// Reads every file of both versions.
     pub(super) fn read(args: &BenchArgs, context: &Context<'_>) -> Result<Self, Failure> {
         let from = read(&args.from, args, context)?;
         let to = read(&args.to, args, context)?;
@@ -84,7 +84,7 @@ pub(super) struct Stage {
 struct Held {
     blob: BlobId,
     size: u64,
-    /// When it was written where the user has it, and what is said of it here.
+    /// The file's time in the user's folder, and its time here.
     found: SystemTime,
     written: SystemTime,
 }
@@ -100,12 +100,12 @@ impl Stage {
         })
     }
 
-    /// Where it is.
+    /// Its path.
     pub(super) fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// Makes it hold what was scanned, and nothing else.
+    /// Makes it hold exactly the scanned files.
     pub(super) fn lay(&mut self, scan: &Scan, rows: &[Row]) -> Result<(), Failure> {
         let mut old = std::mem::take(&mut self.held);
         let wanted: BTreeSet<&SitePath> = rows.iter().map(|row| &row.path).collect();
@@ -123,8 +123,8 @@ impl Stage {
         Ok(())
     }
 
-    /// Removes a file, and the folders that it leaves empty. A file that can't be
-    /// removed shows when its place is taken.
+    /// Removes a file, and folders that become empty. A failure to remove shows when another file
+    /// takes its place.
     fn remove(&self, path: &SitePath) {
         let file = self.folder.join(path.as_str());
         let _ = fs::remove_file(&file);
@@ -151,7 +151,7 @@ impl Stage {
         };
         if old.blob != held.blob {
             if old.size == held.size && seconds(old.written) == seconds(held.written) {
-                // Programs that compare sizes and times would miss what changed within a second.
+                // Programs that compare sizes and times would miss a change within a second.
                 held.written += Duration::from_secs(1);
             }
             copy(source, &place, held.written)?;

@@ -1,5 +1,5 @@
-//! Counting relay: a TCP relay between a client and a server, which counts the bytes and requests
-//! that pass, heads included.
+//! Counting relay: a TCP relay between a client and a server. It counts bytes and requests, heads
+//! included.
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -8,20 +8,20 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Ends the first line of a request's head. Compressed bodies hold it by chance once in 2^88.
+/// Ends the first line of a request's head. Compressed bodies contain it by chance once in 2^88.
 const REQUEST_LINE_END: &[u8] = b" HTTP/1.1\r\n";
 
-/// How long the last bytes of a connection may take after its client is done.
+/// Time for the last bytes of a connection after its client has finished.
 const QUIET_TIME: Duration = Duration::from_secs(2);
 
-/// Traffic that passed.
+/// Relayed traffic.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Passed {
     /// Bytes from client to server.
     pub(super) sent: u64,
     /// Bytes from server to client.
     pub(super) received: u64,
-    /// Requests of HTTP.
+    /// HTTP requests.
     pub(super) requests: u64,
 }
 
@@ -30,7 +30,7 @@ struct Counters {
     sent: AtomicU64,
     received: AtomicU64,
     requests: AtomicU64,
-    /// Directions of connections that are open.
+    /// Open directions of connections.
     open: AtomicU64,
 }
 
@@ -49,7 +49,8 @@ impl Wire {
         let counted = Arc::clone(&counters);
         thread::spawn(move || {
             for client in listener.incoming().flatten() {
-                // A connection that cannot be made is closed, and the client says so.
+                // The relay closes a connection that it can't establish, and the client reports
+                // that.
                 let _ = relay(client, server, &counted);
             }
         });
@@ -61,13 +62,13 @@ impl Wire {
         self.port
     }
 
-    /// The address of an HTTP server behind it.
+    /// The address of the HTTP server behind the relay.
     pub(super) fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    /// What passed since the last time this was asked. Clients have to be gone by now: what is
-    /// still on its way is waited for.
+    /// The traffic since the last call. All clients must have finished; it waits for bytes that are
+    /// still in transit.
     pub(super) fn take(&self) -> Passed {
         let began = Instant::now();
         while self.counters.open.load(Ordering::Acquire) > 0 && began.elapsed() < QUIET_TIME {
@@ -117,11 +118,11 @@ fn pump(mut from: TcpStream, mut to: TcpStream, mut count: impl FnMut(&[u8])) {
             break;
         }
     }
-    // It may be gone already.
+    // The connection may be closed already.
     let _ = to.shutdown(Shutdown::Write);
 }
 
-/// Counts request lines in a stream that comes in pieces.
+/// Counts request lines in a stream that arrives in pieces.
 #[derive(Default)]
 struct LineEnds {
     tail: Vec<u8>,

@@ -1,4 +1,4 @@
-//! Checklist findings: printed as they come, and counted.
+//! Checklist findings: prints each one at once, and counts them.
 
 use std::cell::Cell;
 
@@ -57,7 +57,7 @@ impl Finding {
         }
     }
 
-    /// What was seen, which is well if there are no faults; these are named first.
+    /// A finding from observations. Without faults it is good; faults come first in the text.
     pub(super) fn of(saw: &[String], faults: &[String]) -> Self {
         let all = faults.iter().chain(saw).cloned().collect::<Vec<_>>();
         let all = all.join("; ");
@@ -68,7 +68,7 @@ impl Finding {
         }
     }
 
-    /// Adds what to try, which is said of failures alone.
+    /// Adds a hint, which only failures show.
     pub(super) fn hint(mut self, hint: &str) -> Self {
         if self.state == State::Failed {
             self.hint = Some(hint.to_owned());
@@ -77,7 +77,7 @@ impl Finding {
     }
 }
 
-/// Where findings are printed.
+/// The printer of findings.
 pub(super) struct Board<'a> {
     ui: &'a Ui,
     counts: Cell<Counts>,
@@ -126,12 +126,12 @@ impl<'a> Board<'a> {
         self.ui.object("check", &Line { check, finding });
     }
 
-    /// Says something that is no finding.
+    /// Prints a line that is no finding.
     pub(super) fn say(&self, line: &str) {
         self.ui.note(line);
     }
 
-    /// Prints the counts. The command failed if one check did.
+    /// Prints the counts. The command failed if one check failed.
     pub(super) fn end(&self) -> Ended {
         let counts = self.counts.get();
         let Counts {

@@ -1,4 +1,4 @@
-//! Bodies as a browser decodes them.
+//! Body decoding, as a browser does it.
 
 use std::io::Read as _;
 
@@ -7,10 +7,10 @@ use zstd_safe::DCtx;
 
 use super::visit::ANSWER_BYTES_MAX;
 
-/// Bytes in front of a difference's frame: its magic number and the SHA-256 of what it starts from.
+/// Bytes before a delta's frame: its magic number and the SHA-256 of its base.
 const DIFFERENCE_HEAD: usize = 40;
 
-/// The bytes that a body stands for; nothing if it can't be decoded.
+/// Decodes a body; `None` if it is invalid.
 pub(super) fn decoded(coding: &str, body: &[u8]) -> Option<Vec<u8>> {
     match coding {
         "identity" => Some(body.to_vec()),
@@ -21,7 +21,7 @@ pub(super) fn decoded(coding: &str, body: &[u8]) -> Option<Vec<u8>> {
     }
 }
 
-/// Decodes a difference to `old` (RFC 9842, section 5).
+/// Decodes a delta to `old` (RFC 9842, section 5).
 pub(super) fn behind(old: &[u8], body: &[u8]) -> Option<Vec<u8>> {
     frame(body.get(DIFFERENCE_HEAD..)?, old)
 }
@@ -32,7 +32,7 @@ fn whole(reader: impl std::io::Read) -> Option<Vec<u8>> {
     read.ok().map(|_| raw)
 }
 
-/// An edge's own frames do not say how long their content is.
+/// Decodes a frame. Frames of an edge do not announce their content's length.
 fn frame(body: &[u8], prefix: &[u8]) -> Option<Vec<u8>> {
     let mut context = DCtx::create();
     if !prefix.is_empty() {

@@ -1,4 +1,4 @@
-//! Edge check: which server answers at the server's hosts, by https and by plain http.
+//! Edge check: the server that answers at the hosts, by https and by plain http.
 
 use super::sites::random_word;
 use super::visit::Seen;
@@ -6,7 +6,7 @@ use super::{Doctor, Finding};
 use crate::server::Reach;
 
 impl Doctor<'_> {
-    /// Which edge answers by https.
+    /// Checks which edge answers by https.
     pub(super) fn edge_of_server(&self) -> Finding {
         let server = &self.site.server;
         let url = server.url("/healthz");
@@ -26,7 +26,7 @@ impl Doctor<'_> {
         }
     }
 
-    /// The API answers at the domain itself and at `api.`.
+    /// Checks that the API answers at the domain itself and at `api.`.
     pub(super) fn apex_and_api(&self) -> Finding {
         let (mut saw, mut faults) = (Vec::new(), Vec::new());
         for url in self.api_urls() {
@@ -45,7 +45,7 @@ impl Doctor<'_> {
         )
     }
 
-    /// Plain http leads to https, and takes no token.
+    /// Checks that plain http redirects to https, and accepts no token.
     pub(super) fn plain_http(&self) -> Finding {
         let server = &self.site.server;
         let Some(rest) = server.as_str().strip_prefix("https://") else {
@@ -68,7 +68,7 @@ impl Doctor<'_> {
         } else {
             faults.push(format!("{url}: {status}, and no redirect to https"));
         }
-        // Never the real one.
+        // The check never sends the real token.
         let token = format!("Bearer not-a-token-{}", random_word());
         match self.visitor.get(&url, &[("authorization", &token)]) {
             Ok(seen) if seen.status == 403 => saw.push("a token is refused: 403".into()),
@@ -84,7 +84,7 @@ impl Doctor<'_> {
         )
     }
 
-    /// Streams are closed to those who have no secret.
+    /// Checks that streams are closed to clients without a secret.
     pub(super) fn streams_closed(&self) -> Finding {
         let path = format!("/v1/stream/pmx-doctor-{}?offset=-1", random_word());
         let url = self.site.server.url(&path);
@@ -102,7 +102,7 @@ impl Doctor<'_> {
         }
     }
 
-    /// The addresses of the API that one domain has.
+    /// The two addresses of the API at one domain.
     fn api_urls(&self) -> [String; 2] {
         let server = self.site.server.as_str();
         let (scheme, rest) = server.split_once("://").unwrap_or(("https", server));

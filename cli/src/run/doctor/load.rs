@@ -1,4 +1,4 @@
-//! Load check: two publishers at once of incompressible files.
+//! Load check: two publishers send incompressible files at once.
 
 use std::io::Write as _;
 use std::path::Path;

@@ -1,7 +1,7 @@
-//! `pmx doctor`: the first hour of a deployed Worker as a list of checks. Each says what it saw.
+//! `pmx doctor`: the first hour of a deployed Worker as a list of checks. Each reports what it saw.
 //!
-//! Nothing secret is printed, and nothing secret is sent but by https (or to this machine). The
-//! small sites that it publishes stay in a space of their own.
+//! The command prints no secret, and sends one only by https (or to this machine). Its small sites
+//! stay in a separate space.
 
 mod board;
 mod decode;
@@ -118,13 +118,13 @@ impl Doctor<'_> {
     ) -> Result<(), Failure> {
         self.context.interrupt.check()?;
         let finding = check()?;
-        // What an interrupt broke off is no finding.
+        // A check that an interrupt ends gives no finding.
         self.context.interrupt.check()?;
         self.board.note(name, &finding);
         Ok(())
     }
 
-    /// The same where nothing but the server can fail.
+    /// Runs a check that only the server can fail.
     fn see(&self, name: &'static str, check: impl FnOnce() -> Finding) -> Result<(), Failure> {
         self.check(name, || Ok(check()))
     }

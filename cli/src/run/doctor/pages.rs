@@ -1,5 +1,5 @@
-//! Coding check: one page in all its content codings: its bytes, tags that answer 304, lengths, and
-//! the difference to a kept page.
+//! Coding check: one page in all its content codings. It covers bytes, tags that answer 304,
+//! lengths, and the delta to a stored page.
 
 use pmx_sync::site::available_dictionary;
 
@@ -11,7 +11,7 @@ use super::{Doctor, Finding};
 /// The codings that browsers and tools accept.
 const CODINGS: [&str; 4] = ["zstd", "br", "gzip", "identity"];
 
-/// What a browser with dictionaries says when its user opens a page.
+/// Request headers of a browser with dictionaries when its user opens a page.
 const OPENING: [(&str, &str); 2] = [
     ("sec-fetch-dest", "document"),
     ("sec-ch-ua", "\"Chromium\";v=\"140\""),
@@ -19,15 +19,15 @@ const OPENING: [(&str, &str); 2] = [
 
 const REWRITTEN: &str = "A feature of the zone rewrites pages: turn off Email Obfuscation, Rocket Loader, Automatic HTTPS Rewrites and Web Analytics for these hosts.";
 
-/// Page that a browser keeps as a dictionary.
+/// A page that a browser stores as a dictionary.
 pub(super) struct Kept {
     body: Vec<u8>,
-    /// The server's id of it.
+    /// The server's id of the page.
     id: String,
 }
 
 impl Doctor<'_> {
-    /// Each coding of a page stands for the bytes that were published, and has a tag.
+    /// Checks that each coding of a page decodes to the published bytes, and has a tag.
     pub(super) fn encodings(&self, shown: &Shown) -> Finding {
         let (mut saw, mut faults) = (Vec::new(), Vec::new());
         for coding in CODINGS {
@@ -43,7 +43,7 @@ impl Doctor<'_> {
         Finding::of(&saw, &faults).hint(REWRITTEN)
     }
 
-    /// Each tag that a page had is answered with 304.
+    /// Checks that each tag of a page gets a 304.
     pub(super) fn revalidation(&self, shown: &Shown) -> Finding {
         let (mut saw, mut faults) = (Vec::new(), Vec::new());
         for coding in CODINGS {
@@ -66,7 +66,7 @@ impl Doctor<'_> {
         Ok(self.visitor.get(&shown.url, &again)?.status)
     }
 
-    /// HEAD says the length that GET sends.
+    /// Checks that HEAD announces the length that GET sends.
     pub(super) fn head(&self, shown: &Shown) -> Finding {
         let (mut saw, mut faults) = (Vec::new(), Vec::new());
         for coding in ["zstd", "identity"] {
@@ -90,7 +90,7 @@ impl Doctor<'_> {
         Finding::of(&saw, &faults)
     }
 
-    /// The length that HEAD says, and that of what GET sends.
+    /// The length that HEAD announces, and the length that GET sends.
     fn lengths(&self, shown: &Shown, coding: &str) -> Result<(Option<usize>, usize), String> {
         let accepted = [("accept-encoding", coding)];
         let head = self.visitor.ask("HEAD", &shown.url, &accepted)?;
@@ -102,7 +102,7 @@ impl Doctor<'_> {
         Ok((length, sent))
     }
 
-    /// The page that a browser keeps, if the server asks it to.
+    /// The page that a browser stores, if the server's headers ask it to.
     pub(super) fn kept(&self, shown: &Shown) -> Option<Kept> {
         let asked = [&OPENING[..], &[("accept-encoding", "zstd, dcz")]].concat();
         let seen = self.visitor.get(&shown.url, &asked).ok()?;
@@ -113,7 +113,7 @@ impl Doctor<'_> {
         })
     }
 
-    /// The next version comes as its difference to what was kept.
+    /// Checks that the next version arrives as a delta to the stored page.
     pub(super) fn dictionary(&self, kept: Option<&Kept>, second: Option<&Shown>) -> Finding {
         let Some(kept) = kept else {
             let why = "no dictionary is offered: passthrough in the zone and DICTIONARIES = \"passed\" turn it on";
@@ -138,7 +138,7 @@ impl Doctor<'_> {
     }
 }
 
-/// Result of a request for a difference.
+/// Result of a request for a delta.
 fn difference(seen: &Seen, kept: &Kept, page: &[u8]) -> Finding {
     let (coding, bytes) = (seen.coding(), seen.body.len());
     if coding != "dcz" {
@@ -155,7 +155,7 @@ fn difference(seen: &Seen, kept: &Kept, page: &[u8]) -> Finding {
     }
 }
 
-/// Whether an answer is the page, and what it looks like.
+/// Whether an answer is the page, and its description.
 fn described(asked: &str, seen: &Seen, page: &[u8]) -> (bool, String) {
     let (status, coding, bytes) = (seen.status, seen.coding(), seen.body.len());
     let tag = seen.header("etag");

@@ -1,4 +1,4 @@
-//! Redeploy check: open pages while the Worker is deployed again.
+//! Redeploy check: observes open pages while the operator deploys the Worker again.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -8,23 +8,23 @@ use super::updates::seconds;
 use super::{Doctor, Finding};
 use crate::error::Failure;
 
-/// How long the operator has to deploy.
+/// Time for the operator to deploy.
 const DEPLOYED: Duration = Duration::from_mins(15);
 
-/// How long a page tries to come back.
+/// How long a page tries to reconnect.
 const BACK: Duration = Duration::from_mins(1);
 
-/// Open pages come back within this time, each at one of its own.
+/// Open pages reconnect within this time, each at a different moment.
 const SPREAD: Duration = Duration::from_secs(10);
 
-/// When a socket was closed, and when its page was back.
+/// The times at which a socket closed and its page reconnected.
 struct Return {
     closed: Instant,
     back: Option<Instant>,
 }
 
 impl Doctor<'_> {
-    /// Waits until the sockets are closed, and opens each again as a page does.
+    /// Waits until the sockets close, and reconnects each as a page does.
     pub(super) fn redeployed(
         &self,
         dialer: &Dialer<'_>,
@@ -54,7 +54,7 @@ impl Doctor<'_> {
     }
 }
 
-/// Waits until a socket is closed, and until its page is back. Nothing if it stays open.
+/// Waits until a socket closes, and until its page reconnects. `None` if it stays open.
 fn returned(mut socket: Socket, dialer: &Dialer<'_>) -> Option<Return> {
     if socket.is_open(Instant::now() + DEPLOYED, dialer.interrupt) {
         return None;

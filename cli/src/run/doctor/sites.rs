@@ -1,4 +1,4 @@
-//! Sample sites of a checklist: a page that a zone's features would rewrite, and an asset with its
+//! Sample sites of the checklist: a page that a zone's features would rewrite, and an asset with a
 //! hash in its name.
 
 use std::path::Path;
@@ -29,7 +29,7 @@ pub(super) struct Version {
     script: Vec<u8>,
 }
 
-/// A version that is published.
+/// A published version.
 #[derive(Debug, Clone)]
 pub(super) struct Shown {
     pub(super) url: String,
@@ -44,12 +44,12 @@ impl Shown {
     }
 }
 
-/// Publishes to one space, as a machine that knows nothing of it.
+/// Publishes to one space, as a machine without its cache.
 pub(super) struct Publisher<'a> {
     context: &'a Context<'a>,
     site: Site,
     work: TempDir,
-    /// Makes what this run publishes new to the server.
+    /// Makes the content of this run new to the server.
     nonce: String,
 }
 
@@ -67,7 +67,7 @@ impl<'a> Publisher<'a> {
         })
     }
 
-    /// A version of the site by its number.
+    /// A version of the site, by its number.
     pub(super) fn version(&self, number: u32) -> Version {
         let nonce = &self.nonce;
         let script = format!("// {nonce}\ndocument.title += \" {number}\";\n").into_bytes();
@@ -118,11 +118,11 @@ impl<'a> Publisher<'a> {
 pub(super) struct Published {
     url: Option<String>,
     deploy: u64,
-    /// Requests that had to be sent again.
+    /// Requests that the client repeated.
     pub(super) retries: u64,
 }
 
-/// Publishes a folder and says nothing of it.
+/// Publishes a folder without any output.
 pub(super) fn publish(
     folder: &Path,
     caches: &Path,
@@ -168,7 +168,7 @@ pub(super) fn publish(
     })
 }
 
-/// An empty folder in the place of any other.
+/// Creates an empty folder, in place of an existing one.
 fn fresh(folder: &Path) -> std::io::Result<()> {
     if folder.exists() {
         std::fs::remove_dir_all(folder)?;
@@ -176,10 +176,10 @@ fn fresh(folder: &Path) -> std::io::Result<()> {
     std::fs::create_dir_all(folder)
 }
 
-/// A word that no run used before.
+/// A word that no earlier run used.
 pub(super) fn random_word() -> String {
     let mut bytes = [0; 8];
-    // Without randomness the word is the same each time, and the checks say what that leads to.
+    // Without randomness, every run has the same word, and the checks report the consequences.
     let _ = getrandom::fill(&mut bytes);
     format!("{:016x}", u64::from_le_bytes(bytes))
 }

@@ -1,4 +1,4 @@
-//! Sockets of live pages: how many open, and how many stay.
+//! Socket check: how many live-page sockets open, and how many stay open.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs as _};
@@ -20,13 +20,13 @@ use super::{Doctor, Finding};
 use crate::error::Failure;
 use crate::interrupt::Interrupt;
 
-/// How long a connection and the first frame may take.
+/// Time limit for a connection and its first frame.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// How often a thread that reads a socket looks up.
+/// Interval at which a thread that reads a socket checks the time.
 const TICK: Duration = Duration::from_millis(200);
 
-/// What a page says that wants to hear of itself.
+/// The message of a page that wants its events.
 const WISH: &str = r#"{"page":"/","uses":[],"offset":"now"}"#;
 
 /// Opens sockets of one site.
@@ -46,7 +46,7 @@ enum Stream {
 }
 
 impl Doctor<'_> {
-    /// Opens sockets and keeps them.
+    /// Opens sockets and holds them open.
     pub(super) fn sockets(&self, shown: &Shown) -> Result<(), Failure> {
         self.context.interrupt.check()?;
         let dialer = self.dialer(shown)?;
@@ -112,7 +112,7 @@ fn kept(sockets: Vec<Socket>, until: Instant, interrupt: &Interrupt) -> Vec<Sock
 }
 
 impl Dialer<'_> {
-    /// Opens a socket and waits until the site has taken its wish.
+    /// Opens a socket and waits until the site has accepted its subscription.
     pub(super) fn open(&self) -> Result<Socket, String> {
         let target = self.visitor.target(&self.url);
         let uri: Uri = target.url.parse().map_err(|_| "no address".to_owned())?;
@@ -169,7 +169,7 @@ impl Dialer<'_> {
 }
 
 impl Socket {
-    /// Says what it wants to hear of, and waits for the answer.
+    /// Sends the subscription, and waits for the answer.
     fn admitted(&mut self) -> Result<(), String> {
         let said = self.0.send(Message::text(WISH));
         said.map_err(|error| error.to_string())?;
@@ -187,14 +187,14 @@ impl Socket {
         }
     }
 
-    /// Whether it is still open at a time, and answers.
+    /// Whether the socket stays open until a time, and then answers.
     pub(super) fn stays(&mut self, until: Instant, interrupt: &Interrupt) -> bool {
         self.is_open(until, interrupt)
             && self.0.send(Message::text("ping")).is_ok()
             && self.answers(Instant::now() + PATIENCE)
     }
 
-    /// Reads until a time. Whether nothing closed it.
+    /// Reads until a time. Returns whether the socket is still open.
     pub(super) fn is_open(&mut self, until: Instant, interrupt: &Interrupt) -> bool {
         while Instant::now() < until && !interrupt.is_raised() {
             if self.text_came().is_err() {
@@ -204,7 +204,7 @@ impl Socket {
         true
     }
 
-    /// Whether it says something before a time.
+    /// Whether the server sends a message before a time.
     fn answers(&mut self, until: Instant) -> bool {
         while Instant::now() < until {
             match self.text_came() {
@@ -216,7 +216,7 @@ impl Socket {
         false
     }
 
-    /// Whether a text came within a tick; fails if the socket is closed.
+    /// Whether a text arrived within a tick. Fails if the socket is closed.
     fn text_came(&mut self) -> Result<bool, ()> {
         match self.0.read() {
             Ok(Message::Close(_)) => Err(()),

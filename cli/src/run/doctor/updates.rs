@@ -11,14 +11,14 @@ use crate::error::Failure;
 /// How long a new address may stay unknown.
 const NEW_ADDRESS: Duration = Duration::from_secs(5);
 
-/// How long a new address is waited for.
+/// How long the check waits for a new address.
 const GIVEN_UP: Duration = Duration::from_mins(2);
 
-/// Between two requests of a reader.
+/// Pause between two requests of a reader.
 const PAUSE: Duration = Duration::from_millis(200);
 
 impl Doctor<'_> {
-    /// A preview whose address was asked for before it was there.
+    /// Checks a preview whose address a reader requested before the publish.
     pub(super) fn preview(&self, publisher: &Publisher<'_>) -> Result<Finding, Failure> {
         let alias = AliasName::parse(&format!("d{}", random_word()))?;
         let Some(url) = self.address_of(&alias) else {
@@ -39,13 +39,13 @@ impl Doctor<'_> {
         if before != 404 {
             finding = Finding::failed(format!("{before} instead of 404 before it was there"));
         }
-        // It has served; if it stays, the next run has another name.
+        // The preview is no longer needed; if it stays, the next run uses another name.
         let client = self.context.client(&self.site);
         let _left = client.unalias(&self.site.space, &alias);
         Ok(finding)
     }
 
-    /// When a new address is seen, and whether it goes on to be.
+    /// When a new address appears, and whether it stays.
     fn appears(&self, shown: &Shown) -> Result<Finding, Failure> {
         let (started, mut seen_after, mut late) = (Instant::now(), None, 0);
         let mut asked = 0_u32;
@@ -79,8 +79,8 @@ impl Doctor<'_> {
         })
     }
 
-    /// The address of a preview of the site. Before anything is published, only the server's own
-    /// address says what the domain is.
+    /// The address of a preview of the site. Before the first publish, only the server's own
+    /// address reveals the domain.
     fn address_of(&self, alias: &AliasName) -> Option<String> {
         let client = self.context.client(&self.site);
         let url = client.deploys(&self.site.space, None, 1).ok()?.url;
@@ -88,7 +88,7 @@ impl Doctor<'_> {
         Some(format!("{scheme}://{alias}--{rest}"))
     }
 
-    /// A second deploy: neither the page nor the asset that it names is ever missing.
+    /// Checks a second deploy: neither the page nor its asset may ever be missing.
     pub(super) fn update(
         &self,
         publisher: &Publisher<'_>,
@@ -124,7 +124,7 @@ impl Doctor<'_> {
     }
 }
 
-/// What a reader met who looked at a page and its asset again and again.
+/// Results of a reader that requested a page and its asset repeatedly.
 #[derive(Default)]
 struct Watched {
     pages: u32,
@@ -132,7 +132,7 @@ struct Watched {
     missing: Vec<String>,
 }
 
-/// Failures that are named one by one.
+/// Failures that the finding lists individually.
 const NAMED_MAX: usize = 5;
 
 impl Watched {

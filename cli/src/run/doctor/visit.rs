@@ -1,5 +1,4 @@
-//! Visitor request, on a connection of its own: nothing is repeated, followed or decoded, and no
-//! token is sent.
+//! Visitor request, on a separate connection: without retries, redirects, decoding or token.
 
 use std::time::Duration;
 
@@ -12,7 +11,7 @@ use crate::http_client::{self, HttpClient, Versions};
 use crate::server::{Reach, Server};
 use crate::trust::Trust;
 
-/// Bytes of an answer that are read.
+/// Most bytes of an answer that the visitor reads.
 pub(super) const ANSWER_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
 /// How long an answer may take.
@@ -39,16 +38,16 @@ impl Seen {
         self.headers.get(name)?.to_str().ok()
     }
 
-    /// How the body is coded.
+    /// The content coding of the body.
     pub(super) fn coding(&self) -> &str {
         self.header("content-encoding").unwrap_or("identity")
     }
 }
 
-/// Where a request is sent, and the host that it names.
+/// The destination of a request, and the host that it names.
 pub(super) struct Target {
     pub(super) url: String,
-    /// Another host than the URL's.
+    /// A host that differs from the URL's.
     pub(super) host: Option<String>,
 }
 
@@ -61,12 +60,12 @@ impl Visitor {
         })
     }
 
-    /// Asks for an address.
+    /// Requests an address by GET.
     pub(super) fn get(&self, url: &str, headers: &[(&str, &str)]) -> Result<Seen, String> {
         self.ask("GET", url, headers)
     }
 
-    /// The same with any method.
+    /// Requests an address by any method.
     pub(super) fn ask(
         &self,
         method: &str,
@@ -89,8 +88,8 @@ impl Visitor {
         answer?
     }
 
-    /// Where an address leads. Not every system knows where names below localhost are, so these
-    /// lead to the server if that is on this machine.
+    /// The destination of an address. Not every system resolves names below localhost. If the
+    /// server is on this machine, these names lead to it.
     pub(super) fn target(&self, url: &str) -> Target {
         let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
         let (host, path) = match rest.find('/') {
@@ -131,7 +130,8 @@ async fn read(request: RequestBuilder) -> Result<Seen, String> {
     })
 }
 
-/// Connections to a server. None is used twice, because each may be answered by another isolate.
+/// Connections to a server. Each serves one request, because another connection may reach another
+/// isolate.
 fn connections(server: &Server, trust: &Trust) -> Result<HttpClient, Failure> {
     let mut headers = HeaderMap::new();
     let identity = http::HeaderValue::from_static("identity");

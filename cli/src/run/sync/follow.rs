@@ -1,7 +1,7 @@
 //! Continuous publishing: publishes a watched folder once for each build, until the user stops.
 //!
-//! A fault of the folder or of the server ends nothing here. It is reported, the site stays as it
-//! is, and the next scan or the next attempt may find it mended.
+//! A fault of the folder or the server does not end the command. It reports the fault, and the site
+//! stays unchanged. The next scan or attempt may succeed.
 
 use std::time::Duration;
 
@@ -19,17 +19,17 @@ use crate::run::watch::{Elapsed, Found, Pace, Seen, Touched, Verdict, Wake, Watc
 use crate::run::{Context, Ended};
 use crate::source_tree::{Look, SourceTree, check_empty};
 
-/// After which time everything is scanned, where a scan looked at a part only.
+/// Time after a partial scan until a full one.
 const RELOOK: Duration = Duration::from_secs(1);
 
-/// After which times a publish is tried again that the network or the server interrupted.
+/// First wait before the retry of a publish that the network or the server interrupted.
 const RETRY_FIRST: Duration = Duration::from_secs(1);
 const RETRY_MOST: Duration = Duration::from_secs(15);
 
-/// Publishes, and again whenever the folder changes. Only the first publish may fail the command,
-/// and not because the folder is still to be built.
+/// Publishes, and again whenever the folder changes. Only a failure of the first publish ends the
+/// command, unless the folder is still to be built.
 pub(super) fn run(job: &Job, context: &Context<'_>) -> Result<Ended, Failure> {
-    // Watching starts first, so that no change falls between it and the first publish.
+    // Watching starts first, so that no change is missed before the first publish.
     let watch = Watch::of(&job.folder.dir);
     let client = job.client(context);
     let mut follow = Follow::new(job, &client, context, watch, Box::new(|_| {}));
@@ -46,7 +46,7 @@ pub(super) fn run(job: &Job, context: &Context<'_>) -> Result<Ended, Failure> {
     Ok(Ended::Done)
 }
 
-/// A job that is done whenever its folder changes.
+/// A job that runs whenever its folder changes.
 pub(in crate::run) struct Follow<'a> {
     job: &'a Job,
     client: &'a Client,
@@ -57,14 +57,14 @@ pub(in crate::run) struct Follow<'a> {
     touched: Touched,
     /// The last publish.
     shown: Option<Shown>,
-    /// The findings of the last scan.
+    /// The root of the last scan.
     seen: Option<Root>,
     /// The root that the server refused.
     refused: Option<Root>,
-    /// Whether that is to be tried again.
+    /// Whether to try that root again.
     is_retry: bool,
     faults: Faults,
-    /// Whether the site's address is on stdout.
+    /// Whether stdout has the site's address.
     is_printed: bool,
     next: Next,
 }
@@ -75,7 +75,7 @@ struct Shown {
     files: u64,
 }
 
-/// When the folder is scanned though no event came.
+/// When the folder is scanned without an event.
 #[derive(Debug, Default)]
 struct Next {
     poll: Elapsed,
@@ -111,7 +111,7 @@ impl<'a> Follow<'a> {
         }
     }
 
-    /// Publishes what is there at the start, and prints the result.
+    /// Publishes the current folder, and prints the result.
     pub(super) fn begin(&mut self) -> Result<(), Failure> {
         let look = Look {
             touched: None,
@@ -126,7 +126,8 @@ impl<'a> Follow<'a> {
         Ok(())
     }
 
-    /// The same where nothing that fails ends the command, and which prints the address itself.
+    /// Publishes the current folder. A failure does not end the command, and the caller prints the
+    /// address.
     pub(in crate::run) fn begin_anyway(&mut self) {
         self.is_printed = true;
         match self.begin() {
@@ -136,7 +137,7 @@ impl<'a> Follow<'a> {
         }
     }
 
-    /// Publishes whenever something changes, until the user wants to stop.
+    /// Publishes after each change, until the user wants to stop.
     pub(in crate::run) fn go_on(&mut self) {
         loop {
             self.judge_watch();
@@ -175,9 +176,9 @@ impl<'a> Follow<'a> {
         }
     }
 
-    /// Scans the folder, and publishes what is found if its time has come.
+    /// Scans the folder, and publishes the result if it is due.
     fn look(&mut self) {
-        // What was left out is found again by a look at everything alone.
+        // Only a full scan finds the paths that were left out.
         let is_whole = self.touched.folders.is_none() || self.troubles.has(About::Paths);
         if is_whole {
             self.watch.settle();
@@ -199,14 +200,14 @@ impl<'a> Follow<'a> {
         }
     }
 
-    /// Publishes what a scan found, or waits for more.
+    /// Publishes the result of a scan, or waits for more changes.
     fn found(&mut self, looked: Looked) {
         let tree = &looked.tree;
         let root = tree.root();
         let was = self.seen.replace(root);
         let now = self.watch.now();
         let is_shown = self.shown.is_some_and(|shown| shown.root == root);
-        // Where no events come, what differs from the last scan is one.
+        // Without events, a difference from the last scan counts as one.
         let is_silent = self.pace.due().is_none() || self.watch.lack().is_some();
         if !is_shown && is_silent && was != Some(root) {
             self.pace.note(&Seen::Anything, now);
@@ -279,11 +280,11 @@ impl<'a> Follow<'a> {
         self.pace.settled(true, now);
     }
 
-    /// Reports what the server or the network refused. What may pass by itself is tried again.
+    /// Reports a refusal of the server or a network failure. It retries transient failures.
     fn failed(&mut self, failure: &Failure, root: Option<Root>) {
         let now = self.watch.now();
         if root != self.refused {
-            // Another attempt of the user: the answer is due again.
+            // For the user, this is a new attempt, so its result is reported again.
             self.troubles.forget(About::Publishing);
         }
         self.refused = root;
@@ -298,7 +299,8 @@ impl<'a> Follow<'a> {
         }
     }
 
-    /// A scan failed. What a build in progress explains is scanned again before it is reported.
+    /// Handles a failed scan. If a build in progress may explain it, the folder is scanned again
+    /// before a report.
     fn unread(&mut self, failure: &Failure) {
         let now = self.watch.now();
         if is_of_folder(failure.code) && !self.troubles.has(About::Folder) {
@@ -317,7 +319,7 @@ impl<'a> Follow<'a> {
         self.pace.settled(false, now);
     }
 
-    /// The findings of a scan, compared with the last publish.
+    /// The result of a scan, compared with the last publish.
     fn compared(&self, tree: &SourceTree) -> Found {
         let Some(shown) = self.shown.filter(|shown| tree.contains(&shown.root)) else {
             return Found::default();
@@ -326,7 +328,7 @@ impl<'a> Follow<'a> {
         Found::of(&changes, shown.files)
     }
 
-    /// Names the paths that are left out.
+    /// Reports the paths that are left out.
     fn name(&mut self, problems: Vec<String>) {
         if problems.is_empty() {
             self.troubles.over(About::Paths);
@@ -338,7 +340,7 @@ impl<'a> Follow<'a> {
 
 impl Next {
     fn at(&self, due: Option<Elapsed>) -> Elapsed {
-        // A folder that changes is scanned when its pace says so.
+        // The pace decides when a changing folder is scanned.
         due.unwrap_or_else(|| {
             let early = [self.relook, self.retry].into_iter().flatten();
             early.fold(self.poll, Elapsed::min)
@@ -346,7 +348,7 @@ impl Next {
     }
 }
 
-/// Whether a build in progress explains such a failure.
+/// Whether a build in progress may explain such a failure.
 fn is_of_folder(code: Code) -> bool {
     matches!(
         code,

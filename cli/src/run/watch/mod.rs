@@ -1,10 +1,10 @@
 //! Folder watching: waits for changes of the folder that a name leads to.
 //!
-//! Events name the folders in which something happened, and a scan finds what: it looks at those
-//! alone, so that saving one file of many is published at once. Where events do not say enough (a
-//! folder came, went or was replaced; some were lost), the scan looks at everything. No watcher
-//! sees everything, so the folder is also scanned every few seconds, and oftener where the system
-//! does not report changes at all.
+//! Events name the folders with a change, and a scan finds the change. It scans only these folders,
+//! so that a saved file is published at once. Some events say too little: a folder appeared, went
+//! or was replaced, or events were lost. Then the scan reads everything. No watcher sees every
+//! change, so the folder is also scanned every few seconds. It is scanned more often if the system
+//! reports no changes.
 
 mod own;
 mod pace;
@@ -23,19 +23,19 @@ use own::Own;
 pub(super) use pace::{Elapsed, Found, Pace, Seen, Verdict};
 use trace::{End, Trace};
 
-/// How often an interrupt is looked for.
+/// Interval at which a wait checks for an interrupt.
 const TICK: Duration = Duration::from_millis(100);
 
-/// How often the way to the folder is followed anew, in case that no event reports its change.
+/// Interval at which the name is resolved again, in case no event reports its change.
 const TRACE_EVERY: Duration = Duration::from_millis(500);
 
-/// How often everything is scanned though no event came.
+/// Interval of full scans without events.
 const POLL_EVERY: Duration = Duration::from_secs(4);
 
-/// The same where the system does not report changes.
+/// Interval of full scans if the system does not report changes.
 const POLL_DEGRADED: Duration = Duration::from_secs(1);
 
-/// A scan takes at most such a part of the time between two.
+/// Scans take at most this part of the time.
 const POLL_SHARE: u32 = 40;
 
 /// A folder that is being watched by its name.
@@ -45,39 +45,40 @@ pub(super) struct Watch {
     trace: Trace,
     traced: Instant,
     source: Source,
-    /// Whether watched folders went, so that what has their names now may not be watched.
+    /// Whether watched folders were removed, so that new folders with their names may not be
+    /// watched.
     is_stale: bool,
     own: Own,
 }
 
-/// Where events come from.
+/// The source of events.
 struct Source {
     events: Receiver<notify::Result<Event>>,
-    /// Kept for its threads.
+    /// Held for its threads.
     _watcher: Option<RecommendedWatcher>,
     /// Why the system does not report all changes.
     lack: Option<String>,
 }
 
-/// Where something happened.
+/// Where changes happened.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Touched {
-    /// The folders, by their paths below the watched one; nothing if it may be anywhere.
+    /// The folders, by their paths below the watched one; `None` if a change may be anywhere.
     pub(super) folders: Option<BTreeSet<String>>,
 }
 
-/// Why a wait is over.
+/// Why a wait ended.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Wake {
     /// The user wants to stop.
     Interrupted,
-    /// Something happened.
+    /// Changes happened.
     Events(Vec<FolderEvent>),
-    /// The time is up.
+    /// The time is over.
     Time,
 }
 
-/// One event, and where it happened.
+/// One event, and its folder.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct FolderEvent {
     pub(super) seen: Seen,
@@ -92,12 +93,12 @@ impl FolderEvent {
 }
 
 impl Touched {
-    /// Nothing happened yet.
+    /// No change yet.
     pub(super) const NOWHERE: Self = Self {
         folders: Some(BTreeSet::new()),
     };
 
-    /// Adds where something happened.
+    /// Adds the folder of a change.
     pub(super) fn add(&mut self, folder: Option<&str>) {
         match (&mut self.folders, folder) {
             (Some(folders), Some(folder)) => {
@@ -110,7 +111,7 @@ impl Touched {
 }
 
 impl Watch {
-    /// Starts to watch a folder, which need not be there yet.
+    /// Starts to watch a folder, which may not exist yet.
     pub(super) fn of(dir: &Path) -> Self {
         let trace = Trace::of(dir);
         Self {
@@ -124,17 +125,17 @@ impl Watch {
         }
     }
 
-    /// How long the watch runs.
+    /// The time since the watch started.
     pub(super) fn now(&self) -> Elapsed {
         self.started.elapsed()
     }
 
-    /// Why the system does not report all changes, so that the folder is scanned often instead.
+    /// Why the system does not report all changes. Then the folder is scanned often instead.
     pub(super) fn lack(&self) -> Option<&str> {
         self.source.lack.as_deref()
     }
 
-    /// When everything is scanned next though no event came, after a scan that took so long.
+    /// When the next full scan is due without events, after a scan of this duration.
     pub(super) fn poll_at(&self, took: Duration) -> Elapsed {
         let every = match self.source.lack {
             Some(_) => POLL_DEGRADED,
@@ -161,7 +162,7 @@ impl Watch {
                     }
                 }
                 Err(RecvTimeoutError::Timeout) => {}
-                // There is no watcher: the sender went with it.
+                // Without a watcher, the sender is dropped.
                 Err(RecvTimeoutError::Disconnected) => std::thread::sleep(left.min(TICK)),
             }
             if self.now() >= until {
@@ -170,7 +171,7 @@ impl Watch {
         }
     }
 
-    /// Sees to it that everything is watched which a scan is about to look at.
+    /// Ensures that every folder of the next scan is watched.
     pub(super) fn settle(&mut self) {
         if self.is_stale && !self.renewed() {
             self.source = Source::of(&self.trace);
@@ -178,7 +179,7 @@ impl Watch {
         self.is_stale = false;
     }
 
-    /// Takes an event and all that are there already.
+    /// Takes an event and all queued ones.
     fn taken(&mut self, first: notify::Result<Event>) -> Vec<FolderEvent> {
         let mut happened = Vec::new();
         let mut is_way = false;
@@ -223,10 +224,10 @@ impl Watch {
             if !below.as_os_str().is_empty() && self.own.holds(folder, path) {
                 continue;
             }
-            // What a folder's name stands for now may be another folder.
+            // The folder's name may lead to another folder now.
             let is_folder = is_of_folder(event.kind) || below.as_os_str().is_empty();
             if is_folder || path.is_dir() {
-                // A folder that is new is watched by the watcher itself.
+                // The watcher itself watches a new folder.
                 is_stale |= goes(event.kind);
                 happened.push(FolderEvent::ANYWHERE);
             } else {
@@ -237,7 +238,7 @@ impl Watch {
         happened
     }
 
-    /// Follows the name anew, and watches what it leads to if that is another folder now.
+    /// Resolves the name again, and watches its folder if that is another one now.
     fn renewed(&mut self) -> bool {
         self.traced = Instant::now();
         let trace = Trace::of(&self.name);
@@ -252,12 +253,12 @@ impl Watch {
 }
 
 impl Source {
-    /// Watches the folder at the end of a way, and each entry on the way.
+    /// Watches the folder at the end of a path, and each entry on the path.
     fn of(trace: &Trace) -> Self {
         let (sender, events) = channel();
         let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
             if event.as_ref().map_or(true, |event| matters(event.kind)) {
-                // The receiver is gone when the watch is renewed.
+                // The receiver is dropped when the watch is renewed.
                 let _ = sender.send(event);
             }
         });
@@ -272,7 +273,7 @@ impl Source {
             }
         };
         for parent in trace.parents() {
-            // A parent that can't be watched is left to the regular look at the way.
+            // If a parent can't be watched, the regular resolution of the name finds its changes.
             let _ = watcher.watch(parent, RecursiveMode::NonRecursive);
         }
         let mut missed = None;
@@ -301,7 +302,7 @@ fn lack(error: &notify::Error) -> String {
     }
 }
 
-/// Whether a process may open no more files, watchers among them.
+/// Whether the process can't open more files or watchers.
 fn is_too_many(error: &std::io::Error) -> bool {
     #[cfg(unix)]
     return error.raw_os_error() == Some(rustix::io::Errno::MFILE.raw_os_error());
@@ -315,7 +316,7 @@ fn is_too_many(error: &std::io::Error) -> bool {
 /// Why a file system may not report changes: other machines make them.
 #[cfg(target_os = "linux")]
 fn remote(folder: &Path) -> Option<String> {
-    // statfs(2), and the headers of the kernel it refers to.
+    // The file-system types of statfs(2) and the kernel headers that it refers to.
     const REMOTE: [(u64, &str); 9] = [
         (0x6969, "NFS"),
         (0x517b, "SMB"),
@@ -338,7 +339,7 @@ fn remote(_folder: &Path) -> Option<String> {
     None
 }
 
-/// Reading is no change; a program that closes a file after writing ends one.
+/// Reading is no change. Closing a file after writing ends one.
 fn matters(kind: EventKind) -> bool {
     match kind {
         EventKind::Access(access) => access == AccessKind::Close(AccessMode::Write),
@@ -350,7 +351,7 @@ fn matters(kind: EventKind) -> bool {
     }
 }
 
-/// Whether a name may stand for another folder than before, or for none.
+/// Whether a name may lead to another folder than before, or to none.
 fn goes(kind: EventKind) -> bool {
     matches!(
         kind,
@@ -393,7 +394,7 @@ mod tests {
 
     use super::*;
 
-    /// The folders in which `change` changes something, or that it may be anywhere.
+    /// The folders in which `change` changes something; `None` if a change may be anywhere.
     fn after(home: &Path, change: impl FnOnce()) -> Option<Vec<String>> {
         let mut watch = Watch::of(home);
         change();
@@ -424,7 +425,7 @@ mod tests {
         assert!(poll <= watch.now() + POLL_DEGRADED);
         let until = watch.now() + Duration::from_millis(120);
         assert_eq!(watch.wait(until, &Interrupt::default()), Wake::Time);
-        // The name is followed all the same.
+        // The name is resolved anyway.
         fs::remove_dir(home.path()).unwrap();
         let until = watch.now() + Duration::from_secs(10);
         let wake = watch.wait(until, &Interrupt::default());

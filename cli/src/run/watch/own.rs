@@ -1,4 +1,4 @@
-//! Own-folder filter: events in pmx's own data and cache folders, which every publish writes to.
+//! Own-folder filter: events in pmx's data and cache folders, to which every publish writes.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -6,22 +6,22 @@ use std::time::{Duration, Instant};
 
 use pmx_sync::scan::OwnFolder;
 
-/// How long it counts whether a folder is pmx's own.
+/// How long a result counts.
 const OWN_FOR: Duration = Duration::from_secs(1);
 
-/// Folders of which that is remembered.
+/// Most results in memory.
 const OWN_MAX: usize = 4_096;
 
-/// Which folders below the watched one were found to be pmx's own, or not, lately: a build writes
-/// many files to the same few.
+/// Recent results for folders below the watched one, whether they are pmx's own. A build writes
+/// many files to the same few folders.
 #[derive(Default)]
 pub(super) struct Own(HashMap<PathBuf, (bool, Instant)>);
 
 impl Own {
-    /// Whether a path lies in one.
+    /// Whether a path is in one of pmx's own folders.
     pub(super) fn holds(&mut self, top: &Path, path: &Path) -> bool {
         let parent = path.parent().unwrap_or(top);
-        // In the top itself only some names are.
+        // In the top folder itself, only some names are pmx's own.
         if parent == top {
             return OwnFolder::around(top, path).is_some();
         }

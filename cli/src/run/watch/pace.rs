@@ -1,68 +1,68 @@
 //! Publish pacing: decides, from events and a clock, when a folder is scanned and published.
 //!
-//! A build writes its output over a while, and some builds empty the folder first. A publish in
-//! between would show readers half a site. So the pace waits for quiet, and for more quiet where
-//! more is missing. Each wait has a bound, so that a deletion that is meant is published too.
+//! A build takes a while to write its output, and some builds empty the folder first. A publish in
+//! between would show readers half a site. So the pace waits for quiet, and for more quiet if more
+//! files are missing. Each wait has a bound, so that an intended deletion is published too.
 //!
-//! Nothing here reads a clock: each call names the time since the watch started, which no change
-//! of the system's date moves.
+//! This module reads no clock. Each call passes the time since the watch started, which does not
+//! depend on the system's date.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use pmx_sync::manifest::Change;
 
-/// A point of time: how long the watch runs.
+/// A point of time: the time since the watch started.
 pub(in crate::run) type Elapsed = Duration;
 
-/// Quiet after events of one file that is no page: an editor writes a file in several steps.
+/// Quiet after events of one file that is not a page: an editor writes a file in several steps.
 const QUIET_FILE: Duration = Duration::from_millis(25);
 
 /// Quiet after events of a page, or of several files: longer than the pauses of a build.
 const QUIET_BUILD: Duration = Duration::from_millis(200);
 
-/// Quiet while something is missing or was missing a moment ago.
+/// Quiet while a file is missing, or was missing a moment ago.
 const QUIET_HELD: Duration = Duration::from_millis(300);
 
-/// Quiet while a program has a file open that it wrote to.
+/// Quiet while a program has a written file open.
 const QUIET_OPEN: Duration = Duration::from_secs(1);
 
-/// Quiet after a file became empty: the program that truncated it has yet to write it.
+/// Quiet after a file became empty: the program that truncated it has yet to write to it.
 const QUIET_EMPTIED: Duration = Duration::from_millis(1_500);
 
-/// Quiet where an editor's backup or a new fault appeared: most are gone in a moment.
+/// Quiet after an editor's backup or a new fault appeared: most disappear in a moment.
 const QUIET_PASSING: Duration = Duration::from_secs(1);
 
-/// Quiet where one file of many is missing, and how much more where all are.
+/// Quiet if one file of many is missing, and additional quiet if all are.
 const QUIET_MISSING: Duration = Duration::from_millis(500);
 const QUIET_MISSING_ALL: Duration = Duration::from_millis(4_500);
 
-/// The longest quiet that anything waits for.
+/// The longest quiet of any wait.
 const QUIET_MOST: Duration = Duration::from_secs(5);
 
-/// How many times the longest pause of a build counts as its end.
+/// This many times the longest pause of a build counts as its end.
 const PAUSES: u32 = 4;
 
-/// Waits end after so many times the quiet, even if events never pause.
+/// A wait ends after this many times the quiet, even if events never pause.
 const BOUND_TIMES: u32 = 12;
 
-/// The least bound: what changes all the time is published this often.
+/// The least bound: the interval of publishes if the folder changes all the time.
 const BOUND_LEAST: Duration = Duration::from_secs(5);
 
 /// A change this shortly after a publish belongs to the same build.
 const SAME_BUILD: Duration = Duration::from_millis(600);
 
-/// Files that are noted as open. Beyond these, the others count as closed.
+/// Files in the set of open ones. Further files count as closed.
 const OPEN_MAX: usize = 1_000;
 
 /// Change that an event reports.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::run) enum Seen {
-    /// A program wrote to this file and may go on.
+    /// A program wrote to this file and may continue.
     Written(String),
     /// A program closed this file after writing.
     Closed(String),
-    /// This file appeared, went or was renamed.
+    /// This file appeared, disappeared or was renamed.
     Moved(String),
     /// Anything may have changed.
     Anything,
@@ -71,22 +71,22 @@ pub(in crate::run) enum Seen {
 /// Findings of a scan, compared with the last publish.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(in crate::run) struct Found {
-    /// Files that were published, are gone and have no successor.
+    /// Published files that are gone without a successor.
     pub(in crate::run) missing: u64,
-    /// Files that were published.
+    /// Published files.
     pub(in crate::run) of: u64,
-    /// Files that are empty and were not.
+    /// Files that became empty.
     pub(in crate::run) emptied: u64,
-    /// Backups and temporary files of editors, and faults, that are new.
+    /// New backups and temporary files of editors, and new faults.
     pub(in crate::run) passing: u64,
 }
 
 /// Verdict on a scan's result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::run) enum Verdict {
-    /// It is published.
+    /// Publish the result.
     Publish,
-    /// The folder is scanned again later.
+    /// Scan the folder again later.
     Wait,
 }
 
@@ -96,29 +96,29 @@ pub(in crate::run) struct Pace {
     episode: Option<Episode>,
     /// Files that were written to and not closed since.
     open: BTreeSet<String>,
-    /// When the last publish was made.
+    /// When the last publish happened.
     published: Option<Elapsed>,
 }
 
-/// Changes that are not published yet.
+/// Unpublished changes.
 #[derive(Debug)]
 struct Episode {
     first: Elapsed,
     last: Elapsed,
     /// The longest pause between two changes.
     pause: Duration,
-    /// The one file that changed; nothing if several did.
+    /// The one file that changed; `None` if several did.
     only: Option<String>,
     /// When the folder is scanned next.
     due: Elapsed,
     /// When it is scanned even if changes never pause.
     bound: Elapsed,
-    /// Whether a scan was held back.
+    /// Whether the pace held back a scan.
     held: bool,
 }
 
 impl Pace {
-    /// Takes an event.
+    /// Records an event.
     pub(in crate::run) fn note(&mut self, seen: &Seen, now: Elapsed) {
         match seen {
             Seen::Written(path) if self.open.len() < OPEN_MAX => {
@@ -152,7 +152,7 @@ impl Pace {
         episode.due = episode.scan_at(open);
     }
 
-    /// When the folder is to be scanned: nothing as long as nothing changes.
+    /// When the next scan is due; `None` without changes.
     pub(in crate::run) fn due(&self) -> Option<Elapsed> {
         self.episode.as_ref().map(|episode| episode.due)
     }
@@ -170,13 +170,13 @@ impl Pace {
             return Verdict::Publish;
         }
         episode.held = true;
-        // What was missing may be back before the quiet is over.
+        // A missing file may be back before the quiet is over.
         episode.due = at.min(episode.scan_at(open).max(now + QUIET_HELD));
         Verdict::Wait
     }
 
-    /// Decides about a scan that failed since the folder is being built: it is given up for now
-    /// (`Publish`), or made again.
+    /// Decides about a scan that failed because of a build in progress: give up for now
+    /// (`Publish`), or scan again.
     pub(in crate::run) fn again(&mut self, now: Elapsed) -> Verdict {
         let Some(episode) = &mut self.episode else {
             return Verdict::Publish;
@@ -189,10 +189,10 @@ impl Pace {
         Verdict::Wait
     }
 
-    /// Ends the episode: its changes are published, or were none.
+    /// Ends the episode: its changes are published, or there were none.
     pub(in crate::run) fn settled(&mut self, published: bool, now: Elapsed) {
         self.episode = None;
-        // A log may stay open for ever; what is written to it later is noted anew.
+        // A log may stay open for ever; later writes to it are recorded again.
         self.open.clear();
         if published {
             self.published = Some(now);
@@ -201,7 +201,7 @@ impl Pace {
 }
 
 impl Episode {
-    /// The next scan: after a quiet, or at a bound if there is none.
+    /// The next scan: after a quiet, or at a bound if no quiet comes.
     fn scan_at(&self, open: bool) -> Elapsed {
         let quiet = if self.held {
             QUIET_HELD
@@ -210,7 +210,7 @@ impl Episode {
         } else {
             QUIET_BUILD
         };
-        // A program that pauses longer is given longer, and one that has a file open longest.
+        // A program with longer pauses gets more time, and one with an open file gets most.
         let paused = (self.pause * 2).min(QUIET_OPEN / 2);
         let quiet = if open { QUIET_OPEN } else { quiet.max(paused) };
         (self.last + quiet).min(self.bound)
@@ -237,7 +237,7 @@ impl Episode {
 }
 
 impl Found {
-    /// Findings of changes in a site of `of` files.
+    /// The result for changes in a site of `of` files.
     pub(in crate::run) fn of(changes: &[Change], of: u64) -> Self {
         let empty = |change: &&Change| {
             let was = change.before.as_ref().map_or(1, |entry| entry.size);
@@ -256,8 +256,8 @@ impl Found {
     }
 }
 
-/// Files that went and that no new file replaces. A build names an asset anew when its content
-/// changes; readers of the old page still get the old asset. A page has no such successor.
+/// Files that went without a new file in their place. A build renames an asset when its content
+/// changes, and readers of the old page still get the old asset. A page has no such successor.
 fn missing(changes: &[Change]) -> u64 {
     let mut kinds = std::collections::BTreeMap::<(&str, &str), i64>::new();
     for change in changes {
@@ -283,7 +283,7 @@ fn is_page(path: &str) -> bool {
     matches!(extension(path), "html" | "htm" | "xhtml")
 }
 
-/// Whether an editor or a program that writes safely makes such names for a moment.
+/// Whether an editor, or a program that writes safely, creates such names temporarily.
 fn is_passing(name: &str) -> bool {
     name.ends_with('~')
         || name == "4913"

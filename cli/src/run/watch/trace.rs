@@ -1,9 +1,9 @@
 //! Path resolution trace: the directory entries that decide which folder a name leads to.
 //!
-//! Builds put another folder in the place of the old one: by renaming, by switching a link (also
-//! one of a parent: a Nix profile, Capistrano's `current`), or by removing and making it. So the
-//! name is what is watched. Each entry on its way has an identity, and any that changes means that
-//! the watch has to begin anew.
+//! Builds replace the old folder by another one. They rename it, switch a link (also one of a
+//! parent: a Nix profile, Capistrano's `current`), or remove and create it. So the watch follows
+//! the name. Each entry on its path has an identity, and a change of any entry means that the watch
+//! must start again.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::ffi::OsString;
@@ -11,25 +11,25 @@ use std::fs::{self, Metadata};
 use std::path::{Component, Path, PathBuf};
 use std::time::SystemTime;
 
-/// Links on a way, as Linux has it (`path_resolution(7)`).
+/// Most links on a path, as on Linux (`path_resolution(7)`).
 const LINKS_MAX: usize = 40;
 
-/// The way of a name.
+/// The resolved path of a name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Trace {
     steps: Vec<Step>,
     end: End,
 }
 
-/// One entry on the way.
+/// One entry on the path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Step {
     entry: PathBuf,
     mark: Option<Mark>,
 }
 
-/// What distinguishes a file from another one at its path. File systems use inode numbers again
-/// at once, so the time at which it was made belongs to it.
+/// The identity of a file, which distinguishes it from another one at its path. File systems reuse
+/// inode numbers at once, so it includes the creation time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Mark {
     inode: (u64, u64),
@@ -37,20 +37,20 @@ struct Mark {
     target: Option<PathBuf>,
 }
 
-/// Where a way ends.
+/// The end of a path.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) enum End {
-    /// At this folder, whose path has no links.
+    /// This folder, whose path has no links.
     Folder(PathBuf),
-    /// At something that is no folder.
+    /// An entry that is no folder.
     Other,
-    /// At nothing.
+    /// A missing entry.
     #[default]
     Nothing,
 }
 
 impl Trace {
-    /// Follows a path from the top.
+    /// Resolves a path from the top.
     pub(super) fn of(path: &Path) -> Self {
         let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
         let mut rest = VecDeque::new();
@@ -94,24 +94,24 @@ impl Trace {
         trace
     }
 
-    /// Where it ends.
+    /// The end of the path.
     pub(super) const fn end(&self) -> &End {
         &self.end
     }
 
-    /// Whether an event at this path may change the way.
+    /// Whether an event at this path may change the resolution.
     pub(super) fn passes(&self, path: &Path) -> bool {
         self.steps.iter().any(|step| step.entry == path)
     }
 
-    /// The folders whose entries are on the way.
+    /// The folders whose entries are on the path.
     pub(super) fn parents(&self) -> BTreeSet<&Path> {
         let parents = self.steps.iter().filter_map(|step| step.entry.parent());
         parents.collect()
     }
 }
 
-/// A part of a path that is still to be followed.
+/// A part of a path that is not resolved yet.
 enum Part {
     Top(PathBuf),
     Up,
@@ -196,7 +196,7 @@ mod tests {
         fs::create_dir(&site).unwrap();
         let first = Trace::of(&site);
         fs::remove_dir(&site).unwrap();
-        // Times of files have the resolution of the kernel's clock.
+        // File times have the resolution of the kernel's clock.
         std::thread::sleep(std::time::Duration::from_millis(20));
         fs::create_dir(&site).unwrap();
         assert_ne!(Trace::of(&site), first);

@@ -1,4 +1,4 @@
-//! Progress reports: what is shown of a command at a moment, in words and as JSON.
+//! Progress reports: the state of a command at a moment, in words and as JSON.
 
 use std::time::Duration;
 
@@ -11,18 +11,18 @@ use crate::ui::{bytes, count};
 pub(super) enum Phase {
     /// Reading the folder.
     Scan,
-    /// Sending.
+    /// Sending bodies.
     Upload,
-    /// All that was asked is with the server.
+    /// All requests wait for the server.
     Wait {
-        /// Since when.
+        /// The duration of the wait.
         since: Duration,
     },
-    /// A request failed and is sent again.
+    /// A failed request waits for its retry.
     Retry {
         /// Why it failed.
         why: String,
-        /// After so long.
+        /// The remaining wait.
         left: Duration,
     },
 }
@@ -37,13 +37,13 @@ impl Phase {
         }
     }
 
-    /// Whether it is the same phase, perhaps at another moment.
+    /// Whether both are the same phase, possibly at different moments.
     pub(super) fn is_like(&self, other: &Self) -> bool {
         self.name() == other.name()
     }
 }
 
-/// The state that is shown at a moment.
+/// The displayed state of a command at a moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Report {
     pub(super) phase: Phase,
@@ -71,7 +71,7 @@ impl Report {
         }
     }
 
-    /// The same as a line of a log.
+    /// The report as a line of a log.
     pub(super) fn line(&self) -> String {
         match self.phase {
             Phase::Upload => format!("uploading {}", self.uploaded()),

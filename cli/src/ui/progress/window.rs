@@ -3,13 +3,13 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// The time over which a rate is taken.
+/// The time span of a rate.
 const SPAN: Duration = Duration::from_secs(5);
 
-/// Below this a rate says more about buffers than about the network.
+/// Over a shorter span, a rate measures buffers more than the network.
 const SPAN_MIN: Duration = Duration::from_millis(500);
 
-/// Counts as they were within the last seconds.
+/// The counts of the last seconds.
 #[derive(Debug, Default)]
 pub(super) struct Window {
     samples: VecDeque<Sample>,
@@ -24,13 +24,13 @@ struct Sample {
 }
 
 impl Window {
-    /// Notes the counts at a moment.
+    /// Records the counts at a moment.
     pub(super) fn note(&mut self, at: Instant, sent: u64, done: u64) {
         let last = self.samples.back();
         if last.is_none_or(|last| last.sent != sent || last.done != done) {
             self.moved = Some(at);
         }
-        // A new phase counts from nothing.
+        // A new phase starts at zero.
         if last.is_some_and(|last| done < last.done) {
             self.samples.clear();
         }
@@ -41,18 +41,18 @@ impl Window {
         }
     }
 
-    /// How long nothing has moved.
+    /// The time without progress.
     pub(super) fn still(&self, now: Instant) -> Duration {
         self.moved
             .map_or(Duration::ZERO, |moved| now.duration_since(moved))
     }
 
-    /// Bytes a second that were sent.
+    /// Bytes sent per second.
     pub(super) fn sent_per_second(&self, now: Instant) -> Option<u64> {
         self.rate(now, |sample| sample.sent)
     }
 
-    /// The work of a second.
+    /// Work per second.
     pub(super) fn done_per_second(&self, now: Instant) -> Option<u64> {
         self.rate(now, |sample| sample.done)
     }
@@ -78,7 +78,7 @@ mod tests {
         let at = |millis| begin + Duration::from_millis(millis);
         let mut window = Window::default();
         window.note(at(0), 0, 0);
-        // A buffer takes a lot at once, and then the network is slow.
+        // A buffer takes many bytes at once, and then the network is slow.
         window.note(at(100), 4_000_000, 100);
         assert_eq!(window.sent_per_second(at(100)), None);
         for second in 1..=20 {

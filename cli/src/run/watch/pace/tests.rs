@@ -1,4 +1,4 @@
-//! Traces of builds and editors, against the pace on a clock of their own.
+//! Pace tests: traces of builds and editors, with a clock of their own.
 
 use pmx_core::id::BlobId;
 use pmx_sync::manifest::Entry;
@@ -12,7 +12,7 @@ const fn ms(ms: u64) -> Elapsed {
     Duration::from_millis(ms)
 }
 
-/// A folder under a watch: what happens at which time, and what was published when.
+/// A watched folder: its events with their times, and its publishes.
 #[derive(Default)]
 struct Folder {
     pace: Pace,
@@ -152,7 +152,7 @@ fn noise_delays_a_publish_up_to_a_bound() {
 
 #[test]
 fn file_in_the_middle_of_a_write_waits() {
-    // Written in chunks through one open file.
+    // A program writes chunks through one open file.
     let mut folder = Folder::of(10);
     for _ in 0..8 {
         folder
@@ -165,7 +165,7 @@ fn file_in_the_middle_of_a_write_waits() {
         .note(&Seen::Closed("index.html".into()), folder.now);
     folder.pass(10_000);
     assert_eq!(folder.published.len(), 1, "{:?}", folder.published);
-    // A file that a program keeps open delays nothing for long, and nothing later.
+    // A file that a program holds open delays no publish for long, and no later publish at all.
     let mut folder = Folder::of(10);
     folder.pace.note(&Seen::Written("a.log".into()), folder.now);
     folder.pass(5_000);
@@ -232,7 +232,7 @@ fn found_counts_what_readers_would_miss() {
     let (gone, new) = (Some(5), Some(7));
     for (changes, expected) in [
         (vec![change("a.html", gone, None)], (1, 0, 0)),
-        // An asset that is named anew replaces the old one; a page does not.
+        // A renamed asset replaces the old one; a page does not.
         (
             vec![
                 change("assets/app-1.js", gone, None),
@@ -260,8 +260,8 @@ fn found_counts_what_readers_would_miss() {
 }
 
 proptest! {
-    /// Whatever happens, what changed is published within the longest bound, and the folder is not
-    /// scanned oftener than it changes and every 300 ms.
+    /// In every trace, each change is published within the longest bound. The folder is not scanned
+    /// more often than it changes, nor more often than every 300 ms.
     #[test]
     fn pace_always_comes_to_a_publish(
         steps in proptest::collection::vec((0u8..4, 0u64..2_000), 1..60),
