@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 
-/// Rounds of a comparison when none are named: odd, so that a median is a measurement.
+/// Default rounds of a comparison: an uneven number, so that a median is a measurement.
 const ROUNDS: usize = 11;
 
 const USAGE: &str = "usage: pmx-benches [--rounds N] [--only NAME]... [--pmx PATH]\n\
@@ -15,15 +15,15 @@ const USAGE: &str = "usage: pmx-benches [--rounds N] [--only NAME]... [--pmx PAT
 pub(crate) enum Task {
     /// Measure and print the table.
     Compare(Options),
-    /// Be the contender that compresses a folder as solid packs.
+    /// Run as the contender that compresses a folder as solid packs.
     ZstdPacks(PathBuf),
-    /// Be the contender that uploads each file in its own request, to a port.
+    /// Run as the contender that uploads each file in its own request, to a port.
     PutBlobs(PathBuf, u16),
-    /// Be the contender that lists a folder with each file's status.
+    /// Run as the contender that lists a folder with each file's status.
     Walk(PathBuf),
 }
 
-/// How to compare.
+/// Options of a comparison.
 pub(crate) struct Options {
     /// Measured rounds of each comparison.
     pub(crate) rounds: usize,

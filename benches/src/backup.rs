@@ -1,4 +1,4 @@
-//! restic and rustic: peers that keep folders by content, in a local repository.
+//! restic and rustic: peers that store folders by content, in a local repository.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,12 +10,12 @@ use tempfile::TempDir;
 use crate::round::Sample;
 use crate::{corpus, peer_programs, run};
 
-/// Which of the two.
+/// One of the two programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Tool {
     /// The original, in Go.
     Restic,
-    /// The same format, in Rust.
+    /// Of the same format, in Rust.
     Rustic,
 }
 
@@ -36,7 +36,7 @@ pub(crate) struct Repository {
 }
 
 impl Repository {
-    /// Makes an empty repository.
+    /// Creates an empty repository.
     pub(crate) fn new(tool: Tool) -> Result<Self> {
         let repository = Self {
             tool,
@@ -47,20 +47,20 @@ impl Repository {
         Ok(repository)
     }
 
-    /// Makes a repository that holds one snapshot of `folder`.
+    /// Creates a repository with one snapshot of `folder`.
     pub(crate) fn holding(tool: Tool, folder: &Path) -> Result<Self> {
         let repository = Self::new(tool)?;
         repository.backup(folder)?;
         Ok(repository)
     }
 
-    /// Forgets everything.
+    /// Deletes the repository's content.
     pub(crate) fn clear(&self) -> Result<()> {
         corpus::empty(self.folder.path())?;
         self.initialise()
     }
 
-    /// `backup folder`, as a whole process.
+    /// Runs `backup folder`, as a whole process.
     pub(crate) fn backup(&self, folder: &Path) -> Result<Sample> {
         let run = run::whole(self.command().arg("backup").arg(folder))?;
         Ok(Sample::from(&run))

@@ -1,4 +1,4 @@
-//! Workload context: the corpora, the `pmx` to measure, and how many rounds.
+//! Workload context: the corpora, the `pmx` to measure, and the number of rounds.
 
 use std::path::Path;
 
@@ -9,20 +9,20 @@ use crate::corpus::Corpus;
 use crate::program::{self, Pmx};
 use crate::{peer_programs, run, temporary};
 
-/// Everything a workload may use, made once.
+/// Everything that a workload may use, created once.
 pub(crate) struct Bench {
     /// Measured rounds of a comparison.
     pub(crate) rounds: usize,
     /// The site.
     pub(crate) v1: Corpus,
-    /// The next version of the site, where this machine has it.
+    /// The next version of the site, if this machine has it.
     pub(crate) v2: Option<Corpus>,
     pmx: Result<Pmx, String>,
 }
 
 impl Bench {
-    /// Finds corpora and peers and builds `pmx`. Only a machine without v1 or without a way to
-    /// measure processes is an error: what else is missing is said, and costs its own rows.
+    /// Finds corpora and peers and builds `pmx`. It fails only on a machine without v1 or without a
+    /// way to measure processes. It reports other missing programs, which cost only their own rows.
     pub(crate) fn prepare(options: Options) -> Result<Self> {
         run::check()?;
         temporary::choose_folder();

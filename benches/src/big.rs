@@ -1,5 +1,5 @@
 //! Big-file workload: cost of the next version of an incompressible file of 64 MiB, for the client
-//! that sent the version before. Nothing is timed, so one run is enough.
+//! that sent the version before. No time is measured, so one run is enough.
 
 use anyhow::Result;
 
@@ -12,7 +12,7 @@ use crate::table::{Row, Unit};
 
 const MEBIBYTE: usize = 1024 * 1024;
 
-/// An edit of it.
+/// An edit of the file.
 type Edit = fn(&mut Vec<u8>);
 
 /// An edit, and the bytes that it may cost.

@@ -22,7 +22,7 @@ use crate::round::Sample;
 use crate::run;
 use crate::workerd::{Node, root};
 
-/// Uploads at once, as many as browsers and deploy tools make.
+/// Concurrent uploads, as many as browsers and deploy tools open.
 const CONNECTIONS: usize = 8;
 
 /// The subcommand `put-blobs`: uploads each content of `folder` once to the server on `port`.
@@ -80,7 +80,7 @@ fn upload(
     Ok(requests)
 }
 
-/// Reads the head of an answer, which has no body.
+/// Reads the head of an answer without a body.
 fn answered(server: &mut TcpStream) -> Result<()> {
     let mut answer = Vec::new();
     let mut room = [0; 4096];
@@ -94,7 +94,7 @@ fn answered(server: &mut TcpStream) -> Result<()> {
     Ok(())
 }
 
-/// One first publish, to a bucket that is empty.
+/// Publishes once to an empty bucket.
 pub(crate) fn publish(folder: &Path) -> Result<Sample> {
     let data: TempDir = tempfile::Builder::new().prefix("pmx-blobs-").tempdir()?;
     let mut node = Command::new("node");

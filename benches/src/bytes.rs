@@ -1,9 +1,9 @@
-//! Bytes workload: bytes and requests of a site's next version, by every way to publish: `pmx
-//! bench` over the corpora and over generated sites, with the edits that hurt.
+//! Bytes workload: bytes and requests of a site's next version, by every way to publish. It runs
+//! `pmx bench` over the corpora and over generated sites with expensive edits.
 //!
-//! Bytes are both ways and, of ours, with the heads of requests and answers, unless a row says
-//! otherwise. "zstd" is each new file once, compressed by itself, without the list that says which:
-//! the strictest peer of its kind. Nothing is timed, so one run is enough.
+//! Unless a row says otherwise, bytes count in both directions, and for `pmx` with the heads of
+//! requests and answers. "zstd" is each new file once, compressed separately, without the list of
+//! files: the strictest peer of its kind. No time is measured, so one run is enough.
 
 use std::ffi::OsStr;
 use std::path::Path;
@@ -21,7 +21,7 @@ use crate::table::{Goal, Row, Unit};
 /// The first publish of v1.
 const FIRST_BYTES: f64 = 38e6;
 
-/// A sync without changes: bodies, both ways.
+/// A sync without changes: bodies, in both directions.
 const NOTHING_BYTES: f64 = 300.0;
 
 /// One byte of one page: bodies sent.
@@ -30,18 +30,18 @@ const ONE_BYTE: f64 = 600.0;
 /// A token in all footers of 20,000 pages.
 const FOOTER_BYTES: f64 = 0.5e6;
 
-/// The next version, by a client that has what it kept of the version before, or nothing.
+/// The next version, as a share of whole files with zstd, by a client with its cache or without.
 const KEPT_PART: f64 = 0.10;
 const FRESH_PART: f64 = 0.25;
 const RSYNC_PART: f64 = 0.40;
 
-/// The same of a point release.
+/// The same share for a point release.
 const RELEASE_PART: f64 = 0.02;
 
 const OURS: &str = "pmx";
 const FRESH: &str = "pmx, nothing kept here";
 const ZSTD: &str = "list, zstd -3 of each";
-/// Harder than a fast line makes `pmx` try by itself.
+/// A higher level than `pmx` chooses automatically for a fast line.
 const HARDER: [&str; 4] = ["--only", "pmx", "--compression", "5"];
 
 const GIT: &str = "git push";
@@ -144,7 +144,7 @@ fn release(case: &Case) -> Vec<Row> {
     rows
 }
 
-/// The publishes that are compared.
+/// The compared publishes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
     First,
@@ -153,7 +153,7 @@ enum Step {
 }
 
 impl Step {
-    /// Where `pmx bench --json` has it.
+    /// Its key in the output of `pmx bench --json`.
     const fn name(self) -> &'static str {
         match self {
             Self::First => "first",
@@ -170,12 +170,12 @@ struct Case {
 }
 
 impl Case {
-    /// Runs it.
+    /// Runs `pmx bench`.
     fn of(bench: &Bench, what: &'static str, (old, new): (&Path, &Path)) -> Result<Self> {
         Self::with(bench, what, (old, new), &[])
     }
 
-    /// Runs it with more arguments.
+    /// Runs `pmx bench` with more arguments.
     fn with(
         bench: &Bench,
         what: &'static str,
@@ -204,7 +204,7 @@ impl Case {
         Ok(Self { what, ways })
     }
 
-    /// Cost of a step by one way.
+    /// The cost of a step by one way.
     fn series(&self, way: &'static str, step: Step) -> Series {
         let sample = self.sample(way, step);
         let [series] = interleave(
@@ -262,7 +262,7 @@ impl Case {
         Row::limit(what, &self.series(OURS, step), measure, limit)
     }
 
-    /// The update beside another way's.
+    /// A row: the update, compared with another way's.
     fn to(&self, peer: &'static str, ours: &'static str, goal: Goal) -> Row {
         let pair = [ours, peer].map(|way| self.series(way, Step::Update));
         let what = self.named(ours, Step::Update);
@@ -270,7 +270,7 @@ impl Case {
         Row::compare_in(Unit::Bytes, what, (&pair[0], &pair[1]), bytes, goal)
     }
 
-    /// The update beside whole files with zstd, without their list.
+    /// A row: the update, compared with whole files by zstd, without their list.
     fn to_whole_files(&self, ours: &'static str, goal: Goal) -> Row {
         let files = self.sample(ZSTD, Step::Update).map(|sample| {
             let files = sample.facts.get("files").copied().unwrap_or_default();
@@ -306,7 +306,7 @@ impl Case {
         ]
     }
 
-    /// All other ways in a cell.
+    /// A cell with all other ways.
     fn others(&self, step: Step) -> Row {
         let ways = self.ways.iter().filter_map(|line| line["what"].as_str());
         let cells = ways.filter(|way| ![OURS, FRESH].contains(way)).map(|way| {

@@ -1,6 +1,6 @@
-//! The sites that are measured: the Rust documentation, as rustup installs it.
+//! Site corpora: the Rust documentation, as rustup installs it.
 //!
-//! Two toolchains hold two versions of the same large site, with everything real sites have: deep
+//! Two toolchains hold two versions of the same large site. It has everything real sites have: deep
 //! folders, a folder of thousands of pages, hashed assets, fonts, a few large search indexes.
 
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use crate::files::{self, File};
 use crate::run;
 
-/// One version of the site, never written to.
+/// One version of the site, which no bench writes to.
 pub(crate) struct Corpus {
     folder: PathBuf,
     toolchain: String,
@@ -66,7 +66,7 @@ impl Corpus {
         self.files.iter().map(|file| file.len).sum()
     }
 
-    /// Which toolchain it belongs to.
+    /// The toolchain that it belongs to.
     pub(crate) fn toolchain(&self) -> &str {
         &self.toolchain
     }
@@ -79,7 +79,7 @@ impl Corpus {
     }
 }
 
-/// Copies `from` to `to`, sharing blocks where the file system can.
+/// Copies `from` to `to`, and shares blocks if the file system can.
 pub(crate) fn copy_into(from: &Path, to: &Path) -> Result<()> {
     let mut command = Command::new("cp");
     command.args(["-a", "--reflink=auto", "--"]);
@@ -87,8 +87,8 @@ pub(crate) fn copy_into(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Removes what `folder` holds, and waits until the disk has heard of it, so that the next
-/// measurement does not pay for this one's writes.
+/// Removes the content of `folder`, and waits until the disk has recorded that. So the next
+/// measurement does not pay for the writes of this one.
 pub(crate) fn empty(folder: &Path) -> Result<()> {
     let cannot = || format!("emptying {}", folder.display());
     std::fs::remove_dir_all(folder).with_context(cannot)?;

@@ -1,9 +1,9 @@
-//! Replay server: it repeats the answers of a real server at once, so that only the client's own
-//! time is left, on a machine whose cores a real server would share with it.
+//! Replay server: repeats the recorded answers of a real server at once. So only the client's own
+//! time remains, although a real server would share the machine's cores with it.
 //!
-//! The first run goes through to the server, and its answers are written down; later runs of the
-//! same client with the same folder get them again, request by request. Bodies are read whole, as
-//! a server would have to.
+//! In the first run, it forwards requests to the server and records the answers. Later runs of the
+//! same client with the same folder get them again, request by request. It reads whole bodies, as a
+//! server would have to.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -13,10 +13,10 @@ use std::thread;
 
 use anyhow::{Context, Result, ensure};
 
-/// The most that the head of a message may have.
+/// Most bytes of a message's head.
 const HEAD_MAX: u64 = 64 << 10;
 
-/// Recorded answers to requests of each kind, in order, and how many this run has replayed.
+/// Recorded answers to requests of each kind, in order, and the number that this run has replayed.
 #[derive(Default)]
 struct Notes {
     answers: BTreeMap<String, Vec<Vec<u8>>>,
@@ -24,7 +24,7 @@ struct Notes {
     is_recorded: bool,
 }
 
-/// An echo of the server at one port. Its threads end with the process.
+/// A replay server at one port. Its threads end with the process.
 pub(crate) struct Echo {
     port: u16,
     notes: Arc<Mutex<Notes>>,
@@ -40,19 +40,19 @@ impl Echo {
         thread::spawn(move || {
             for client in listener.incoming().flatten() {
                 let notes = Arc::clone(&shared);
-                // A connection that ends badly is closed, and the client says so.
+                // A failed connection is closed, and the client reports that.
                 thread::spawn(move || serve(client, of, &notes));
             }
         });
         Ok(Self { port, notes })
     }
 
-    /// The address to give to the client.
+    /// The address for the client.
     pub(crate) fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    /// From now on, the answers that were written down are given, from the first on.
+    /// Replays the recorded answers from now on, starting with the first.
     pub(crate) fn repeat(&self) {
         let mut notes = lock(&self.notes);
         notes.is_recorded = true;
@@ -60,7 +60,7 @@ impl Echo {
     }
 }
 
-/// A message as it travels, and its first line.
+/// A raw message, and its first line.
 struct Message {
     line: String,
     bytes: Vec<u8>,

@@ -1,8 +1,8 @@
-//! Walking a folder: every file and its length, on two threads.
+//! Folder walk: lists every file and its length, on two threads.
 //!
-//! It is the floor of what any tool pays to look at a site: one pass over the folders and one
-//! `statx` for each file, relative to the folder's descriptor (`DirEntry::metadata` does that on
-//! Linux). Used as a contender by [`crate::floor`] and as plain means elsewhere.
+//! It is the minimum cost of any tool that looks at a site. It takes one pass over the folders, and
+//! one `statx` for each file, relative to the folder's descriptor (`DirEntry::metadata` does that
+//! on Linux). [`crate::floor`] uses it as a contender, and other modules as a helper.
 
 use std::fs::DirEntry;
 use std::path::{Path, PathBuf};
@@ -11,20 +11,20 @@ use std::thread;
 
 use anyhow::{Context, Result};
 
-/// Threads of the walk and of what follows it: the machines this is read on have two cores.
+/// Threads of the walk and of the work on its files: the usual machines have two cores.
 pub(crate) const THREADS: usize = 2;
 
-/// A file beneath the folder that was walked.
+/// A file below the walked folder.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct File {
-    /// The whole path.
+    /// The full path.
     pub(crate) path: PathBuf,
-    /// Bytes.
+    /// Length in bytes.
     pub(crate) len: u64,
 }
 
-/// The regular files beneath `folder`, in path order. Symbolic links are neither followed nor
-/// listed: the corpora have none.
+/// The regular files below `folder`, in path order. Symbolic links are neither followed nor listed:
+/// the corpora have none.
 pub(crate) fn walk(folder: &Path) -> Result<Vec<File>> {
     let parts = visit(folder, |files: &mut Vec<File>, entry, len| {
         files.push(File {
@@ -37,7 +37,7 @@ pub(crate) fn walk(folder: &Path) -> Result<Vec<File>> {
     Ok(files)
 }
 
-/// How many regular files there are beneath `folder`, and their bytes: the walk and nothing else.
+/// The number of regular files below `folder`, and their bytes, by the walk alone.
 pub(crate) fn totals(folder: &Path) -> Result<(u64, u64)> {
     let parts = visit(folder, |(files, bytes): &mut (u64, u64), _, len| {
         *files += 1;
@@ -47,8 +47,7 @@ pub(crate) fn totals(folder: &Path) -> Result<(u64, u64)> {
     Ok(parts.into_iter().fold((0, 0), sum))
 }
 
-/// Shows every regular file and its length to `each`, and returns what each thread made of its
-/// share.
+/// Passes every regular file and its length to `each`, and returns the result of each thread.
 fn visit<T: Default + Send>(
     folder: &Path,
     each: impl Fn(&mut T, &DirEntry, u64) + Sync,
@@ -59,7 +58,7 @@ fn visit<T: Default + Send>(
             .map(|_| scope.spawn(|| drain(&queue, &each)))
             .collect();
         let joined = walkers.into_iter().map(|walker| {
-            // A panic of the thread is ours as well.
+            // A panic of the thread is passed on.
             walker
                 .join()
                 .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
@@ -72,7 +71,7 @@ fn drain<T: Default>(queue: &Queue, each: &impl Fn(&mut T, &DirEntry, u64)) -> R
     let mut seen = T::default();
     while let Some(folder) = queue.take() {
         let listed = list(&folder, |entry, len| each(&mut seen, entry, len));
-        // Whatever happened, the folder is done: the other walkers must not wait for it.
+        // Even after an error, the folder counts as done: the other threads must not wait for it.
         let (result, found) = match listed {
             Ok(found) => (Ok(()), found),
             Err(error) => (Err(error), Vec::new()),
@@ -83,7 +82,7 @@ fn drain<T: Default>(queue: &Queue, each: &impl Fn(&mut T, &DirEntry, u64)) -> R
     Ok(seen)
 }
 
-/// Shows the files of one folder and returns its subfolders.
+/// Passes the files of one folder to `each`, and returns its subfolders.
 fn list(folder: &Path, mut each: impl FnMut(&DirEntry, u64)) -> Result<Vec<PathBuf>> {
     let mut folders = Vec::new();
     for entry in std::fs::read_dir(folder)? {
@@ -98,7 +97,7 @@ fn list(folder: &Path, mut each: impl FnMut(&DirEntry, u64)) -> Result<Vec<PathB
     Ok(folders)
 }
 
-/// Folders yet to be read, and how many are being read and may still yield more.
+/// Folders to read, and the number of folders in progress, which may yield more.
 struct Queue {
     state: Mutex<(Vec<PathBuf>, usize)>,
     changed: Condvar,
@@ -114,7 +113,7 @@ impl Queue {
         }
     }
 
-    /// A folder to read, or nothing when all are done.
+    /// The next folder to read; `None` when all are done.
     fn take(&self) -> Option<PathBuf> {
         let mut state = self.state.lock().expect(POISONED);
         loop {
@@ -129,7 +128,7 @@ impl Queue {
         }
     }
 
-    /// The folder last taken held these folders.
+    /// Records that the last taken folder is done, with these subfolders.
     fn done(&self, folders: Vec<PathBuf>) {
         let mut state = self.state.lock().expect(POISONED);
         state.0.extend(folders);

@@ -1,10 +1,9 @@
-//! First-publish workload: v1 by a client without a cache, to an empty host, round after round;
-//! beside compressing the same bytes and doing nothing else, and beside peers that copy a folder
-//! elsewhere for the first time.
+//! First-publish workload: a client without a cache publishes v1 to an empty host, in each round.
+//! The peers compress the same bytes without any other work, or copy a folder for the first time.
 //!
-//! Client and server share this machine's cores. So the client by itself is judged by its
-//! processor time, and by its wall when the host's answers come from an [`Echo`]; the wall of the
-//! whole is compared with peers whose servers are here too.
+//! Client and server share this machine's cores. So two numbers judge the client alone: its
+//! processor time, and its wall time with the answers of an [`Echo`]. The wall time of both is
+//! compared with peers whose servers also run here.
 
 use std::path::Path;
 
@@ -23,7 +22,7 @@ use crate::{corpus, floor};
 /// Rounds of contenders that take ten seconds.
 const SLOW_ROUNDS: usize = 3;
 
-/// Bytes sent, as a part of the raw bytes.
+/// Bytes sent, as a share of the raw bytes.
 const SENT_PART: f64 = 0.065;
 
 const REQUESTS: f64 = 250.0;
@@ -68,7 +67,7 @@ pub(crate) fn rows(bench: &Bench) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// One first publish. Afterwards the host is asked what it took, and is gone.
+/// Publishes once, and then reads the host's cost before it stops.
 fn publish(bench: &Bench, client: &Client, folder: &Path) -> Result<Sample> {
     client.forget()?;
     let host = Host::start(bench.pmx()?)?;
@@ -86,12 +85,12 @@ fn publish(bench: &Bench, client: &Client, folder: &Path) -> Result<Sample> {
 struct Alone {
     client: Client,
     echo: Echo,
-    /// Its folder has the secret.
+    /// Holds the folder with the secret.
     host: Host,
 }
 
 impl Alone {
-    /// Publishes once to a real host, for its answers.
+    /// Publishes once to a real host, to record its answers.
     fn new(bench: &Bench) -> Result<Self> {
         let client = bench.pmx().and_then(Client::new)?;
         let host = Host::start(bench.pmx()?)?;
@@ -187,7 +186,7 @@ fn limits(ours: &Series, raw: f64) -> Vec<Row> {
     ]
 }
 
-/// Bytes that peers send for the same folder.
+/// Rows of the bytes that peers send for the same folder.
 fn bytes(ours: &Series, packs: &Series, rsync: &Series) -> Vec<Row> {
     let row = |peer| {
         Row::compare_in(

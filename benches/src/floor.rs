@@ -1,4 +1,4 @@
-//! Floors: the least anyone can do for a job, run as processes like the other contenders.
+//! Floors: the minimum work for a job, run as processes like the other contenders.
 
 use std::fs;
 use std::path::Path;
@@ -13,7 +13,7 @@ use crate::files::{self, File, THREADS};
 use crate::round::{Contender, Sample};
 use crate::run;
 
-/// Raw bytes of a pack: what the first publish is compared with is "zstd -3 of 4 MiB packs".
+/// Raw bytes of a pack: the first publish is compared with "zstd -3 of 4 MiB packs".
 const PACK: u64 = 4 << 20;
 
 /// The level of those packs and of every other zstd size in the table.
@@ -71,8 +71,8 @@ pub(crate) fn zstd_len(raw: &[u8]) -> Result<usize> {
     compress(&mut zstd_safe::CCtx::create(), &mut Vec::new(), raw)
 }
 
-/// Compresses `raw` as one frame into `room`, which grows as needed and is used again, and returns
-/// the frame's length.
+/// Compresses `raw` as one frame into the reused buffer `room`, which grows as needed. Returns the
+/// frame's length.
 pub(crate) fn compress(
     context: &mut zstd_safe::CCtx<'_>,
     room: &mut Vec<u8>,
@@ -86,7 +86,7 @@ pub(crate) fn compress(
     compressed.map_err(|code| anyhow!("zstd: {}", zstd_safe::get_error_name(code)))
 }
 
-/// Splits `files` into runs of about [`PACK`] bytes; a larger file is a pack of its own size.
+/// Splits `files` into groups of about [`PACK`] bytes; a larger file is a pack of its own.
 fn packs(files: &[File]) -> Vec<&[File]> {
     let mut packs = Vec::new();
     let (mut start, mut held) = (0, 0);

@@ -1,5 +1,5 @@
-//! Minimal HTTP client: one request, one answer, enough for a benchmark to check that what is fast
-//! is also right.
+//! Minimal HTTP client: one request and one answer, so that a bench can check that fast answers are
+//! correct.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -7,20 +7,20 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-/// Patience with a server on the same machine.
+/// Time limit for a server on the same machine.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A server's answer.
 pub(crate) struct Answer {
     /// The status code.
     pub(crate) status: u16,
-    /// The body as it came.
+    /// The body, undecoded.
     pub(crate) body: Vec<u8>,
     head: String,
 }
 
 impl Answer {
-    /// The value of a header, or nothing.
+    /// The value of a header, if it is present.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.head.lines().skip(1).find_map(|line| {
             let (key, value) = line.split_once(':')?;
@@ -53,7 +53,7 @@ pub(crate) fn get(port: u16, host: &str, path: &str, headers: &[&str]) -> Result
     parse(&answer).with_context(|| format!("reading the answer to GET {path}"))
 }
 
-/// Whether as much came as the head announces. Servers may keep the connection open behind it.
+/// Whether the body has the announced length. A server may keep the connection open after it.
 fn is_whole(bytes: &[u8]) -> bool {
     let answer = parse(bytes);
     let length = answer.as_ref().and_then(|it| it.header("content-length"));

@@ -1,4 +1,4 @@
-//! git, as the peer of a sync that finds nothing to do.
+//! git: the peer of a sync without changes.
 
 use std::path::Path;
 use std::process::Command;
@@ -10,10 +10,10 @@ use crate::peer_programs;
 use crate::round::Sample;
 use crate::run;
 
-/// A repository beside a folder, with all of the folder committed.
+/// A repository beside a folder, in which the whole folder is committed.
 ///
-/// The repository lies outside the folder, so that other contenders do not see it. Settings are
-/// git's defaults (no untracked cache, no file system monitor), without the user's own.
+/// The repository is outside the folder, so that other contenders do not see it. It uses git's
+/// default settings (no untracked cache, no file system monitor), without the user's own.
 pub(crate) struct Repository<'a> {
     folder: &'a Path,
     store: TempDir,
@@ -36,7 +36,7 @@ impl<'a> Repository<'a> {
         Ok(repository)
     }
 
-    /// `git status --porcelain`, untracked files included, as is the default.
+    /// Runs `git status --porcelain`, with untracked files, as is the default.
     pub(crate) fn status(&self) -> Result<Sample> {
         let run = run::whole(self.command().args(["status", "--porcelain"]))?;
         anyhow::ensure!(run.stdout.is_empty(), "git status finds changes");
@@ -50,7 +50,7 @@ impl<'a> Repository<'a> {
             .arg(self.store.path())
             .arg("--work-tree")
             .arg(self.folder)
-            // What the commit would start in the background is asked for aloud, and waited for.
+            // The bench runs the commit's background work explicitly, and waits for it.
             .args(["-c", "gc.auto=0", "-c", "maintenance.auto=false"])
             .env("GIT_CONFIG_GLOBAL", "/dev/null")
             .env("GIT_CONFIG_NOSYSTEM", "1")

@@ -1,4 +1,4 @@
-//! The embedded host: `pmx serve` in a temporary folder, gone when dropped.
+//! Embedded host: `pmx serve` in a temporary folder, stopped when dropped.
 
 use std::fs;
 use std::net::TcpListener;
@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use crate::get;
 use crate::program::Pmx;
 
-/// How long a server may take to answer for the first time.
+/// Time limit of a server's first answer.
 const START: Duration = Duration::from_secs(10);
 
 /// A running `pmx serve`.
@@ -29,7 +29,7 @@ impl Host {
         Self::start_in(pmx, data)
     }
 
-    /// The same in a folder that is there already.
+    /// Starts a host over an existing folder.
     pub(crate) fn start_in(pmx: &Pmx, data: TempDir) -> Result<Self> {
         let port = free_port()?;
         let mut command = Command::new(pmx.path());
@@ -52,28 +52,28 @@ impl Host {
         format!("http://127.0.0.1:{}", self.server.port())
     }
 
-    /// The port it listens on.
+    /// The port that it listens on.
     pub(crate) fn port(&self) -> u16 {
         self.server.port()
     }
 
-    /// Its data folder, which has its secret.
+    /// Its data folder, which holds its secret.
     pub(crate) fn data(&self) -> &Path {
         self.data.path()
     }
 
-    /// The most memory it ever held, in bytes.
+    /// Its peak memory so far, in bytes.
     pub(crate) fn peak_bytes(&self) -> Result<f64> {
         peak_of(self.server.id())
     }
 
-    /// The processor time it took so far, in seconds.
+    /// Its processor time so far, in seconds.
     pub(crate) fn cpu(&self) -> Result<f64> {
         cpu_of(self.server.id())
     }
 }
 
-/// The most memory that a process ever held, in bytes.
+/// The peak memory of a process, in bytes.
 pub(crate) fn peak_of(process: u32) -> Result<f64> {
     let status = fs::read_to_string(format!("/proc/{process}/status"))?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
@@ -82,12 +82,12 @@ pub(crate) fn peak_of(process: u32) -> Result<f64> {
     Ok(kibibytes * 1024.0)
 }
 
-/// The processor time that a process took so far, in seconds.
+/// The processor time of a process so far, in seconds.
 pub(crate) fn cpu_of(process: u32) -> Result<f64> {
-    /// Linux gives these in hundredths, whatever the kernel's own tick (`USER_HZ`).
+    /// Linux reports these in hundredths, independent of the kernel's own tick (`USER_HZ`).
     const TICKS_PER_SECOND: f64 = 100.0;
     let stat = fs::read_to_string(format!("/proc/{process}/stat"))?;
-    // The second field is the name in parentheses and may hold spaces; fields 14 and 15 count.
+    // The second field is the name in parentheses and may contain spaces; fields 14 and 15 count.
     let (_, fields) = stat.rsplit_once(')').context("no name in /proc")?;
     let fields: Vec<&str> = fields.split_whitespace().collect();
     let ticks = |at: usize| -> Result<f64> {
@@ -103,7 +103,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts `command`, which will listen on `port`, and waits until `ready` says so.
+    /// Starts `command`, which will listen on `port`, and waits until `ready` returns true.
     pub(crate) fn start(
         command: &mut Command,
         port: u16,
@@ -131,7 +131,7 @@ impl Server {
         Ok(server)
     }
 
-    /// The port it was started for.
+    /// The port that it was started for.
     pub(crate) fn port(&self) -> u16 {
         self.port
     }
@@ -144,13 +144,13 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It may have ended by itself; either way nothing is left to do about it.
+        // It may have ended already, and then nothing remains to do.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// A port without a listener right now.
+/// A port that has no listener now.
 pub(crate) fn free_port() -> Result<u16> {
     Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
 }

@@ -1,12 +1,12 @@
-//! Live pages: how soon a browser shows a saved file, which pages receive an edit, and what a
-//! deploy to thousands of sockets takes.
+//! Live pages: how soon a browser shows a saved file, which pages receive an edit, and the cost of
+//! a deploy to thousands of sockets.
 //!
-//! The browser is a real Chromium, and the time is from before the write of the file to the first
-//! paint that shows it: the watcher, the scan, the publish, the socket and the page are all in it.
-//! A page that changed itself is loaded again; how long the browser takes for that alone is known
-//! by a load with nothing changed.
-//! Receivers are counted over open sockets, each saying what its page of the real site loads;
-//! beside it is a server that would send each event to every socket.
+//! The browser is a real Chromium. The time runs from before the write of the file to the first
+//! paint that shows it. So it includes the watcher, the scan, the publish, the socket and the page.
+//! A page that changed itself is loaded again; a load without changes measures the browser's own
+//! time for that. Receivers are counted over open sockets, each of which names the paths that its
+//! page of the real site loads. They are compared with a server that would send each event to every
+//! socket.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
@@ -24,16 +24,17 @@ use crate::run;
 use crate::table::{Row, Unit};
 use crate::workerd::{Build, Workerd, root};
 
-/// Saves of a stylesheet and of a page in one turn; the first of each is not measured.
+/// Saves of a stylesheet and of a page in one turn; the first of each is unmeasured.
 const SAVES: &str = "8";
 
 /// From a save to the repaint, on the embedded host.
 const DEV_GOAL: f64 = 0.1;
 
-/// The same through the Worker.
+/// From a save to the repaint, through the Worker.
 const WORKER_GOAL: f64 = 0.25;
 
-/// Seconds from a save to its first paint, and what of a page's the browser takes to load it.
+/// Seconds from a stylesheet's save to its first paint, and the browser's own share in loading a
+/// page.
 const STYLESHEET: &str = "stylesheet";
 const PAGE: &str = "page";
 const LOAD: &str = "load";
@@ -42,10 +43,10 @@ const REST: &str = "rest";
 /// Sockets that receive each deploy, and how many deploys there are.
 const CROWD: [&str; 2] = ["5000", "20"];
 
-/// The site of all of this.
+/// The site of all parts.
 const SPACE: &str = "docs";
 
-/// A part that is measured apart from the rest.
+/// A separately measured part.
 type Part = (&'static str, fn(&Bench) -> Result<Vec<Row>>);
 
 pub(crate) fn rows(bench: &Bench) -> Result<Vec<Row>> {
@@ -69,7 +70,7 @@ fn home() -> PathBuf {
     root().join("benches/live")
 }
 
-/// A folder that is published whenever it changes.
+/// A folder that `pmx` publishes after each change.
 struct Followed {
     child: Child,
     _client: Client,
@@ -89,7 +90,7 @@ impl Followed {
         };
         let mut lines = BufReader::new(stdout).lines();
         lines.next().context("pmx published nothing")??;
-        // Its other output is discarded, and it must not wait for that.
+        // The rest of its output is discarded, so that it never blocks.
         std::thread::spawn(move || lines.for_each(drop));
         Ok(followed)
     }
@@ -155,7 +156,7 @@ fn saves(bench: &Bench, site: &TempDir, port: u16, name: &str, goal: f64) -> Vec
     ]
 }
 
-/// A page of ordinary size.
+/// A page of average size.
 fn subject(bench: &Bench) -> Result<&Path> {
     let pages = bench.v1.files().iter().filter(|file| {
         let is_page = file.path.extension().is_some_and(|kind| kind == "html");
@@ -190,7 +191,7 @@ fn save(bench: &Bench, site: &Path, port: u16) -> Result<Sample> {
     Ok(sample.with(REST, rest))
 }
 
-/// The browser: `CHROMIUM`, or one that is installed.
+/// The browser: `CHROMIUM`, or an installed one.
 fn chromium() -> Result<PathBuf> {
     if let Some(named) = std::env::var_os("CHROMIUM") {
         return Ok(named.into());
@@ -201,7 +202,7 @@ fn chromium() -> Result<PathBuf> {
     found.context("there is no chromium (Debian: apt install chromium)")
 }
 
-/// A crowd of sockets at a host, with a client's environment for what it publishes.
+/// Runs a crowd of sockets at a host; `client` is the environment for its publishes.
 fn sockets(task: &str, client: &Client, host: &Host, more: &[&str]) -> Result<Value> {
     let mut node = client.command();
     let pmx = node.get_program().to_owned();

@@ -9,7 +9,7 @@ use crate::bench::Bench;
 use crate::corpus::Corpus;
 use crate::{peer_programs, run};
 
-/// A Markdown list of everything a reader needs to judge the table, or to repeat it.
+/// A Markdown list of the facts that a reader needs to judge or repeat the table.
 pub(crate) fn describe(bench: &Bench) -> String {
     let mut text = String::new();
     let mut line = |what: &str, value: String| {

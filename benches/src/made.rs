@@ -1,9 +1,9 @@
-//! Generated sites: as large and as repetitive as real ones, the same from the same seed on every
-//! machine, with the edits that hurt.
+//! Generated sites: as large and as repetitive as real ones, with expensive edits. The same seed
+//! gives the same site on every machine.
 //!
-//! A page has a navigation that all pages share, text of its own and a footer with the site's
-//! version. Text is made of words of which some are common and most are rare, as in any language,
-//! so that it compresses like text: to about a quarter by itself.
+//! A page has a navigation that all pages share, its own text, and a footer with the site's
+//! version. The text consists of words, of which some are common and most are rare, as in any
+//! language. So it compresses like text: alone, to about a quarter.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -15,25 +15,25 @@ use anyhow::{Context, Result};
 /// Default seed.
 pub(crate) const SEED: u64 = 20_261_122;
 
-/// Different words.
+/// Number of different words.
 const WORDS: u64 = 8192;
 
-/// Words of a paragraph.
+/// Number of words in a paragraph.
 const PARAGRAPH: Range<u64> = 25..90;
 
-/// Pages of a folder.
+/// Number of pages in a folder.
 const FOLDER: u64 = 100;
 
 /// Edit between two versions of a generated site.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Edit {
-    /// Nothing.
+    /// No edit.
     None,
     /// One byte of one page.
     Byte,
     /// The version in every footer.
     Footer,
-    /// One entry more in every page's navigation.
+    /// One more entry in every page's navigation.
     Navigation,
     /// A point release: the version and a stylesheet's hash in nearly all pages, a paragraph in
     /// some.
@@ -44,7 +44,7 @@ pub(crate) enum Edit {
 pub(crate) struct Made {
     seed: u64,
     pages: u64,
-    /// Paragraphs of a page.
+    /// Number of paragraphs of a page.
     paragraphs: Range<u64>,
     words: Vec<String>,
 }
@@ -55,7 +55,7 @@ impl Made {
         Self::new(seed, 20_000, 6..18)
     }
 
-    /// 3,000 pages of 10 to 40 KB each, as manuals have them.
+    /// 3,000 pages of 10 to 40 KB each, like those of manuals.
     pub(crate) fn manual(seed: u64) -> Self {
         Self::new(seed, 3_000, 18..90)
     }
@@ -70,15 +70,15 @@ impl Made {
         }
     }
 
-    /// How many pages it has.
+    /// The number of pages.
     pub(crate) const fn count(&self) -> u64 {
         self.pages
     }
 
-    /// Writes a version of it into a folder.
+    /// Writes a version of the site into a folder.
     pub(crate) fn write(&self, folder: &Path, edit: Edit) -> Result<()> {
         for number in 0..self.pages {
-            // No two pages have one name: git looks for what a page resembles among those of its
+            // Each page has a unique name. git searches similar files among those with the same
             // name, and pages of manuals hardly share any.
             let file = folder.join(format!("part-{:03}/page-{number:05}.html", number / FOLDER));
             let parent = file.parent().context("a page lies in a folder")?;
@@ -91,7 +91,7 @@ impl Made {
 
     fn page(&self, number: u64, edit: Edit) -> String {
         let mut random = Random(self.seed ^ number.wrapping_mul(0xd6e8_feb8_6659_fd93));
-        // A release leaves one page in forty as it was, and gives one in thirty a new paragraph.
+        // A release leaves one page in forty unchanged, and gives one in thirty a new paragraph.
         let (is_left, is_reworked) = (random.below(40) == 0, random.below(30) == 0);
         let is_released = edit == Edit::Release && !is_left;
         let (version, style) = if is_released {
@@ -111,7 +111,7 @@ impl Made {
         let _ = writeln!(page, "<main>\n<h1>{title}</h1>");
         let paragraphs = random.within(&self.paragraphs);
         for at in 0..paragraphs {
-            // What is drawn for a page must not depend on the edit.
+            // The random numbers of a page must not depend on the edit.
             let length = random.within(&PARAGRAPH);
             let text = self.text(&mut random, length);
             let is_new = is_released && is_reworked && at == paragraphs / 2;
@@ -150,7 +150,7 @@ impl Made {
         page.push_str("</ul>\n</nav>\n");
     }
 
-    /// A paragraph that the page did not have before.
+    /// A paragraph that is new to the page.
     fn other(&self, number: u64) -> String {
         let mut random = Random(!self.seed ^ number);
         let length = random.within(&PARAGRAPH);
@@ -169,8 +169,7 @@ impl Made {
     }
 }
 
-/// `SplitMix64` (Steele, Lea and Flood, 2014).
-/// Bytes that nothing compresses.
+/// Incompressible bytes, by `SplitMix64` (Steele, Lea and Flood, 2014).
 pub(crate) fn noise(seed: u64, len: usize) -> Vec<u8> {
     let mut random = Random(seed);
     let words = std::iter::repeat_with(|| random.next().to_le_bytes());
@@ -197,7 +196,7 @@ impl Random {
         range.start + self.below(range.end - range.start)
     }
 
-    /// Which word: a share of all words, cubed, so that low ranks are common.
+    /// The rank of a word: a uniform share, cubed, so that low ranks are common.
     fn rank(&mut self) -> u64 {
         let share = self.below(1 << 20);
         let cubed = u128::from(share) * u128::from(share) * u128::from(share);
@@ -226,7 +225,7 @@ mod tests {
         Made::new(SEED, 400, paragraphs)
     }
 
-    /// Pages that differ, and the bytes that there are more.
+    /// The number of differing pages, and the additional bytes.
     fn difference(made: &Made, edit: Edit) -> (u64, usize) {
         let numbers = 0..made.count();
         numbers.fold((0, 0), |(pages, bytes), number| {

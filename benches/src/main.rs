@@ -1,23 +1,21 @@
-//! The workloads and the peers, side by side.
+//! Benchmarks: all workloads and their peers, side by side.
 //!
 //! ```text
 //! cargo run --release -p pmx-benches -- [--rounds N] [--only NAME]... [--pmx PATH]
 //! ```
 //!
-//! One run prints one Markdown table on standard output; what is being done goes to standard
-//! error. Everything of ours is measured as a whole process, the `pmx` that this command builds
-//! first (or the one named with `--pmx`), because that is what people wait for; and everything is
-//! measured against peers in the same run, because absolute times on a shared machine drift by
-//! tens of per cent while ratios do not. Contenders take turns (A B C, A B C, ...), a ratio is the
-//! median of the ratios of single rounds, and one unmeasured round comes first. Bytes and requests
-//! are exact, so of those the worst round is shown. A goal that is missed says `missed` and fails
-//! nothing: the table is there to be read.
+//! One run prints one Markdown table on standard output, and progress on standard error. It
+//! measures `pmx` as a whole process, because people wait for the process. The command builds that
+//! `pmx` first, unless `--pmx` names one. Peers are measured in the same run: on a shared machine,
+//! absolute times drift by tens of per cent, but ratios do not. Contenders take turns (A B C, A B
+//! C, ...) after one unmeasured round. A ratio is the median of the ratios of single rounds. Bytes
+//! and requests are exact, so the table shows their worst round. A missed goal is marked `missed`,
+//! and does not fail the run.
 //!
 //! The corpora are the Rust documentation that rustup installs: v1 is the default toolchain's, v2
 //! is nightly's. Peers are found on `PATH` (Debian: `rsync restic casync nginx wrk zstd b3sum git
-//! time`; crates.io: `rustic-rs`); one that is missing is said aloud and its rows say so. What
-//! contenders write goes to memory (`/dev/shm`) unless `TMPDIR` names another folder: see
-//! `machine.rs`.
+//! time`; crates.io: `rustic-rs`); the run reports a missing one, also in its rows. Contenders
+//! write to memory (`/dev/shm`), unless `TMPDIR` names another folder: see `machine.rs`.
 //!
 //! | workload | asks |
 //! |---|---|
@@ -35,10 +33,10 @@
 //! | `packs` | what taking in a pack costs the Worker's module |
 //! | `streams` | what appends, catch-ups and live readers cost; needs `npm install` in `benches/streams` |
 //!
-//! Three subcommands are contenders themselves, run as processes of their own: `zstd-packs DIR`
-//! (compress the folder as solid 4 MiB packs, the floor of a first publish), `walk DIR` (list it
-//! and read each file's status, the floor of a sync that finds nothing to do) and `put-blobs DIR
-//! PORT` (upload each file by itself).
+//! Three subcommands are contenders, which run as separate processes. `zstd-packs DIR` compresses
+//! the folder as solid 4 MiB packs, the floor of a first publish. `walk DIR` lists it and reads
+//! each file's status, the floor of a sync without changes. `put-blobs DIR PORT` uploads each file
+//! separately.
 
 #![forbid(unsafe_code)]
 #![allow(
@@ -99,7 +97,7 @@ use args::Task;
 use bench::Bench;
 use table::{Row, Table};
 
-/// A workload: its name for `--only`, and what measures it.
+/// A workload: its name for `--only`, and its function.
 type Workload = (&'static str, fn(&Bench) -> Result<Vec<Row>>);
 
 const WORKLOADS: [Workload; 15] = [
@@ -139,7 +137,7 @@ fn compare(options: args::Options) -> Result<()> {
     for (name, rows) in WORKLOADS {
         if only.is_empty() || only.iter().any(|wanted| wanted == name) {
             eprintln!("== {name}");
-            // A workload that cannot be set up is a row that says why; the others still run.
+            // If a workload's setup fails, its row gives the reason; the others still run.
             let rows = rows(&bench).unwrap_or_else(|error| vec![Row::failed(name, &error)]);
             table.extend(rows);
         }

@@ -1,7 +1,7 @@
-//! Naive comparison of two versions: read everything, hash everything, compare.
+//! Naive comparison of two versions: reads, hashes and compares everything.
 //!
-//! What `pmx` says it added, modified and removed is checked against this, and so is what it sent:
-//! the usual way to publish sends each new file once, compressed by itself.
+//! It checks the added, modified and removed files that `pmx` reports. It also gives the bytes of
+//! the usual way to publish, which sends each new file once, compressed separately.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -16,18 +16,18 @@ use crate::floor;
 
 type Site = BTreeMap<PathBuf, blake3::Hash>;
 
-/// How two versions differ.
+/// The differences of two versions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Difference {
-    /// Paths only the new version has.
+    /// Paths that only the new version has.
     pub(crate) added: u64,
-    /// Paths both have, with other bytes.
+    /// Paths that both have, with other bytes.
     pub(crate) modified: u64,
-    /// Paths only the old version has.
+    /// Paths that only the old version has.
     pub(crate) removed: u64,
-    /// Paths both have, with the same bytes.
+    /// Paths that both have, with the same bytes.
     pub(crate) unchanged: u64,
-    /// Bytes of the contents only the new version has, each once, each compressed by itself.
+    /// Bytes of the contents that only the new version has: each once, compressed separately.
     pub(crate) whole_files_zstd: u64,
 }
 
@@ -63,7 +63,7 @@ fn hashes(corpus: &Corpus) -> Result<Site> {
     Ok(pairs.into_iter().collect())
 }
 
-/// Names that start with a dot are not published, but for `.well-known`.
+/// Whether a path is published: names with a leading dot are not, except for `.well-known`.
 fn is_published(relative: &Path) -> bool {
     relative.iter().all(|name| {
         let is_dotted = name.as_encoded_bytes().starts_with(b".");
@@ -84,7 +84,7 @@ fn classify(old: &Site, new: &Site) -> Difference {
     difference
 }
 
-/// Does `work` to each item, on all threads.
+/// Applies `work` to each item, on all threads.
 fn on_threads<T: Sync, R: Send>(
     items: &[T],
     work: impl Fn(&T) -> Result<R> + Sync,

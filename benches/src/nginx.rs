@@ -1,4 +1,4 @@
-//! nginx serving a folder on the loopback: the peer of a published page.
+//! nginx: serves a folder on the loopback, as the peer of a published page.
 
 use std::fs;
 use std::net::TcpStream;
@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use crate::host::{self, Server};
 use crate::{peer_programs, run};
 
-/// A running nginx, asked to quit when dropped.
+/// A running nginx, stopped when dropped.
 pub(crate) struct Nginx {
     server: Server,
     program: PathBuf,
@@ -19,7 +19,8 @@ pub(crate) struct Nginx {
 }
 
 impl Nginx {
-    /// Serves `root`: a worker for each core, `sendfile`, no access log, the rest as compiled.
+    /// Serves `root`: a worker for each core, `sendfile`, no access log, and otherwise the compiled
+    /// defaults.
     pub(crate) fn serving(root: &Path) -> Result<Self> {
         let program = peer_programs::find("nginx")?;
         let folder = tempfile::Builder::new().prefix("pmx-nginx-").tempdir()?;
@@ -35,7 +36,7 @@ impl Nginx {
         })
     }
 
-    /// The port it listens on.
+    /// The port that it listens on.
     pub(crate) fn port(&self) -> u16 {
         self.server.port()
     }
@@ -43,7 +44,7 @@ impl Nginx {
 
 impl Drop for Nginx {
     fn drop(&mut self) {
-        // The workers are the master's: it must be asked, not killed.
+        // The workers belong to the master, which must be asked to stop: a kill would leave them.
         let mut command = command(&self.program, &self.folder);
         let _ = run::quietly(command.args(["-s", "stop"]));
     }
@@ -65,7 +66,8 @@ fn command(program: &Path, folder: &TempDir) -> Command {
 }
 
 fn configuration(folder: &Path, root: &Path, port: u16) -> Result<String> {
-    // Workers of an nginx that root starts run as another user, who may not read the corpus.
+    // Workers of an nginx that root starts run as another user, which may be unable to read the
+    // corpus.
     let root_user = run::quietly(Command::new("id").arg("-u"))?.trim() == "0";
     let user = if root_user { "user root;" } else { "" };
     let (folder, root) = (folder.display(), root.display());

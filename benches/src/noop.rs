@@ -1,5 +1,5 @@
-//! No-op workload: cost of a sync when nothing changed, beside every other tool that answers "did
-//! anything change?" about the same folder.
+//! No-op workload: the cost of a sync without changes, compared with every other tool that answers
+//! "did anything change?" about the same folder.
 
 use std::path::Path;
 use std::thread;
@@ -16,7 +16,7 @@ use crate::rsync::Daemon;
 use crate::table::{Goal, Row, Unit};
 use crate::{floor, git};
 
-/// Most bytes sent, and received.
+/// Most bytes sent, and most bytes received.
 const BYTES: f64 = 1000.0;
 
 /// Rounds of contenders that take seconds.
@@ -89,14 +89,14 @@ pub(crate) fn bytes(
     ]
 }
 
-/// A folder that is published on a host of its own, and the client that published it.
+/// A folder on a host of its own, and the client that published it.
 pub(crate) struct Site {
     pub(crate) host: Host,
     pub(crate) client: Client,
 }
 
 impl Site {
-    /// Publishes `folder` twice: the second time fills what the client keeps.
+    /// Publishes `folder` twice: the second time fills the client's cache.
     pub(crate) fn of(bench: &Bench, folder: &Path) -> Result<Self> {
         let pmx = bench.pmx()?;
         let site = Self {
@@ -104,8 +104,8 @@ impl Site {
             client: Client::new(pmx)?,
         };
         site.sync(folder)?;
-        // A file as young as the record of it cannot be believed unchanged, neither by us nor by
-        // git: let the copy grow older than the clock's grain.
+        // If a file is as new as its cache entry, neither `pmx` nor git can trust it as unchanged.
+        // So the copy must grow older than the clock's resolution.
         thread::sleep(Duration::from_secs(2));
         site.sync(folder)?;
         Ok(site)

@@ -20,7 +20,7 @@ use crate::workerd::{Build, Workerd};
 /// Raw bytes of the pack.
 const PACK: usize = 4 << 20;
 
-/// How often a step is done to one pack: the system counts processor time in hundredths.
+/// Repetitions of a step: the system counts processor time in hundredths of a second.
 const TIMES: u32 = 50;
 
 /// Seconds to verify a pack.
@@ -66,7 +66,7 @@ pub(crate) fn rows(bench: &Bench) -> Result<Vec<Row>> {
     Ok(steps.map(row).into())
 }
 
-/// Files of the middle of the corpus, as a client packs them.
+/// A pack of files from the middle of the corpus, as a client builds it.
 fn pack(bench: &Bench) -> Result<Vec<u8>> {
     let mut builder = PackBuilder::new();
     let mut raw = 0;
@@ -83,8 +83,8 @@ fn pack(bench: &Bench) -> Result<Vec<u8>> {
     Ok(pack.context("the corpus is empty")?.into_bytes())
 }
 
-/// The new versions of files of the middle of the corpus, 4 MiB of them, behind the old ones: as
-/// `worker/src/pack_bench.rs` takes it.
+/// The new versions of files from the middle of the corpus, 4 MiB of them, with the old ones as
+/// prefix: the input of `worker/src/pack_bench.rs`.
 fn upgrade(bench: &Bench) -> Result<Vec<u8>> {
     let (old, new) = (
         &bench.v1,
@@ -109,7 +109,7 @@ fn upgrade(bench: &Bench) -> Result<Vec<u8>> {
     Ok([&length[..], &prefix, &frame].concat())
 }
 
-/// Seconds of processor that workerd takes for one step.
+/// Seconds of processor time that workerd takes for one step.
 fn step(workerd: &Workerd, pack: &[u8], step: &str) -> Result<f64> {
     let before = workerd.cpu()?;
     let mut server = TcpStream::connect(("127.0.0.1", workerd.port()))?;

@@ -1,5 +1,5 @@
-//! One-page workload: cost of a sync when one page changed, in the largest folder and in a small
-//! one, beside the same sync when nothing changed.
+//! One-page workload: the cost of a sync after one page changed, in the largest folder and in a
+//! small one, compared with the same sync without changes.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -21,10 +21,10 @@ const BEYOND: f64 = 1000.0;
 /// A folder with at most this many pages is small.
 const SMALL: usize = 10;
 
-/// The time beyond the page's own, in seconds.
+/// Seconds beyond the page's own time.
 const BEYOND_TIME: Measure = Measure::Fact("time beyond the page's own");
 
-/// The bytes sent beyond the page's own, compressed.
+/// Bytes sent beyond those of the compressed page.
 const BEYOND_SENT: Measure = Measure::Fact("sent beyond the page's own");
 
 pub(crate) fn rows(bench: &Bench) -> Result<Vec<Row>> {
@@ -58,7 +58,7 @@ pub(crate) fn rows(bench: &Bench) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// Edits the page so that no two rounds have the same one, and publishes.
+/// Edits the page differently in each round, and publishes.
 fn change(site: &Site, (folder, page): (&Path, &Path), round: usize) -> Result<Sample> {
     let mut text = fs::read(page)?;
     text.extend_from_slice(format!("<!-- round {round} -->\n").as_bytes());
@@ -77,8 +77,8 @@ fn change(site: &Site, (folder, page): (&Path, &Path), round: usize) -> Result<S
         .with("sent beyond the page's own", sent - own_len))
 }
 
-/// The page's own: seconds to hash and compress it here, decode, verify and compress it there;
-/// and the bytes of its frame.
+/// The page's own cost: the seconds for hashing and compressing it on the client, and for decoding,
+/// verifying and compressing it on the server. Also the bytes of its frame.
 fn own(text: &[u8]) -> Result<(f64, f64)> {
     let start = Instant::now();
     let hash = blake3::hash(text);
@@ -117,7 +117,7 @@ fn about(noop: &Series, one: &Series, entries: usize) -> Vec<Row> {
     ]
 }
 
-/// A page and how many files its folder has.
+/// A page, and the number of files in its folder.
 struct Chosen {
     page: PathBuf,
     entries: usize,

@@ -1,8 +1,9 @@
 //! Manifest patch workload: bytes of patch, and nodes read to find the changes, for 1, 10, 100 and
 //! 1,000 changed files in sites of 20,000 and 100,000.
 //!
-//! Library calls, no process: exact numbers, the same on every machine. The changed files are
-//! spread evenly over the site, the worst case for a tree: no two share a leaf until they must.
+//! The workload calls the library, so its numbers are exact and the same on every machine. The
+//! changed files are spread evenly over the site. That is the worst case for a tree: no two share a
+//! leaf while there are enough leaves.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -21,10 +22,10 @@ use crate::table::{Row, Unit};
 
 const FILES: [usize; 2] = [20_000, 100_000];
 
-/// Changes, and the most bytes a patch for them may take.
+/// Numbers of changes, and the most bytes of a patch for them.
 const PATCHES: [(usize, f64); 4] = [(1, 141.0), (10, 800.0), (100, 7500.0), (1000, 74e3)];
 
-/// Files of a folder of the site.
+/// Files in each folder of the site.
 const FOLDER: usize = 100;
 
 pub(crate) fn rows(_: &Bench) -> Result<Vec<Row>> {
@@ -131,7 +132,7 @@ fn entry(version: &str) -> Result<impl Fn(&SitePath) -> Entry> {
     })
 }
 
-/// Counts the nodes that are read.
+/// Counts the nodes read from a source.
 struct Counting<'a, S> {
     nodes: &'a S,
     read: Cell<usize>,

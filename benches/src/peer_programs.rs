@@ -1,4 +1,4 @@
-//! Peer programs that this machine has, and their versions.
+//! Peer programs of this machine, and their versions.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -39,7 +39,7 @@ pub(crate) fn find(program: &str) -> Result<PathBuf> {
     on_path(program).with_context(|| format!("{program} is not installed ({install})"))
 }
 
-/// Prints which peers are missing.
+/// Prints the missing peers.
 pub(crate) fn print_missing() {
     for peer in PEERS {
         if let Err(error) = find(peer.program) {
@@ -48,7 +48,7 @@ pub(crate) fn print_missing() {
     }
 }
 
-/// Each peer with the first line it says about its version.
+/// Each peer, with the first line of its version output.
 pub(crate) fn versions() -> Vec<(&'static str, String)> {
     PEERS
         .iter()
@@ -60,7 +60,8 @@ pub(crate) fn versions() -> Vec<(&'static str, String)> {
         .collect()
 }
 
-/// What `path` says when asked with `argument`. Some say it on standard error, and some then fail.
+/// The output of `path` with `argument`. Some programs print it on standard error, and some of
+/// those fail.
 fn version(path: PathBuf, argument: &str) -> Option<String> {
     let output = Command::new(path).arg(argument).output().ok()?;
     let said = [output.stdout, output.stderr].concat();
@@ -71,7 +72,7 @@ fn version(path: PathBuf, argument: &str) -> Option<String> {
         .map(|line| line.chars().take(60).collect())
 }
 
-/// The program as a shell would find it; servers live in folders users lack on their `PATH`.
+/// The program that a shell would find; servers are in folders that a user's `PATH` may lack.
 fn on_path(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = std::env::split_paths(&path).chain(["/usr/sbin".into()]);

@@ -1,4 +1,4 @@
-//! Client of the program under test, with a home of its own.
+//! Client of the program under test, with a separate home.
 
 use std::ffi::OsStr;
 use std::path::Path;
@@ -14,7 +14,7 @@ use crate::program::Pmx;
 use crate::round::Sample;
 use crate::run::{self, Run};
 
-/// A user of `pmx` on a machine of their own: home, cache and settings are in a temporary folder.
+/// A user of `pmx` on a separate machine: home, cache and settings are in a temporary folder.
 pub(crate) struct Client {
     pmx: Pmx,
     home: TempDir,
@@ -34,7 +34,7 @@ impl Client {
         corpus::empty(self.home.path())
     }
 
-    /// `pmx` with this client's environment and nothing of the outer one's settings.
+    /// `pmx` with this client's environment, without the settings of the outer one.
     pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(self.pmx.path());
         for (name, folder) in [
@@ -54,7 +54,7 @@ impl Client {
         ] {
             command.env_remove(name);
         }
-        // A folder that was chosen here counts for what is started as well.
+        // The temporary folder of this process also counts for its child processes.
         command.env("TMPDIR", tempfile::env::temp_dir());
         command.current_dir(self.home.path());
         command
@@ -65,7 +65,8 @@ impl Client {
         self.sync_through(&host.url(), host, folder, space)
     }
 
-    /// The same with another address for the host, as that of a wire that counts.
+    /// Publishes as [`Self::sync`] does, but to another address of the host, such as a counting
+    /// relay's.
     pub(crate) fn sync_through(
         &self,
         server: &str,
@@ -76,7 +77,7 @@ impl Client {
         self.sync_at((server, host.data()), folder, space)
     }
 
-    /// The same to any server, with the folder that has its secret.
+    /// Publishes to any server; `data` is the folder with its secret.
     pub(crate) fn sync_at(
         &self,
         (server, data): (&str, &Path),
@@ -85,25 +86,25 @@ impl Client {
     ) -> Result<Sample> {
         let mut command = self.command();
         command
-            // The host's secret lies in its folder, and `pmx` on the same machine finds it there.
+            // The host's secret is in its folder, and `pmx` on the same machine finds it there.
             .env("PMX_DATA", data)
             .arg("sync")
             .arg(folder)
             .args(["--server", server, "--space", space, "--json"])
-            // Replacing one version of the corpus by the next removes thousands of pages.
+            // The next version of the corpus removes thousands of pages.
             .args(["--max-delete", "100%"])
-            // v2 has functions whose names differ only in case, each with a page of its own.
+            // v2 has functions whose names differ only in case, each with its own page.
             .arg("--allow-collisions");
         summarised(&run::whole(&command)?)
     }
 
-    /// `pmx` with `arguments`, as a whole process.
+    /// Runs `pmx` with `arguments`, as a whole process.
     pub(crate) fn run(&self, arguments: &[&OsStr]) -> Result<Run> {
         run::whole(self.command().args(arguments))
     }
 }
 
-/// Numbers of the summary: name of the fact, and JSON pointer.
+/// Numbers of the summary: the name of the fact, and its JSON pointer.
 const FACTS: [(&str, &str); 11] = [
     ("sent", "/bytes/sent"),
     ("received", "/bytes/received"),

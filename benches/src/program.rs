@@ -12,7 +12,7 @@ use crate::run;
 #[derive(Clone, Debug)]
 pub(crate) struct Pmx(PathBuf);
 
-/// The `pmx` at `path`, or else the one of this workspace, built now in release mode.
+/// The `pmx` at `path`, or else that of this workspace, which is built in release mode now.
 pub(crate) fn locate(path: Option<PathBuf>) -> Result<Pmx> {
     let path = match path {
         Some(path) => path,
@@ -21,7 +21,7 @@ pub(crate) fn locate(path: Option<PathBuf>) -> Result<Pmx> {
     ensure!(path.is_file(), "{} is not a program", path.display());
     let pmx = Pmx(path);
     let version = run::quietly(Command::new(pmx.path()).arg("--version"))?;
-    // A program that answers nothing is the placeholder from before there was one.
+    // A program without output is a placeholder of an early version.
     ensure!(
         !version.trim().is_empty(),
         "{} has no version",

@@ -1,8 +1,8 @@
 //! Interleaved rounds: every contender once, then every contender again.
 //!
-//! A machine's speed drifts while a benchmark runs. Contenders that take turns drift together, so
-//! a ratio within one round is worth more than a ratio of two medians: ratios are made round by
-//! round, and the median is taken of those.
+//! A machine's speed drifts while a benchmark runs. Contenders that take turns drift together. So a
+//! ratio within one round is more exact than a ratio of two medians. The result is the median of
+//! the rounds' ratios.
 
 use std::collections::BTreeMap;
 
@@ -13,18 +13,18 @@ use crate::run::Run;
 /// One measurement: cost of a process, and further facts.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Sample {
-    /// Seconds on the wall.
+    /// Seconds of wall time.
     pub(crate) wall: f64,
-    /// Seconds of processor.
+    /// Seconds of processor time.
     pub(crate) cpu: f64,
     /// Peak resident bytes.
     pub(crate) peak: f64,
-    /// Other numbers by name, as `sent` or `requests`.
+    /// Other numbers by name, such as `sent` or `requests`.
     pub(crate) facts: BTreeMap<&'static str, f64>,
 }
 
 impl Sample {
-    /// The same sample, knowing one number more.
+    /// Adds a number to the sample.
     pub(crate) fn with(mut self, name: &'static str, value: f64) -> Self {
         self.facts.insert(name, value);
         self
@@ -42,12 +42,12 @@ impl From<&Run> for Sample {
     }
 }
 
-/// Which number of a sample.
+/// A number of a sample.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Measure {
-    /// Seconds on the wall.
+    /// Seconds of wall time.
     Wall,
-    /// Seconds of processor.
+    /// Seconds of processor time.
     Cpu,
     /// Peak resident bytes.
     Peak,
@@ -68,8 +68,8 @@ impl Measure {
 
 type Workload<'a> = Box<dyn FnMut(usize) -> Result<Sample> + 'a>;
 
-/// A contender: contenders take turns. What its turn does before and after the measured process
-/// is not part of the sample.
+/// A contender, which takes turns with others. Its preparation and cleanup are not part of the
+/// sample.
 pub(crate) struct Contender<'a> {
     name: &'static str,
     turn: Result<Workload<'a>>,
@@ -77,7 +77,7 @@ pub(crate) struct Contender<'a> {
 }
 
 impl<'a> Contender<'a> {
-    /// A contender and what it does in round `n` (0 is the unmeasured one).
+    /// A contender, and its turn in round `n` (0 is the unmeasured one).
     pub(crate) fn new(name: &'static str, turn: impl FnMut(usize) -> Result<Sample> + 'a) -> Self {
         Self {
             name,
@@ -86,7 +86,7 @@ impl<'a> Contender<'a> {
         }
     }
 
-    /// A contender that could not be set up if `made` is an error: its rows will say why.
+    /// A contender whose setup may have failed: then its rows give the reason.
     pub(crate) fn from_setup<T>(
         name: &'static str,
         made: Result<T>,
@@ -105,14 +105,15 @@ impl<'a> Contender<'a> {
         }
     }
 
-    /// Takes part in the first `rounds` only: for peers so slow that more would teach nothing.
+    /// Limits the contender to the first `rounds`: for peers so slow that more would add no
+    /// information.
     pub(crate) fn at_most(mut self, rounds: usize) -> Self {
         self.rounds_max = rounds;
         self
     }
 }
 
-/// Samples of one contender, round by round, or why it took no part.
+/// Samples of one contender, round by round, or the reason for its absence.
 #[derive(Debug)]
 pub(crate) struct Series {
     pub(crate) name: &'static str,
@@ -121,7 +122,7 @@ pub(crate) struct Series {
 }
 
 impl Series {
-    /// Why there are no numbers, if there are none.
+    /// The reason for missing numbers, if they are missing.
     pub(crate) fn absent(&self) -> Option<&str> {
         self.absent.as_deref()
     }
@@ -131,7 +132,7 @@ impl Series {
         median(self.samples.iter().filter_map(|sample| measure.of(sample)))
     }
 
-    /// The largest over the rounds: for what must hold each time.
+    /// The largest over the rounds, for upper limits.
     pub(crate) fn worst(&self, measure: Measure) -> Option<f64> {
         self.samples
             .iter()
@@ -139,7 +140,7 @@ impl Series {
             .max_by(f64::total_cmp)
     }
 
-    /// The smallest over the rounds: for what must never be less.
+    /// The smallest over the rounds, for lower limits.
     pub(crate) fn least(&self, measure: Measure) -> Option<f64> {
         self.samples
             .iter()
@@ -147,7 +148,7 @@ impl Series {
             .min_by(f64::total_cmp)
     }
 
-    /// The median of `self / other` over the rounds both took part in.
+    /// The median of `self / other` over the rounds that both have.
     pub(crate) fn ratio(&self, other: &Self, measure: Measure) -> Option<f64> {
         let pairs = self.samples.iter().zip(&other.samples);
         median(pairs.filter_map(|(a, b)| Some(measure.of(a)? / measure.of(b)?)))
@@ -155,7 +156,7 @@ impl Series {
 }
 
 /// Runs one unmeasured round and then `rounds` measured ones. A contender that fails is dropped
-/// and keeps its reason; the others go on. The answer is in the order of `contenders`.
+/// with its reason; the others continue. The result has the order of `contenders`.
 pub(crate) fn interleave<const N: usize>(
     rounds: usize,
     contenders: [Contender<'_>; N],
@@ -203,7 +204,7 @@ fn take_turn(contender: &mut Contender<'_>, series: &mut Series, round: usize) {
 fn say(series: &Series) {
     match (series.absent(), series.median(Measure::Wall)) {
         (Some(reason), _) => eprintln!("   {}: {reason}", series.name),
-        // A call of the library is no process: its numbers are in the table.
+        // A library call is no process, so only the table has its numbers.
         (None, Some(0.0)) => {}
         (None, Some(seconds)) => eprintln!(
             "   {}: {seconds:.3} s, cpu {:.2} s, peak {:.0} MiB",
@@ -215,7 +216,7 @@ fn say(series: &Series) {
     }
 }
 
-/// The middle value, or the mean of the two in the middle.
+/// The middle value, or the mean of the two middle values.
 fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
     let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);
@@ -262,7 +263,7 @@ mod tests {
 
     #[test]
     fn a_ratio_is_made_round_by_round() {
-        // The machine is ten times slower in the second round: the ratio does not see it.
+        // The machine is ten times slower in the second round, without effect on the ratio.
         let speed = [1.0, 1.0, 10.0, 1.0];
         let [a, b] = interleave(
             3,

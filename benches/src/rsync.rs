@@ -1,4 +1,4 @@
-//! rsync to a daemon on the loopback: the peer of everything that is sent.
+//! rsync to a daemon on the loopback: the peer of every transfer.
 
 use std::fmt::Write;
 use std::fs;
@@ -51,7 +51,7 @@ impl Daemon {
         corpus::settle()
     }
 
-    /// `rsync -az --delete` of `folder` to the module, as a whole process.
+    /// Runs `rsync -az --delete` of `folder` to the module, as a whole process.
     pub(crate) fn sync(&self, folder: &Path) -> Result<Sample> {
         let mut command = Command::new("rsync");
         command
@@ -71,7 +71,7 @@ impl Daemon {
     }
 }
 
-/// The daemon runs as the user of the benchmark, also if that is root.
+/// The daemon's configuration. It runs as the user of the benchmark, even if that is root.
 fn configuration(module: &Path) -> Result<String> {
     let mut text = "use chroot = no\n".to_owned();
     if run::quietly(Command::new("id").arg("-u"))?.trim() == "0" {

@@ -1,9 +1,9 @@
 //! Process runner: wall time, processor time and peak memory of a whole process.
 //!
-//! Wall time is taken here; processor time and peak memory come from GNU `time`, a small process
-//! between us and the one measured. That is deliberate: a process we spawn ourselves starts as a
-//! share of our own memory, and Linux counts that into its peak (`setmax_mm_hiwater_rss` in
-//! `exec`). It costs every contender the same millisecond.
+//! This process measures wall time. GNU `time`, a small process in between, measures processor time
+//! and peak memory. A direct child would start as a share of this process's memory, and Linux
+//! counts that into its peak (`setmax_mm_hiwater_rss` in `exec`). GNU `time` costs every contender
+//! the same millisecond.
 
 use std::io::Read;
 use std::path::Path;
@@ -18,17 +18,17 @@ const TIME: &str = "/usr/bin/time";
 /// Cost and output of a finished process.
 #[derive(Debug)]
 pub(crate) struct Run {
-    /// From before it was started until it was gone.
+    /// From before its start to its end.
     pub(crate) wall: Duration,
-    /// User and system time, of the process and of all it waited for.
+    /// User and system time, of the process and of all children that it waited for.
     pub(crate) cpu: Duration,
-    /// The largest resident set of the process or of any it waited for, in bytes.
+    /// The largest resident set of the process or of any child that it waited for, in bytes.
     pub(crate) peak_bytes: u64,
     /// Its standard output.
     pub(crate) stdout: Vec<u8>,
 }
 
-/// An error that says what to install when processes cannot be measured here.
+/// Fails, with the program to install, if processes cannot be measured here.
 pub(crate) fn check() -> Result<()> {
     ensure!(
         Path::new(TIME).exists(),
@@ -37,7 +37,7 @@ pub(crate) fn check() -> Result<()> {
     Ok(())
 }
 
-/// Runs `command` to its end. A process that fails is an error with what it said.
+/// Runs `command` to its end. A process that fails is an error with its message.
 pub(crate) fn whole(command: &Command) -> Result<Run> {
     let mut report = NamedTempFile::new()?;
     let mut timed = with_gnu_time(command, report.path());
@@ -58,7 +58,7 @@ pub(crate) fn whole(command: &Command) -> Result<Run> {
     })
 }
 
-/// Runs `command` to its end without measuring it, and returns what it printed.
+/// Runs `command` to its end without measuring it, and returns its output.
 pub(crate) fn quietly(command: &mut Command) -> Result<String> {
     let output = command
         .stdin(Stdio::null())
@@ -68,7 +68,7 @@ pub(crate) fn quietly(command: &mut Command) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// An error with what the command said, unless it succeeded.
+/// Fails with the command's message, unless it succeeded.
 fn check_success(command: &Command, output: &Output) -> Result<()> {
     ensure!(
         output.status.success(),
@@ -98,7 +98,7 @@ fn with_gnu_time(command: &Command, report: &Path) -> Command {
     timed
 }
 
-/// Reads `user system kibibytes`, all GNU `time` was asked for.
+/// Reads `user system kibibytes`, the whole output of GNU `time`.
 fn parse(report: &str) -> Option<(Duration, u64)> {
     let mut words = report.split_whitespace();
     let user: f64 = words.next()?.parse().ok()?;
@@ -116,10 +116,10 @@ fn name(command: &Command) -> String {
         .into_owned()
 }
 
-/// The most characters of a reason: it has to fit in a cell of the table.
+/// Most characters of a reason, which has to fit into a cell of the table.
 const REASON_MAX: usize = 160;
 
-/// The last line of a failed process, from stderr if it has one.
+/// The last line of a failed process's output, from stderr if it has one.
 fn last_line(stdout: &[u8], stderr: &[u8]) -> String {
     [stderr, stdout]
         .into_iter()

@@ -1,5 +1,6 @@
-//! Scan workload: how fast a folder becomes a root: `pmx hash --no-cache` beside reading the same
-//! bytes with `cat` and hashing them with `b3sum`, warm; and beside `cat` with a cold page cache.
+//! Scan workload: how fast a folder becomes a root. `pmx hash --no-cache` is compared with reading
+//! the same bytes by `cat` and hashing them by `b3sum`, warm; and with `cat` with a cold page
+//! cache.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -17,13 +18,13 @@ use crate::run;
 use crate::table::{Goal, Row, Unit};
 use crate::workerd;
 
-/// Cold rounds read everything from the disk, again and again; a few tell enough.
+/// Cold rounds read everything from the disk each time, so a few are enough.
 const COLD_ROUNDS_MAX: usize = 5;
 
-/// Rounds beside a peer that takes many seconds for each.
+/// Rounds with a peer that takes many seconds for each.
 const SLOW_ROUNDS_MAX: usize = 3;
 
-/// Peak memory while scanning.
+/// Limit of the peak memory of a scan.
 const MEMORY: f64 = 64.0 * 1024.0 * 1024.0;
 
 pub(crate) fn rows(bench: &Bench) -> Result<Vec<Row>> {
@@ -67,7 +68,7 @@ fn warm(bench: &Bench) -> Vec<Row> {
     ]
 }
 
-/// Beside the hashes that wrangler makes before its first request.
+/// Compares the scan with the hashes that wrangler computes before its first request.
 fn wrangler(bench: &Bench) -> Vec<Row> {
     let folder = bench.v1.folder();
     let [ours, wrangler] = interleave(
@@ -135,7 +136,7 @@ fn hash(client: &Client, folder: &Path) -> Result<Sample> {
     Ok(Sample::from(&run))
 }
 
-/// `find FOLDER -type f -print0 | xargs -0 PROGRAM > /dev/null`
+/// Runs `find FOLDER -type f -print0 | xargs -0 PROGRAM > /dev/null`.
 fn piped(program: &str, folder: &Path) -> Result<Sample> {
     let mut command = Command::new("sh");
     command
@@ -149,7 +150,7 @@ fn piped(program: &str, folder: &Path) -> Result<Sample> {
     Ok(Sample::from(&run::whole(&command)?))
 }
 
-/// Makes the kernel forget what it read: pages, folders and inodes (needs root).
+/// Drops the kernel's caches of pages, folders and inodes (needs root).
 fn drop_caches() -> Result<()> {
     corpus::settle()?;
     fs::write("/proc/sys/vm/drop_caches", "3").context("dropping the page cache")

@@ -1,9 +1,9 @@
-//! Serving workload: how fast a published page and a published asset are served, beside nginx
-//! serving the same folder, with `wrk` requesting both. Before anything is timed, both answers are
-//! compared with the file byte by byte.
+//! Serving workload: how fast a published page and a published asset are served, compared with
+//! nginx and the same folder. `wrk` requests both. Before that, the bench compares both answers
+//! with the file byte by byte.
 //!
-//! nginx sends files as they lie. We do the same to a client that takes zstd, as browsers do, and
-//! decode for one that takes nothing: both are shown.
+//! nginx sends files unchanged. The host does the same for a client that accepts zstd, as browsers
+//! do, and decodes for one that accepts no coding. The table shows both.
 
 use std::fs;
 use std::path::PathBuf;
@@ -19,7 +19,7 @@ use crate::round::{Contender, Measure, Sample, Series, interleave};
 use crate::table::{Goal, Row, Unit};
 use crate::{peer_programs, run};
 
-/// Load: one thread of `wrk`, because the servers share its cores.
+/// The load: one thread of `wrk`, because the servers share its cores.
 const LOAD: [&str; 4] = [
     "--threads=1",
     "--connections=16",
@@ -100,7 +100,7 @@ fn about(target: &Target, takes: Takes, ours: &Series, nginx: &Series) -> [Row; 
     ]
 }
 
-/// The same load on another server that has v1 at `bench`.
+/// Applies the same load to another server that has v1 at `bench`.
 pub(crate) fn load(bench: &Bench, (name, port): (&'static str, u16)) -> Result<Vec<Row>> {
     peer_programs::find("wrk")?;
     let mut rows = Vec::new();
@@ -144,7 +144,7 @@ fn targets(bench: &Bench) -> Result<[Target; 2]> {
     ])
 }
 
-/// The server again, after it answered with the right bytes.
+/// Returns the server after it has answered with the right bytes.
 fn checked(
     target: &Target,
     takes: Takes,
@@ -179,7 +179,7 @@ fn decode(frame: &[u8], len: usize) -> Result<Vec<u8>> {
     Ok(body)
 }
 
-/// One second of load.
+/// Runs one second of load.
 fn ask(target: &Target, takes: Takes, (host, port): (&str, u16)) -> Result<Sample> {
     let mut command = Command::new("wrk");
     command

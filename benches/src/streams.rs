@@ -1,11 +1,11 @@
-//! Stream workload: cost of an append, a catch-up and a live reader, here and on the reference
+//! Stream workload: the cost of an append, a catch-up and a live reader, here and on the reference
 //! server of the protocol.
 //!
-//! A Worker that does the least shows the cost of any Worker: a Durable Object that writes two
-//! rows. One thread of this process sends all servers the same requests over connections that stay
-//! open; the processor time is the server's own. Data that must survive is on the disk of
-//! `/var/tmp`, because a flush to memory costs nothing and would prove nothing. Every answer is
-//! looked at: a message that a reader did not get, or that came twice, is no delivery.
+//! A minimal Worker shows the least cost of any Worker: its Durable Object writes two rows. One
+//! thread of this process sends all servers the same requests over open connections. The processor
+//! time is the server's own. Durable data is on the disk of `/var/tmp`, because a flush to memory
+//! costs nothing and would prove nothing. The bench checks every answer: a message that is missing
+//! or arrives twice counts as not delivered.
 
 use anyhow::{Result, anyhow};
 
@@ -25,10 +25,10 @@ use catch_up::Filling;
 pub(crate) use stream_server::DISK;
 use stream_server::StreamServer;
 
-/// Rounds of each comparison: enough, because each does an operation thousands of times.
+/// Rounds of each comparison: enough, because each repeats an operation thousands of times.
 const ROUNDS: usize = 3;
 
-/// Rounds of the reference server with files, which takes a minute for one.
+/// Rounds of the reference server with files, which takes a minute for each.
 const SLOW_ROUNDS: usize = 2;
 
 /// Processor time of workerd for an append.
@@ -44,7 +44,7 @@ const LIVE_CPU: f64 = 15e-3;
 const ALONE: f64 = 1.15;
 const AMONG_MANY: f64 = 1.1;
 
-/// How many times the appends of the reference server with files the embedded host takes.
+/// The append rate of the embedded host, as a multiple of that of the reference server with files.
 const APPEND_RATE: f64 = 10.0;
 
 pub(crate) fn rows(bench: &Bench) -> Result<Vec<Row>> {
@@ -68,7 +68,7 @@ pub(crate) fn rows(bench: &Bench) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// All that take part. One that can't be started says why in each of its rows.
+/// All servers. One that can't be started has the reason in each of its rows.
 struct StreamServers {
     worker: Result<StreamServer>,
     embedded: Result<StreamServer>,
@@ -127,11 +127,11 @@ impl StreamServers {
     }
 }
 
-/// Seconds on the wall for one operation.
+/// Seconds of wall time for one operation.
 const EACH: &str = "each";
-/// Seconds of the server's processor for one operation.
+/// Seconds of the server's processor time for one operation.
 const CPU: &str = "cpu";
-/// Messages that came once to whom they should, of all.
+/// The share of messages that arrived exactly once at their readers.
 const DELIVERED: &str = "delivered";
 /// Requests of a catch-up.
 const REQUESTS: &str = "requests";
@@ -205,7 +205,7 @@ fn goal(what: &str, ours: &Series, fact: &'static str, most: f64) -> Row {
     Row::limit(text, ours, measure, Some(most))
 }
 
-/// Processor time beside that of the peers.
+/// Rows of the processor time, compared with that of the peers.
 fn costs(what: &str, all: &All, peers: &[&Series]) -> Vec<Row> {
     let mut rows = Vec::new();
     for (name, ours) in [

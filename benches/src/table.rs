@@ -1,4 +1,4 @@
-//! Result table in Markdown: a row for each goal.
+//! Result table in Markdown: one row for each goal.
 
 use std::fmt;
 
@@ -13,16 +13,16 @@ pub(crate) enum Unit {
     Bytes,
     /// Bytes of memory, printed with a binary prefix.
     Memory,
-    /// Things.
+    /// A number of things.
     Count,
-    /// Things a second.
+    /// Things per second.
     PerSecond,
     /// US dollars.
     Dollars,
 }
 
 impl Unit {
-    /// The unit of what is measured of every process.
+    /// The unit of a measure that every process has.
     fn of(measure: Measure) -> Self {
         match measure {
             Measure::Wall | Measure::Cpu => Self::Seconds,
@@ -51,15 +51,15 @@ impl Unit {
 /// Goal of a row.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Goal {
-    /// Ours is at most this part of the peer's.
+    /// The `pmx` number is at most this share of the peer's.
     AtMost(f64),
-    /// The peer takes at least this many times as long as ours.
+    /// The peer takes at least this many times as long as `pmx`.
     TimesFaster(f64),
-    /// None: the numbers are for information.
+    /// No goal: the numbers are for information.
     Known,
 }
 
-/// Whether it was given.
+/// Whether the goal was met.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Verdict {
     Met,
@@ -80,7 +80,7 @@ pub(crate) struct Row {
 }
 
 impl Row {
-    /// Ours beside a peer's, as the median of the rounds' ratios.
+    /// Compares the `pmx` number with a peer's, as the median of the rounds' ratios.
     pub(crate) fn compare(
         what: impl Into<String>,
         (ours, peer): (&Series, &Series),
@@ -90,7 +90,7 @@ impl Row {
         Self::compare_in(Unit::of(measure), what, (ours, peer), measure, goal)
     }
 
-    /// The same for a number whose unit the measure does not know.
+    /// Compares numbers whose unit the measure does not determine.
     pub(crate) fn compare_in(
         unit: Unit,
         what: impl Into<String>,
@@ -131,7 +131,7 @@ impl Row {
         }
     }
 
-    /// Several numbers of one unit beside a peer's; the ratio is that of the first.
+    /// Compares several numbers of one unit with a peer's; the ratio is that of the first.
     pub(crate) fn beside(
         what: impl Into<String>,
         (ours, peer): (&Series, &Series),
@@ -154,7 +154,7 @@ impl Row {
         }
     }
 
-    /// Ours against a number, `limit`; the worst round counts.
+    /// Compares the `pmx` number with a number, `limit`; the worst round counts.
     pub(crate) fn limit(
         what: impl Into<String>,
         ours: &Series,
@@ -176,7 +176,7 @@ impl Row {
         }
     }
 
-    /// The peer's number, in a cell.
+    /// A row with the peers' numbers in one cell.
     pub(crate) fn others(what: impl Into<String>, peers: impl Into<String>) -> Self {
         Self {
             what: what.into(),
@@ -188,7 +188,7 @@ impl Row {
         }
     }
 
-    /// A statement that is true, false, or could not be examined.
+    /// A statement that is true, false, or not checked.
     pub(crate) fn claim(
         what: impl Into<String>,
         ours: impl Into<String>,
@@ -238,7 +238,7 @@ fn judge(goal: Goal, met: Option<bool>, missing: Option<&str>) -> Verdict {
     }
 }
 
-/// The rows in the order they came.
+/// The rows, in order of insertion.
 #[derive(Default)]
 pub(crate) struct Table {
     rows: Vec<Row>,

@@ -1,19 +1,19 @@
-//! Temporary files of contenders: in memory, where there is a folder for that.
+//! Temporary files of contenders: in memory, if the system has a folder for that.
 
 use std::path::Path;
 
-/// Memory that is mounted as a folder, on Linux.
+/// Linux's in-memory file system.
 const MEMORY_FOLDER: &str = "/dev/shm";
 
-/// Puts all that contenders write into memory, unless `TMPDIR` says otherwise.
+/// Selects memory for all files that contenders write, unless `TMPDIR` names another folder.
 ///
-/// What a disk takes to create fifty thousand files says nothing about the programs that asked,
-/// and it differs by an order of magnitude between machines. Leaving it out favours the peers,
-/// which write a file for each file; we write a few large ones.
+/// A disk's time to create fifty thousand files says nothing about the programs, and differs by an
+/// order of magnitude between machines. Without it, the peers have an advantage: they write a file
+/// for each file, and `pmx` writes a few large ones.
 pub(crate) fn choose_folder() {
     let memory = Path::new(MEMORY_FOLDER);
     if std::env::var_os("TMPDIR").is_none() && memory.is_dir() {
-        // Chosen before already: then that stands.
+        // An earlier choice remains in effect.
         let _ = tempfile::env::override_temp_dir(memory);
     }
 }

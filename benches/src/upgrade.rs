@@ -1,6 +1,6 @@
-//! Upgrade workload: cost of v2 over v1, by a client that kept nothing (a fresh CI machine) and by
-//! the one that published v1, beside `rsync -az` and beside the usual way, each new file compressed
-//! and sent once. And whether the changes are named right.
+//! Upgrade workload: the cost of v2 over v1, by a client without a cache (a fresh CI machine) and
+//! by the client that published v1. The peers are `rsync -az` and the usual way, each new file
+//! compressed and sent once. It also checks the reported changes.
 
 use std::path::Path;
 
@@ -16,17 +16,17 @@ use crate::round::{Contender, Measure, Sample, Series, interleave};
 use crate::rsync::Daemon;
 use crate::table::{Goal, Row, Unit};
 
-/// Each round publishes v1 first: a few tell enough, and bytes are exact.
+/// Each round publishes v1 first, so a few are enough; bytes are exact.
 const ROUNDS_MAX: usize = 3;
 
 /// Bytes sent without local packs.
 const SENT: f64 = 34e6;
 
-/// The same, as a share of the bytes that the usual way sends.
+/// Bytes sent without local packs, as a share of the bytes that the usual way sends.
 const SENT_PART: f64 = 0.25;
 
-/// How much faster than `rsync -z` the client is, which has the cores to itself there as well: its
-/// other end does little.
+/// How much faster than `rsync -z` the client is. `rsync` has the cores to itself there as well,
+/// because its other end does little.
 const FASTER: f64 = 2.0;
 
 const WHAT: &str = "v1 to v2";
@@ -74,7 +74,7 @@ pub(crate) fn rows(bench: &Bench) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// Publishes `old` to a new host, lets something happen to the client, and publishes `new`.
+/// Publishes `old` to a new host, changes the client's state, and publishes `new`.
 fn publish(
     bench: &Bench,
     old: &Path,
@@ -93,16 +93,16 @@ fn publish(
     Ok(sample.with("both ways", both))
 }
 
-/// A client that kept v1, whose server takes no time.
+/// A client with the cache of v1, whose server takes no time.
 struct Alone {
     client: Client,
     echo: Echo,
-    /// Its folder has the secret.
+    /// Holds the folder with the secret.
     host: Host,
 }
 
 impl Alone {
-    /// Publishes both to a real host, for its answers.
+    /// Publishes both to a real host, to record its answers.
     fn new(bench: &Bench, old: &Path, new: &Path) -> Result<Self> {
         let client = bench.pmx().and_then(Client::new)?;
         let host = Host::start(bench.pmx()?)?;
@@ -164,7 +164,7 @@ fn beside_rsync(fresh: &Series, kept: &Series, rsync: &Series) -> Vec<Row> {
         .collect()
 }
 
-/// Whether the summary counts what changed as the naive comparison does.
+/// Whether the summary counts the same changes as the naive comparison.
 fn classified(how: &str, ours: &Series, naive: Difference) -> Row {
     let expected = [
         ("added", naive.added),

@@ -1,9 +1,9 @@
-//! Page-view workload: processor time of a warm page view on the Worker, beside a Worker that reads
-//! one key of KV and answers the same bytes.
+//! Page-view workload: the processor time of a warm page view on the Worker. The peer is a Worker
+//! that reads one key of KV and answers the same bytes.
 //!
-//! Requests come one after the other over one connection, straight to the Worker: none of
-//! Miniflare's stands in front. The other rows say where the difference goes: a Worker without KV,
-//! our Worker's shortest answer, and a page that the client has already.
+//! The bench sends requests in sequence over one connection, directly to the Worker, without
+//! Miniflare's own Worker in front. The other rows explain the difference: a Worker without KV, the
+//! shortest answer of the PathMX Worker, and a page that the client has already.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -22,18 +22,18 @@ use crate::round::{Contender, Measure, Sample, Series, interleave};
 use crate::table::{Goal, Row, Unit};
 use crate::workerd::{self, Build, Node, Workerd};
 
-/// Requests of a turn: the clock of processor time has hundredths of a second.
+/// Requests of a turn: processor time is counted in hundredths of a second.
 const REQUESTS: usize = 1500;
 
 const ROUNDS: usize = 5;
 
-/// Turns before the first that counts.
+/// Unmeasured turns before the first measured one.
 const WARM_TURNS: usize = 3;
 
 /// Lines of the page: 16 KB.
 const LINES: usize = 490;
 
-/// Seconds of processor for one request.
+/// Seconds of processor time for one request.
 const CPU: &str = "cpu";
 
 /// Processor time of a warm page, as a multiple of the bare Worker's.
@@ -91,14 +91,14 @@ pub(crate) fn rows(bench: &Bench) -> Result<Vec<Row>> {
     ])
 }
 
-/// A page that compresses as pages do.
+/// A page that compresses like ordinary pages.
 fn page() -> String {
     let head = "<!doctype html><html><head><title>A page</title></head><body>\n".to_owned();
     let lines = (0..LINES).map(|line| format!("<p id=\"p{line}\">Paragraph {line}.</p>\n"));
     head + &lines.collect::<Vec<_>>().concat()
 }
 
-/// Our Worker, with a site of the one page.
+/// The PathMX Worker, with a site of the one page.
 fn ours(bench: &Bench, folder: &Path) -> Result<Workerd> {
     let workerd = Workerd::start_directly(&Build::Deployed.make()?)?;
     let client = Client::new(bench.pmx()?)?;
@@ -113,7 +113,7 @@ fn etag(port: u16) -> Result<String> {
     Ok(etag.to_owned())
 }
 
-/// A Worker that does the least, and its folder.
+/// A minimal Worker, and its folder.
 struct Bare {
     node: Node,
     _folder: TempDir,
@@ -139,7 +139,7 @@ impl Bare {
     }
 }
 
-/// The request that is repeated, and its answer.
+/// The repeated request, and its answer.
 struct View {
     port: u16,
     request: String,

@@ -1,10 +1,9 @@
-//! Worker workload: times and cost of publishes and page views on local workerd, beside the
-//! embedded host and beside uploading each file by itself to the same R2.
+//! Worker workload: times and costs of publishes and page views on local workerd. The peers are the
+//! embedded host, and an upload of each file separately to the same R2.
 //!
-//! Client, workerd and what lies beneath it share this machine's cores. Miniflare has an R2 and a
-//! KV of its own; Cloudflare's are far away and many: the times say what the Worker does, not how
-//! fast Cloudflare is. Operations are exact, as the Worker's journal counts them, and are what
-//! Cloudflare bills.
+//! Client, workerd and its storage share this machine's cores. Miniflare has its own R2 and KV.
+//! Those of Cloudflare are remote and distributed. So the times measure the Worker, not Cloudflare.
+//! Operations are exact, as the Worker's log counts them, and Cloudflare bills them.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -46,7 +45,7 @@ const MEMORY: f64 = 64.0 * 1024.0 * 1024.0;
 /// Bytes of the Worker, compressed.
 const MODULE: f64 = 1e6;
 
-/// Times that the outbox of a space may take to reach KV.
+/// Time for a space's outbox to reach KV.
 const SETTLED: Duration = Duration::from_millis(1500);
 
 /// Path of the page that a page view requests.
@@ -124,7 +123,7 @@ impl PublishTarget {
     }
 }
 
-/// Operations: name here, name in the journal, dollars a million at Cloudflare's list prices
+/// Operations: name in the table, name in the log, dollars a million at Cloudflare's list prices
 /// (R2 class A and B, KV, Durable Objects, Workers; July 2026).
 const PRICES: [(&str, &str, f64); 9] = [
     ("R2 writes", "r2_write", 4.50),
@@ -219,7 +218,7 @@ fn price_of_object_per_file(files: usize) -> Series {
     series
 }
 
-/// Wall here and on the embedded host, and the processor time of both.
+/// Rows of the wall time here and on the embedded host, and of the processor time of both.
 fn beside(what: &str, ours: &Series, embedded: &Series) -> Vec<Row> {
     vec![
         Row::compare(what, (ours, embedded), Measure::Wall, Goal::Known),
@@ -233,7 +232,7 @@ fn beside(what: &str, ours: &Series, embedded: &Series) -> Vec<Row> {
     ]
 }
 
-/// The operations that were counted, those that occurred.
+/// A row of the counted operations that occurred.
 fn operations(what: &str, ours: &Series, rows_max: Option<f64>) -> Vec<Row> {
     let row = |(name, _, _): &(&'static str, &str, f64)| {
         let measure = Measure::Fact(name);
@@ -286,7 +285,7 @@ fn later(bench: &Bench, build: &Path) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// Edits the page so that no two rounds have the same one.
+/// Edits the page differently in each round.
 fn edit(page: &Path, round: usize) -> Result<()> {
     let mut text = fs::read(page)?;
     let now = Instant::now();
@@ -325,7 +324,7 @@ fn upgrade(bench: &Bench, build: &Path) -> Vec<Row> {
     rows
 }
 
-/// One file of 1 GB that does not compress.
+/// One incompressible file of 1 GB.
 fn film(bench: &Bench, build: &Path) -> Result<Vec<Row>> {
     const MEBIBYTES: usize = 954;
     let folder = tempfile::Builder::new().prefix("pmx-film-").tempdir()?;
@@ -351,7 +350,7 @@ fn film(bench: &Bench, build: &Path) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// Page views: by a fresh isolate, and then again; and under load.
+/// Page views: by a fresh isolate, by a warm one, and under load.
 fn pages(bench: &Bench, build: &Path) -> Result<Vec<Row>> {
     let mut place = PublishTarget::worker(bench, build)?;
     place.sync(bench.v1.folder())?;
@@ -400,7 +399,7 @@ enum View {
 fn view(workerd: &mut Workerd, build: &Path, view: View) -> Series {
     let turn = |_| {
         match view {
-            // Loading the module is not part of it: an isolate does that once for all sites.
+            // The load of the module does not count: an isolate does it once for all sites.
             View::Cold => {
                 workerd.restart(build)?;
                 get::get(workerd.port(), "127.0.0.1", "/healthz", &[])?;

@@ -1,4 +1,4 @@
-//! The Worker on workerd: `worker/local.js` in a temporary folder, gone when dropped.
+//! Worker on workerd: `worker/local.js` in a temporary folder, stopped when dropped.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,20 +16,20 @@ use tempfile::TempDir;
 use crate::get;
 use crate::host;
 
-/// How long the Worker may take to say the last word about a request.
+/// Time limit for the Worker's last log line about a request.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Builds of the Worker.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Build {
-    /// As it is deployed.
+    /// The deployed build.
     Deployed,
-    /// With what answers how long its steps take.
+    /// The build with the pack benchmark.
     Measured,
 }
 
 impl Build {
-    /// Makes it unless it exists, and returns its path.
+    /// Builds it unless it exists, and returns its path.
     pub(crate) fn make(self) -> Result<PathBuf> {
         let (folder, more): (_, &[&str]) = match self {
             Self::Deployed => ("worker/build", &[]),
@@ -70,14 +70,14 @@ impl Workerd {
         Self::start_in(build, data)
     }
 
-    /// The same in a folder that is there already.
+    /// Starts a Worker over an existing folder.
     pub(crate) fn start_in(build: &Path, data: TempDir) -> Result<Self> {
         let node = local(build, data.path(), 0, &[], ALL)?;
         Ok(Self::new(node, data))
     }
 
-    /// The same without Miniflare's own Worker in front, which does what Cloudflare's edge does to
-    /// encodings, and with as many lines in its journal as a deployed one writes.
+    /// Starts a Worker without Miniflare's own Worker in front, which applies encodings as
+    /// Cloudflare's edge does. Its log has as many lines as that of a deployed Worker.
     pub(crate) fn start_directly(build: &Path) -> Result<Self> {
         let data = tempfile::Builder::new().prefix("pmx-workerd-").tempdir()?;
         let node = local(build, data.path(), 0, &["--direct"], DEPLOYED)?;
@@ -93,7 +93,7 @@ impl Workerd {
         }
     }
 
-    /// Stops it and starts it again over its folder: whatever was in memory is gone.
+    /// Restarts the Worker over its folder, with empty memory.
     pub(crate) fn restart(&mut self, build: &Path) -> Result<()> {
         let port = self.node.port;
         self.node.stop();
@@ -106,28 +106,27 @@ impl Workerd {
         format!("http://127.0.0.1:{}", self.node.port)
     }
 
-    /// The port it listens on.
+    /// The port that it listens on.
     pub(crate) fn port(&self) -> u16 {
         self.node.port
     }
 
-    /// Its folder, which has its secret.
+    /// Its folder, which holds its secret.
     pub(crate) fn data(&self) -> &Path {
         self.data.path()
     }
 
-    /// The processor time that workerd took so far, in seconds.
+    /// The processor time of workerd so far, in seconds.
     pub(crate) fn cpu(&self) -> Result<f64> {
         self.node.cpu()
     }
 
-    /// The most memory that workerd ever held, in bytes.
+    /// The peak memory of workerd, in bytes.
     pub(crate) fn peak_bytes(&self) -> Result<f64> {
         self.node.peak_bytes()
     }
 
-    /// What its journal says since the last time: operations by name, and as `memory` the most
-    /// memory of the module.
+    /// The log since the last call: operations by name, and the module's peak memory as `memory`.
     pub(crate) fn tally(&mut self) -> Result<BTreeMap<String, f64>> {
         let mut tally = BTreeMap::new();
         for line in self.journal()?.lines() {
@@ -147,7 +146,7 @@ impl Workerd {
         Ok(tally)
     }
 
-    /// The new lines, up to that of a request that is sent to mark the end.
+    /// The new lines of the log, up to that of a request that marks the end.
     fn journal(&mut self) -> Result<String> {
         self.marks += 1;
         let marker = format!("/end-of-round-{}", self.marks);
@@ -168,7 +167,7 @@ impl Workerd {
     }
 }
 
-/// The share of page views with a line in the journal: what `LOG_SAMPLE` is by default, and all.
+/// The share of page views with a log line: the default of `LOG_SAMPLE`, and all.
 const DEPLOYED: &str = "0.01";
 const ALL: &str = "1";
 
@@ -218,18 +217,18 @@ impl Node {
         })
     }
 
-    /// The processor time that workerd took so far, in seconds.
+    /// The processor time of workerd so far, in seconds.
     pub(crate) fn cpu(&self) -> Result<f64> {
         host::cpu_of(self.workerd)
     }
 
-    /// The most memory that workerd ever held, in bytes.
+    /// The peak memory of workerd, in bytes.
     pub(crate) fn peak_bytes(&self) -> Result<f64> {
         host::peak_of(self.workerd)
     }
 
     fn stop(&mut self) {
-        // Its script ends with its stdin, and takes workerd with it.
+        // Its script ends with its stdin, and stops workerd.
         drop(self.child.stdin.take());
         let started = Instant::now();
         while started.elapsed() < PATIENCE {
@@ -253,7 +252,7 @@ fn port_said(stdout: ChildStdout, mut log: fs::File) -> Result<u16> {
     let mut stdout = BufReader::new(stdout);
     let mut line = String::new();
     stdout.read_line(&mut line)?;
-    // Its later output is the journal.
+    // Its later output is the log.
     thread::spawn(move || std::io::copy(&mut stdout, &mut log));
     let port = line.trim().trim_end_matches('/').rsplit(':').next();
     match port.and_then(|port| port.parse().ok()) {
@@ -262,7 +261,7 @@ fn port_said(stdout: ChildStdout, mut log: fs::File) -> Result<u16> {
     }
 }
 
-/// A process that another one started.
+/// A child process of another process.
 fn child_of(parent: u32) -> Option<u32> {
     let processes = fs::read_dir("/proc").ok()?.flatten();
     let mut ids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());

@@ -1,4 +1,4 @@
-//! The fuzzer: one binary for all formats. `PMX_FUZZ_FORMAT` names the one that is read.
+//! Fuzz target: one binary for all formats. `PMX_FUZZ_FORMAT` selects the format.
 
 #![no_main]
 

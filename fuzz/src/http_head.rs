@@ -1,11 +1,11 @@
-//! Heads of requests to streams.
+//! Request heads of streams.
 
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Method, Request, Uri};
 use pmx_streams::http::{StreamRequest, name_of};
 use pmx_streams::limits::STREAM_APPEND_BYTES_MAX;
 
-/// A head is read or refused; what is read takes a bounded body.
+/// A head is parsed or refused; a parsed one has a bounded body.
 pub(crate) fn of_stream(bytes: &[u8]) {
     let Some(head) = head(bytes) else { return };
     let _refused = name_of(&head.uri);
@@ -14,7 +14,7 @@ pub(crate) fn of_stream(bytes: &[u8]) {
     }
 }
 
-/// A head from text: a line of method and target, then headers.
+/// Parses a head from text: a line of method and target, then headers.
 fn head(bytes: &[u8]) -> Option<Parts> {
     let mut lines = bytes.split(|byte| *byte == b'\n');
     let first = std::str::from_utf8(lines.next()?).ok()?;

@@ -1,8 +1,8 @@
-//! Fuzzed formats: for each format that comes from outside, a property of its reader that holds for
-//! any bytes, and the seeds to begin with.
+//! Fuzzed formats: each format from outside has a property of its reader that holds for any bytes,
+//! and seeds.
 //!
-//! A property panics where it does not hold. `cargo xtask fuzz` runs each under libFuzzer; the
-//! tests below run each on its seeds and on damaged copies of them.
+//! A property panics if it does not hold. `cargo xtask fuzz` runs each under libFuzzer. The tests
+//! below run each on its seeds and on damaged copies of them.
 
 #![forbid(unsafe_code)]
 
@@ -13,14 +13,14 @@ mod publish;
 mod seeds;
 mod segment;
 
-/// A format, by the name that commands take.
+/// A format, by its name in commands.
 #[derive(Debug, Clone, Copy)]
 pub struct Format {
     /// Its name.
     pub name: &'static str,
-    /// What has to hold of its reader, for any bytes.
+    /// The property of its reader, for any bytes.
     pub check: fn(&[u8]),
-    /// Valid inputs, to begin with.
+    /// Valid inputs, from which the fuzzer starts.
     pub seeds: fn() -> Vec<Vec<u8>>,
 }
 

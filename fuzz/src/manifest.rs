@@ -7,14 +7,14 @@ use pmx_sync::manifest::{NewNode, Node, NodeMap, decode_patch, edit};
 
 use crate::seeds;
 
-/// A node that is read has one encoding: the bytes that it came from.
+/// A decoded node has one encoding: the bytes that it came from.
 pub(crate) fn node(bytes: &[u8]) {
     if let Ok(node) = Node::decode(bytes) {
         assert!(node.encode() == bytes, "a node is not canonical");
     }
 }
 
-/// A patch that is read can be applied, and what comes out is a manifest.
+/// A decoded patch can be applied, and the result is a manifest.
 pub(crate) fn patch(bytes: &[u8]) {
     let (base, nodes) = BASE.get_or_init(base);
     let carried = [(BlobId::of(b"new"), 3)];
@@ -31,7 +31,7 @@ pub(crate) fn patch(bytes: &[u8]) {
 
 static BASE: OnceLock<(Root, NodeMap)> = OnceLock::new();
 
-/// The manifest of 65 files that the golden patch is made for.
+/// The manifest of 65 files to which the golden patch applies.
 fn base() -> (Root, NodeMap) {
     let mut nodes = NodeMap::default();
     let bytes = seeds::exact("manifest/65-files/node/0");

@@ -1,16 +1,16 @@
-//! Live pages: what a page sends to `/_events`, and the script that it is given.
+//! Live pages: the messages of a page to `/_events`, and the injected script.
 
 use bytes::Bytes;
 use pmx_sync::live::{ClientMessage, Served, inject};
 
-/// A message of a page is read or refused.
+/// A message of a page is parsed or refused.
 pub(crate) fn events_message(bytes: &[u8]) {
     if let Ok(text) = std::str::from_utf8(bytes) {
         let _refused = ClientMessage::parse(text);
     }
 }
 
-/// The script is put into a page at one place, and takes nothing out of it.
+/// The injection adds the script to a page at one place, and removes nothing.
 pub(crate) fn injection(bytes: &[u8]) {
     let page = Bytes::copy_from_slice(bytes);
     for is_missing in [false, true] {
@@ -27,7 +27,7 @@ pub(crate) fn injection(bytes: &[u8]) {
             .iter()
             .zip(with.iter())
             .take_while(|(one, other)| one == other);
-        // What is added may begin as what follows it.
+        // The added bytes may begin like the bytes after them.
         let at = same.count();
         let is_page = |at: usize| with[..at] == page[..at] && with[at + added..] == page[at..];
         assert!((0..=at).rev().any(is_page), "a page is not its own");

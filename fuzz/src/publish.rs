@@ -1,4 +1,4 @@
-//! Packs, parts and envelopes: the bodies of a publish.
+//! Publish bodies: packs, parts and envelopes.
 
 use bytes::Bytes;
 use pmx_core::codec::{Decoder, Encoder, Level};
@@ -8,7 +8,7 @@ use pmx_sync::pack::part::{self, Arrived, Part, Parts};
 use pmx_sync::pack::{stored, wire};
 use pmx_sync::wire::Envelope;
 
-/// A pack that is accepted can be laid down for rest, and is found there whole.
+/// An accepted pack can be stored, and its stored form is complete.
 pub(crate) fn pack(bytes: &[u8]) {
     let mut decoder = Decoder::new();
     let Ok(pack) = wire::verify(bytes, &mut decoder) else {
@@ -26,7 +26,7 @@ pub(crate) fn pack(bytes: &[u8]) {
     }
 }
 
-/// A part that is accepted has the length that it says; what it copies lies within its bounds.
+/// An accepted part has the length that its head announces. Its copies stay within their bounds.
 pub(crate) fn part(bytes: &[u8]) {
     let mut decoder = Decoder::new();
     let Some(part) = said(bytes) else { return };
@@ -42,14 +42,14 @@ pub(crate) fn part(bytes: &[u8]) {
             assert!(source.start <= needs.start && needs.end <= source.end);
             let kind = pmx_sync::pack::PackKind::Stored;
             draft.fill(0, &[0; 4096], kind);
-            // Zeros are hardly what the sender meant.
+            // Zeros rarely match the sender's hash.
             let _refused = draft.finish();
         }
         Err(_) => {}
     }
 }
 
-/// The last part of a blob, of as many bytes as the head says.
+/// The last part of a blob, with the length that the head announces.
 fn said(bytes: &[u8]) -> Option<Part> {
     let mut reader = pmx_core::encode::ByteReader::new(bytes.get(6..)?);
     let len = reader.varint().ok()?;
@@ -60,7 +60,7 @@ fn said(bytes: &[u8]) -> Option<Part> {
     Parts::of(size).ok()?.part(1).ok()
 }
 
-/// An envelope that is read means the same after it was written again.
+/// A decoded envelope has the same meaning after it is encoded again.
 pub(crate) fn envelope(bytes: &[u8]) {
     let mut decoder = Decoder::new();
     let body = Bytes::copy_from_slice(bytes);

@@ -1,4 +1,4 @@
-//! Seeds: valid inputs, most of them from the golden vectors.
+//! Fuzz seeds: valid inputs, most of them from the golden vectors.
 
 use data_encoding::HEXLOWER;
 use pmx_streams::segment::{Builder, Kind};

@@ -1,8 +1,8 @@
-//! Segments of streams.
+//! Stream segments.
 
 use pmx_streams::segment::{Index, open};
 
-/// A segment that is opened is read from any position to its end, where its index is found.
+/// An opened segment is readable from any position to its end, where its index is.
 pub(crate) fn object(bytes: &[u8]) {
     if let Ok(index) = Index::from_object_tail(bytes, bytes.len() as u64) {
         let _other = index.locate(index.first(), index.end(), usize::MAX);

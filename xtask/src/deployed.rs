@@ -1,4 +1,4 @@
-//! Tests against a server that runs somewhere, as its users reach it: by its address alone.
+//! Deployment tests: run against a deployed server, by its address alone, as its users do.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::{npm, root};
 
-/// Where the programs lie.
+/// The folder of the test programs.
 const FOLDER: &str = "tests/conformance";
 
 /// The official suite of the protocol.
@@ -17,7 +17,7 @@ pub(crate) fn conformance(options: &[&str]) -> Result<()> {
     suite
         .args(["node_modules/vitest/vitest.mjs", "run"])
         .env("CONFORMANCE_TEST_URL", url)
-        // A server may hang up on connections that idle.
+        // A server may close idle connections.
         .env("FRESH_CONNECTIONS", "1");
     passes(suite, "the official suite")
 }
@@ -39,7 +39,7 @@ pub(crate) fn implementation(options: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// How long appends, reads and long-polls take from here.
+/// Measures how long appends, reads and long polls take from here.
 pub(crate) fn smoke(options: &[&str]) -> Result<()> {
     let url = address(options, "PERF_BASE_URL")?;
     let mut smoke = node()?;

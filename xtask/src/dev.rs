@@ -1,4 +1,4 @@
-//! The Worker on this machine, on the runtime that Cloudflare runs.
+//! Local Worker: runs it on this machine, on Cloudflare's runtime.
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};

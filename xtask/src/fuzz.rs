@@ -1,4 +1,4 @@
-//! Fuzzing: each format that comes from outside, under libFuzzer.
+//! Fuzzing: runs each format from outside under libFuzzer.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use crate::{root, say, target_folder};
 /// Formats that are fuzzed at once: one for each core of the smallest machine.
 const AT_ONCE: usize = 2;
 
-/// The longest input: what lies behind it is more of the same, and takes longer.
+/// The longest input: a longer one adds no new cases, and takes longer.
 const INPUT_BYTES_MAX: u32 = 64 * 1024;
 
 /// How long each format is fuzzed.
@@ -23,7 +23,7 @@ enum Until {
     Executions(u64),
 }
 
-/// Fuzzes all formats. A format that fails is named, with the file that makes it fail.
+/// Fuzzes all formats. If a format fails, prints its name and the input that makes it fail.
 pub(crate) fn run(options: &[&str]) -> Result<()> {
     let until = match *options {
         [] => Until::Seconds(20),
@@ -46,14 +46,14 @@ pub(crate) fn run(options: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// Builds the fuzzer's one binary, by the stable compiler: without a sanitizer it needs no other.
+/// Builds the fuzzer's one binary, with the stable compiler: without a sanitizer it needs no other.
 fn build(place: &Path) -> Result<PathBuf> {
     let mut command = cargo(&["fuzz", "build", "--sanitizer", "none"]);
     command
         .args(["--features", "fuzzer", "--target-dir"])
         .arg(place)
         .arg("formats")
-        // A build that takes half as long, of code that runs nearly as fast.
+        // These settings halve the build time, and the code is nearly as fast.
         .envs([
             ("CARGO_PROFILE_RELEASE_LTO", "off"),
             ("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16"),
@@ -70,7 +70,7 @@ fn build(place: &Path) -> Result<PathBuf> {
     program.context("finding the fuzzer that was built")
 }
 
-/// Writes the seeds of all formats, and gives the formats' names.
+/// Writes the seeds of all formats, and returns the formats' names.
 fn seeds(folder: &Path) -> Result<Vec<String>> {
     let mut command = cargo(&["run", "--package", "pmx-fuzz", "--bin", "seeds", "--"]);
     let wrote = command.arg(folder).status().context("writing the seeds")?;
@@ -94,7 +94,7 @@ struct Fuzzer {
 }
 
 impl Fuzzer {
-    /// Fuzzes formats, some at once; gives the names of those that failed.
+    /// Fuzzes formats, some at once. Returns the names of those that failed.
     fn all(&self, formats: Vec<String>) -> Result<Vec<String>> {
         let (waiting, failed) = (Mutex::new(formats), Mutex::new(Vec::new()));
         let next = || waiting.lock().ok()?.pop();

@@ -1,4 +1,4 @@
-//! The few chores a fresh machine needs, as `cargo xtask CHORE`.
+//! Developer commands of a fresh machine, as `cargo xtask CHORE`.
 
 #![forbid(unsafe_code)]
 
@@ -83,7 +83,7 @@ fn target_folder() -> PathBuf {
     }
 }
 
-/// Says something on the way. What the chores' programs print is theirs.
+/// Prints a progress message. Child programs print their own output.
 #[expect(clippy::print_stderr, reason = "the one place that prints")]
 fn say(line: &str) {
     eprintln!("{line}");

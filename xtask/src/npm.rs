@@ -1,4 +1,4 @@
-//! The tools that npm brings: exactly those of a folder's `package-lock.json`.
+//! npm tools: exactly those of a folder's `package-lock.json`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,12 +8,12 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::{root, say};
 
-/// Has the Worker's tools in `worker/node_modules`.
+/// Installs the Worker's tools in `worker/node_modules`.
 pub(crate) fn install() -> Result<()> {
     install_in(Path::new("worker"))
 }
 
-/// Has the tools of a folder in its `node_modules`, as its lock file names them.
+/// Installs a folder's tools in its `node_modules`, from its lock file.
 pub(crate) fn install_in(folder: &Path) -> Result<()> {
     let place = root().join(folder);
     let wanted = fs::read(place.join("package-lock.json"))?;
@@ -35,7 +35,7 @@ pub(crate) fn install_in(folder: &Path) -> Result<()> {
     Ok(fs::write(installed, wanted)?)
 }
 
-/// A program that a package brings.
+/// The path of a package's program.
 pub(crate) fn program(name: &str) -> PathBuf {
     root().join("worker/node_modules/.bin").join(name)
 }

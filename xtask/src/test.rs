@@ -1,5 +1,5 @@
-//! The one test command: format, lints, the Worker, tests on both hosts, documentation. Stops at
-//! the first failure.
+//! Test command for everything: format, lints, the Worker, tests on both hosts, documentation.
+//! Stops at the first failure.
 
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -34,7 +34,7 @@ pub(crate) fn run() -> Result<()> {
     Ok(())
 }
 
-/// One thing that has to pass.
+/// One check.
 struct Step {
     name: &'static str,
     run: Run,
@@ -43,9 +43,9 @@ struct Step {
 
 enum Run {
     Cargo(Vec<&'static str>),
-    /// Builds the Worker as it is deployed.
+    /// Builds the deployed Worker.
     Worker,
-    /// Fuzzes each format for a while.
+    /// Fuzzes each format for a limited time.
     Fuzz,
 }
 
@@ -58,7 +58,7 @@ impl Step {
         }
     }
 
-    /// What to pass to cargo to do this step alone.
+    /// The arguments with which cargo runs this step alone.
     fn arguments(&self) -> &[&'static str] {
         match &self.run {
             Run::Cargo(arguments) => arguments,
@@ -109,7 +109,7 @@ fn steps(has_nextest: bool) -> Vec<Step> {
             "tests",
             &["nextest", "run", "--workspace", "--no-fail-fast"],
         ));
-        // nextest leaves the examples in the documentation to cargo.
+        // nextest does not run the examples in the documentation, so cargo does.
         steps.push(Step::new("examples", &["test", "--workspace", "--doc"]));
     } else {
         steps.push(Step::new(
@@ -135,7 +135,7 @@ fn has_nextest() -> bool {
     asked.is_ok_and(|status| status.success())
 }
 
-/// The cargo that runs us, in the root of the workspace.
+/// The cargo that runs this command, in the root of the workspace.
 fn cargo(arguments: &[&str]) -> Command {
     let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(program);

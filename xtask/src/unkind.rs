@@ -1,5 +1,5 @@
-//! Stories on an unkind platform, by chance: other seeds than the test command has, and more of all
-//! that may go wrong.
+//! Fault stories on an unkind platform, by chance: other seeds than those of the test command, and
+//! more faults of every kind.
 
 use std::process::{Command, Stdio};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -9,8 +9,8 @@ use anyhow::{Context as _, Result, bail};
 use crate::worker::{self, Kind, Shrink};
 use crate::{root, say};
 
-/// Runs all stories of the unkind platform, a number of times with a seed each. The first seed that
-/// fails is named, and gives the same chance again.
+/// Runs all stories of the unkind platform several times, each with a seed. Prints the first seed
+/// that fails, with which a run has the same faults again.
 pub(crate) fn run(options: &[&str]) -> Result<()> {
     let (mut runs, mut seed) = (1, None);
     let mut rest = options.iter();

@@ -1,8 +1,8 @@
-//! A cargo that compiles for wasm32, wherever this machine has one.
+//! wasm32 toolchain: a cargo that compiles for wasm32, if this machine has one.
 //!
-//! rustup adds the target in seconds where it can reach its servers. Where it can't, Debian's
-//! second toolchain does it (`rustc-web`): that one comes with the sources of the standard library
-//! instead of the library, so cargo builds it along, once for each target folder.
+//! rustup adds the target in seconds if it can reach its servers. Otherwise Debian's second
+//! toolchain (`rustc-web`) is used. It comes with the sources of the standard library instead of
+//! the library. So cargo builds the library as well, once for each target folder.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -15,24 +15,25 @@ use crate::say;
 /// The target of the Worker.
 pub(crate) const TARGET: &str = "wasm32-unknown-unknown";
 
-/// `cargo build` for wasm32, with C and the processor's features set up as well.
+/// `cargo build` for wasm32, set up for C code and for the processor's features.
 pub(crate) fn cargo_build() -> Result<Command> {
     let mut command = compiler()?;
     command
         .args(["--target", TARGET])
-        // BLAKE3 and zstd are half as fast without.
+        // BLAKE3 and zstd are half as fast without it.
         .env("RUSTFLAGS", "-Ctarget-feature=+simd128")
         .env("CC_wasm32_unknown_unknown", clang()?)
         .env("CFLAGS_wasm32_unknown_unknown", ZSTD_WITHOUT)
-        // rustc makes an archive of its own from the one that this makes, so the host's will do.
+        // rustc creates its own archive from this one, so the host's `ar` is sufficient.
         .env("AR_wasm32_unknown_unknown", "ar")
-        // What the glue of workers-rs expects of wasm-bindgen.
+        // The glue of workers-rs expects this option of wasm-bindgen.
         .env("WASM_BINDGEN_USE_JS_SYS", "1");
     Ok(command)
 }
 
-/// The Worker compresses at zstd's fast levels alone, and the searches of the others are a tenth of
-/// its size: zstd takes the next one that is there if it is asked for one of them.
+/// Excludes zstd's slow searches. The Worker compresses only at zstd's fast levels, and the others
+/// are a tenth of its size. If a caller requests an excluded level, zstd uses the next available
+/// one.
 const ZSTD_WITHOUT: &str = "-DZSTD_EXCLUDE_GREEDY_BLOCK_COMPRESSOR \
      -DZSTD_EXCLUDE_LAZY_BLOCK_COMPRESSOR -DZSTD_EXCLUDE_LAZY2_BLOCK_COMPRESSOR \
      -DZSTD_EXCLUDE_BTLAZY2_BLOCK_COMPRESSOR -DZSTD_EXCLUDE_BTOPT_BLOCK_COMPRESSOR \
@@ -57,7 +58,8 @@ fn compiler() -> Result<Command> {
         .args(["build", "-Zbuild-std=std,panic_abort"])
         .env("RUSTC", DEBIAN_RUSTC)
         .env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER", linker()?)
-        // It is the only way to have it build its own library; our code uses nothing unstable.
+        // Only this setting lets the toolchain build its own library; the project's code uses no
+        // unstable features.
         .env("RUSTC_BOOTSTRAP", "1");
     Ok(command)
 }
@@ -83,11 +85,11 @@ fn add_target() {
     say(&format!("adding {TARGET} with rustup"));
     let mut rustup = Command::new("rustup");
     rustup.args(["target", "add", TARGET]);
-    // Whether it worked is seen by what is there afterwards.
+    // The check afterwards shows whether it worked.
     let _tried = rustup.env("RUSTUP_MAX_RETRIES", "1").status();
 }
 
-/// Whether Debian's toolchain is here, with its sources.
+/// Whether Debian's toolchain is installed, with its sources.
 fn has_debian() -> bool {
     let mut asked = Command::new(DEBIAN_RUSTC);
     let Ok(answer) = asked.args(["--print", "sysroot"]).output() else {
@@ -105,12 +107,12 @@ fn clang() -> Result<String> {
     find("clang").context("clang was installed and is not there")
 }
 
-/// Debian's rustc comes without the linker that it would take.
+/// A linker: Debian's rustc comes without its default one.
 fn linker() -> Result<String> {
     find("wasm-ld").context("lld-22 was installed, and wasm-ld is not there")
 }
 
-/// A program of LLVM's, whatever its package calls it.
+/// A program of LLVM, under any name of its package.
 fn find(program: &str) -> Option<String> {
     let numbered = (14..40).rev().map(|version| format!("{program}-{version}"));
     let mut names = std::iter::once(program.to_owned()).chain(numbered);
@@ -121,7 +123,7 @@ fn find(program: &str) -> Option<String> {
     })
 }
 
-/// Installs packages of Debian's, if nothing stands in the way.
+/// Installs Debian packages, if possible.
 fn install(packages: &[&str]) -> Result<()> {
     let wanted = packages.join(" ");
     let id = Command::new("id").arg("-u").output();

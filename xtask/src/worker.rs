@@ -1,9 +1,9 @@
-//! The Worker: from source to the folder that workerd runs, `worker/build`.
+//! Worker build: from source to the folder that workerd runs, `worker/build`.
 //!
-//! `worker-build` does the same, but by downloading programs whose versions it chooses. Here cargo
-//! compiles, the library behind `wasm-bindgen` makes the glue (the same version as the
-//! `wasm-bindgen` in the module, or cargo finds no solution), `wasm-opt` shrinks, and
-//! `worker/shim.js` is the entry.
+//! `worker-build` does the same, but downloads programs of its own choice of versions. Here cargo
+//! compiles the module, and the library behind `wasm-bindgen` generates the glue. Its version
+//! equals that of `wasm-bindgen` in the module, or cargo finds no solution. `wasm-opt` shrinks the
+//! module, and `worker/shim.js` is the entry.
 
 mod startup;
 
@@ -19,25 +19,25 @@ use wasm_bindgen_cli_support::Bindgen;
 
 use crate::{npm, root, say, target_folder, wasm};
 
-/// Whether to spend half a minute on a module a quarter smaller.
+/// Whether to spend half a minute for a module that is a quarter smaller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Shrink {
-    /// As it is deployed.
+    /// For deployment.
     Yes,
-    /// As it is tried out.
+    /// For local use.
     No,
 }
 
-/// Which Worker.
+/// Kind of a Worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// The one there is.
+    /// The deployed Worker.
     Deployed,
-    /// The one that the benches ask what its steps cost.
+    /// The Worker with the pack benchmark.
     Measured,
 }
 
-/// Bytes of the module and its glue, compressed. Cloudflare's free plan takes twice as much.
+/// Bytes of the module and its glue, compressed. Cloudflare's free plan accepts twice as much.
 const GZIPPED_MAX: usize = 1_500_000;
 
 /// Builds the Worker and checks its size.
@@ -57,7 +57,7 @@ pub(crate) fn build(kind: Kind, shrink: Shrink) -> Result<()> {
         }
         fs::copy(root().join("worker/shim.js"), folder.join("index.js"))?;
     }
-    // Even if nothing had to be made: its time says that the build is as new as its source.
+    // Also without a rebuild: the file's time marks the build as current.
     fs::write(marked, stamp)?;
     weigh(&folder)?;
     if shrink == Shrink::Yes {
@@ -70,7 +70,7 @@ pub(crate) fn build(kind: Kind, shrink: Shrink) -> Result<()> {
     Ok(())
 }
 
-/// Where the Worker lies once it is built.
+/// The folder of the built Worker.
 fn folder(kind: Kind) -> PathBuf {
     root().join(match kind {
         Kind::Deployed => "worker/build",
@@ -80,7 +80,7 @@ fn folder(kind: Kind) -> PathBuf {
 
 const MODULE: &str = "glue_bg.wasm";
 
-/// What the build is made of, so that nothing is made twice.
+/// Identifies the inputs of the build, so that unchanged ones need no rebuild.
 fn stamp(compiled: &Path, shrink: Shrink) -> Result<String> {
     let mut whole = blake3::Hasher::new();
     for part in [compiled, &root().join("worker/shim.js")] {
@@ -90,7 +90,7 @@ fn stamp(compiled: &Path, shrink: Shrink) -> Result<String> {
 }
 
 fn compile(kind: Kind) -> Result<PathBuf> {
-    // Two compilers in one folder would build everything anew at every turn.
+    // Two compilers in one folder would rebuild everything at each switch.
     let target = target_folder().join("worker");
     let mut cargo = wasm::cargo_build()?;
     cargo
@@ -112,14 +112,14 @@ fn glue(compiled: &Path, folder: &Path) -> Result<()> {
         .input_path(compiled)
         .out_name("glue")
         .typescript(false)
-        // The shim starts the module anew after a panic.
+        // The shim restarts the module after a panic.
         .reset_state_function(true)
         .force_enable_abort_handler(true);
     bindgen
         .module(true)?
         .generate(folder)
         .context("making the glue of the Worker")?;
-    // workerd imports modules of WebAssembly without that word.
+    // workerd imports WebAssembly modules without that keyword.
     let glue = folder.join("glue.js");
     let text = fs::read_to_string(&glue)?;
     ensure!(
@@ -137,7 +137,7 @@ fn optimise(module: &Path) -> Result<()> {
         .arg(module)
         .args(["-O2", "-o"])
         .arg(&shrunk)
-        // What rustc has used, and nothing that workerd does not know.
+        // The features that rustc used, and only ones that workerd supports.
         .args([
             "--enable-exception-handling",
             "--enable-simd",
@@ -154,7 +154,7 @@ fn optimise(module: &Path) -> Result<()> {
     Ok(fs::rename(shrunk, module)?)
 }
 
-/// Prints how large the Worker is as Cloudflare counts, and fails if that is too much.
+/// Prints the Worker's size as Cloudflare counts it, and fails if it is too large.
 fn weigh(folder: &Path) -> Result<()> {
     let mut gzipped = 0;
     for file in ["index.js", "glue.js", MODULE] {

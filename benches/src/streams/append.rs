@@ -1,4 +1,4 @@
-//! Appends of one message each: one after the other, or from many at once.
+//! Append benchmark: one message each, sent in sequence or by many writers at once.
 
 use std::time::{Duration, Instant};
 
@@ -10,24 +10,24 @@ use super::stream_server::StreamServer;
 use super::{CPU, EACH, with_percentiles};
 use crate::round::Sample;
 
-/// Appends until V8 has compiled what they run: it does so beside the first thousands.
+/// Appends until V8 has compiled their code, which it does during the first thousands.
 const WARM: usize = 250 * PARALLEL;
 
-/// Those that append at once.
+/// Concurrent writers.
 const PARALLEL: usize = 32;
 
-/// Appends of a turn: a hundredth of a second of processor, which is all that is counted, is then
-/// little.
+/// Appends of a turn. The system counts processor time in hundredths of a second, which is then a
+/// small error.
 const ONE_AFTER_THE_OTHER: usize = 1000;
 const AT_ONCE: usize = 62 * PARALLEL;
 
-/// Work that a server defers belongs to the appends as well.
+/// Time for deferred work of a server, which belongs to the appends as well.
 const DEFERRED_WORK: Duration = Duration::from_millis(500);
 
 /// Writers and their streams.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Writers {
-    /// One, to one stream.
+    /// One writer, to one stream.
     One,
     /// Many, all to one stream.
     SameStream,
@@ -65,7 +65,7 @@ impl Writers {
     }
 }
 
-/// A server that has done it before, as a deployed one has.
+/// A server after a warm-up, as a deployed one is.
 pub(crate) fn warmed(place: StreamServer) -> Result<StreamServer> {
     client::runtime()?.block_on(async {
         let target = create(&place).await?;
@@ -74,7 +74,7 @@ pub(crate) fn warmed(place: StreamServer) -> Result<StreamServer> {
     Ok(place)
 }
 
-/// Makes a stream of JSON and says where.
+/// Creates a stream of JSON and returns its target.
 pub(crate) async fn create(place: &StreamServer) -> Result<String> {
     let target = client::fresh();
     place.connect().await?.ask("PUT", &target, "").await?;
@@ -102,7 +102,7 @@ async fn measure(
     Ok(with_percentiles(sample, latencies))
 }
 
-/// Has each writer append `each` messages, and says how long each append took.
+/// Lets each writer append `each` messages, and returns the duration of each append.
 async fn all(writers: Vec<(Connection, String)>, each: usize) -> Result<Vec<f64>> {
     let tasks: Vec<_> = writers
         .into_iter()
@@ -126,7 +126,7 @@ async fn write(mut connection: Connection, target: String, count: usize) -> Resu
     Ok(latencies)
 }
 
-/// Appends `count` messages to a stream, by many at once.
+/// Appends `count` messages to a stream, by many writers at once.
 pub(crate) async fn fill(place: &StreamServer, target: &str, count: usize) -> Result<()> {
     let mut writers = Vec::new();
     for _ in 0..PARALLEL {

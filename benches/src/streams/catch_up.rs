@@ -1,4 +1,4 @@
-//! Reading a stream from its beginning to its tail.
+//! Catch-up benchmark: reads a stream from its beginning to its tail.
 
 use std::time::{Duration, Instant};
 
@@ -14,25 +14,25 @@ use crate::round::Sample;
 /// Messages of the stream.
 const MESSAGES: usize = 20_000;
 
-/// Messages of an append that has several.
+/// Messages of a batch append.
 const BATCH: usize = 100;
 
 /// Reads of a turn.
 const READS: usize = 20;
 
-/// Time for a server to put the stream where it will stay.
+/// Time for a server to move the stream to its final storage.
 const SETTLED: Duration = Duration::from_secs(3);
 
-/// How the messages came.
+/// How the messages were appended.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Filling {
-    /// By hundreds.
+    /// In batches.
     Batches,
     /// One by one.
     Singles,
 }
 
-/// A stream that is full.
+/// A filled stream.
 pub(crate) struct Full<'a> {
     place: &'a StreamServer,
     target: String,
@@ -46,7 +46,7 @@ impl Filling {
         }
     }
 
-    /// Makes the stream.
+    /// Creates and fills the stream.
     pub(crate) fn fill(self, place: &StreamServer) -> Result<Full<'_>> {
         client::runtime()?.block_on(async {
             let target = append::create(place).await?;
@@ -72,7 +72,7 @@ async fn batches(place: &StreamServer, target: &str) -> Result<()> {
     Ok(())
 }
 
-/// Reads it again and again.
+/// Reads the stream repeatedly.
 pub(crate) fn read(full: &Full<'_>) -> Result<Sample> {
     client::runtime()?.block_on(async {
         let mut connection = full.place.connect().await?;
@@ -97,7 +97,7 @@ pub(crate) fn read(full: &Full<'_>) -> Result<Sample> {
     })
 }
 
-/// All pages, up to the one that says that it is the last.
+/// All pages, up to the one that reports the end.
 async fn whole(connection: &mut Connection, target: &str) -> Result<Vec<Answer>> {
     let mut pages = Vec::new();
     let mut offset = "-1".to_owned();

@@ -1,4 +1,4 @@
-//! Minimal HTTP client over one connection: one request after the other.
+//! Minimal HTTP client over one connection: sends requests in sequence.
 
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,10 +10,10 @@ use tokio::net::TcpStream;
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::timeout;
 
-/// Patience with a server on the same machine.
+/// Time limit for a server on the same machine.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// One thread for all connections, so that the server keeps the other cores.
+/// A runtime with one thread for all connections, so that the server has the other cores.
 pub(crate) fn runtime() -> Result<Runtime> {
     Ok(Builder::new_current_thread().enable_all().build()?)
 }
@@ -38,7 +38,7 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    /// The value of a header, or nothing.
+    /// The value of a header, if it is present.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.head.header(name)
     }
@@ -86,7 +86,7 @@ impl Connection {
         Ok(answer)
     }
 
-    /// Requests an answer without an end.
+    /// Requests an endless answer.
     pub(crate) async fn listen(mut self, target: &str) -> Result<Lines> {
         self.send("GET", target, "").await?;
         let head = self.head().await?;
@@ -152,7 +152,7 @@ impl Connection {
         Ok(body)
     }
 
-    /// The length of the next chunk, or nothing if that was the last.
+    /// The length of the next chunk; `None` after the last.
     async fn chunk_len(&mut self) -> Result<Option<usize>> {
         let line = self.line().await?;
         let digits = line.split(';').next().unwrap_or_default();
@@ -185,7 +185,7 @@ fn check(head: &Head, method: &str, target: &str, body: &[u8]) -> Result<()> {
     )
 }
 
-/// The lines of an answer without an end, as they come.
+/// The lines of an endless answer, as they arrive.
 pub(crate) struct Lines {
     connection: Connection,
     is_chunked: bool,
@@ -193,7 +193,8 @@ pub(crate) struct Lines {
 }
 
 impl Lines {
-    /// Whole lines that came since the last time: at least one, or nothing if the server is done.
+    /// The whole lines since the last call: at least one. `None` if the server has ended the
+    /// answer.
     pub(crate) async fn next(&mut self) -> Result<Option<String>> {
         loop {
             if !self.more().await? {
@@ -231,7 +232,7 @@ mod tests {
 
     use super::*;
 
-    /// A server that says `answers` to each client, one for each request.
+    /// A server that sends `answers` to each client, one for each request.
     fn saying(answers: &'static [&'static str]) -> u16 {
         let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let port = listener.local_addr().unwrap().port();

@@ -1,4 +1,4 @@
-//! Event message: what every stream of the benches holds.
+//! Event message: the content of every stream in the benches.
 
 /// Bytes of a message.
 const BYTES: usize = 190;

@@ -16,22 +16,22 @@ use crate::round::Sample;
 /// Readers of the stream.
 const READERS: usize = 200;
 
-/// Appends of a turn, each once all readers have the one before.
+/// Appends of a turn. Each waits until all readers have the one before.
 const APPENDS: u64 = 40;
 
 /// How long a reader may wait for a message until it counts as lost.
 const LOST: Duration = Duration::from_secs(5);
 
-/// How long a reader waits for a message too many.
+/// How long a reader waits for a surplus message.
 const SURPLUS: Duration = Duration::from_millis(100);
 
 /// Message of a reader's thread.
 enum Report {
     /// The reader receives every later append.
     Ready,
-    /// The message that it expected came.
+    /// The expected message arrived.
     Got { number: u64, at: Instant },
-    /// Something else came.
+    /// Another message arrived.
     Wrong,
 }
 
@@ -50,14 +50,14 @@ pub(crate) fn deliver(place: &StreamServer) -> Result<Sample> {
             let came = delivered(&mut reports, number).await;
             latencies.extend(came.iter().map(|at| (*at - sent).as_secs_f64()));
             if came.len() < READERS {
-                // The others are lost as well: no thread waits for each of them.
+                // The other readers count as lost too; waiting for each would take too long.
                 break;
             }
         }
         let wall = started.elapsed().as_secs_f64();
         let cpu = place.cpu()? - cpu;
         let all = (READERS as u64 * APPENDS) as f64;
-        // A reader that gets more than there is has got it by now.
+        // By now, a surplus message has reached its reader.
         tokio::time::sleep(SURPLUS).await;
         let share = match reports.try_recv() {
             Ok(_) => 0.0,
@@ -76,7 +76,7 @@ pub(crate) fn deliver(place: &StreamServer) -> Result<Sample> {
     })
 }
 
-/// Readers that have said that they are ready. They end with the runtime.
+/// Readers that have reported that they are ready. They end with the runtime.
 async fn readers(place: &StreamServer, target: &str) -> Result<UnboundedReceiver<Report>> {
     let (sender, mut reports) = mpsc::unbounded_channel();
     for _ in 0..READERS {
@@ -115,7 +115,7 @@ async fn follow(mut lines: Lines, reports: UnboundedSender<Report>) {
     }
 }
 
-/// When each reader got the message, of those that did.
+/// The time at which each reader got the message, if it did.
 async fn delivered(reports: &mut UnboundedReceiver<Report>, number: u64) -> Vec<Instant> {
     let mut came = Vec::with_capacity(READERS);
     while came.len() < READERS {

@@ -1,4 +1,4 @@
-//! Stream servers that are compared: the Worker, the embedded host, the reference server.
+//! Stream servers in the comparison: the Worker, the embedded host, the reference server.
 
 use std::path::Path;
 use std::process::Command;
@@ -12,7 +12,7 @@ use crate::get;
 use crate::host::{self, Host, Server};
 use crate::workerd::{self, Build, Node, Workerd};
 
-/// Folder of data that must survive a crash: by the rules of file systems, it is on a disk.
+/// Folder of data that must survive a crash: by convention, it is on a disk.
 pub(crate) const DISK: &str = "/var/tmp";
 
 /// A server of streams.
@@ -36,7 +36,7 @@ pub(crate) struct Reference {
     _folder: TempDir,
 }
 
-/// Where the reference server keeps streams.
+/// Where the reference server stores streams.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Keeping {
     Files,
@@ -104,7 +104,7 @@ impl StreamServer {
         .await
     }
 
-    /// The place, if it can be read.
+    /// The server, if its streams can be read.
     pub(crate) fn readable(&self) -> Result<&Self> {
         match self {
             Self::Worker(_) | Self::Embedded(_) | Self::Reference(_) => Ok(self),
@@ -112,7 +112,7 @@ impl StreamServer {
         }
     }
 
-    /// The place, if many can follow it within reason.
+    /// The server, if it can serve many live readers in reasonable time.
     pub(crate) fn followed(&self) -> Result<&Self> {
         match self {
             Self::Worker(_) | Self::Embedded(_) => Ok(self),
@@ -124,7 +124,7 @@ impl StreamServer {
         }
     }
 
-    /// The processor time it took so far, in seconds.
+    /// Its processor time so far, in seconds.
     pub(crate) fn cpu(&self) -> Result<f64> {
         match self {
             Self::Worker(workerd) => workerd.cpu(),

@@ -1,4 +1,4 @@
-//! Writes the seeds of all formats: a folder for each.
+//! Seed writer: writes the seeds of all formats, in a folder for each.
 
 use std::path::PathBuf;
 use std::{env, fs, io};

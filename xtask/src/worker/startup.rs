@@ -1,7 +1,8 @@
-//! Start-up time of the module on workerd, beside that of a Worker that does nothing.
+//! Module start-up time on workerd, compared with that of an empty Worker.
 //!
-//! Cloudflare refuses a Worker whose global scope takes more than a second. Here the time from the
-//! start of the runtime to the first answer is taken, and the empty Worker's is subtracted.
+//! Cloudflare refuses a Worker whose global scope takes more than a second. This module measures
+//! the time from the start of the runtime to the first answer, and subtracts the empty Worker's
+//! time.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -14,10 +15,10 @@ use anyhow::{Context as _, Result};
 
 use crate::{root, target_folder};
 
-/// Runs of each, of which the fastest counts: the others say how busy the machine is.
+/// Runs of each Worker. The fastest counts, because the others measure how busy the machine is.
 const RUNS: usize = 3;
 
-/// A Worker with the classes that the runtime asks for, and nothing in them.
+/// A Worker with the required classes, all empty.
 const EMPTY: &str = "\
 export class HubDO {}
 export class SpaceDO {}
@@ -25,7 +26,7 @@ export class StreamDO {}
 export default { fetch: () => new Response() };
 ";
 
-/// How much longer the module in a folder takes to start than an empty one.
+/// The additional start-up time of the module in a folder, over that of an empty one.
 pub(super) fn measure(build: &Path) -> Result<Duration> {
     let work = target_folder().join("worker-startup");
     let empty = work.join("empty");
@@ -57,7 +58,7 @@ fn first_answer(build: &Path, data: &Path) -> Result<Duration> {
         .stdout(Stdio::piped());
     let mut runtime = node.spawn().context("starting node")?;
     let took = answered(&mut runtime).map(|()| started.elapsed());
-    // The end of its standard input ends it.
+    // The runtime ends when its standard input closes.
     drop(runtime.stdin.take());
     runtime.wait()?;
     took
