@@ -1,9 +1,10 @@
 //! Allocator settings: two parameters of glibc's `malloc`, for programs that scan and end.
 //!
 //! A scan keeps a few small allocations for each file, from all of its threads. Each thread has an
-//! arena, which glibc grows by `mprotect`, a page at a time: 2,800 calls in a scan of 52,000 files,
-//! each under the lock that page faults of all threads need, and each an interrupt to the other
-//! cores. A scan is a quarter faster when arenas begin with some padding. A server gains nothing.
+//! arena, which glibc grows by `mprotect`, a page at a time. A scan of 52,000 files takes 2,800
+//! such calls. Each call takes the lock that page faults of all threads need, and interrupts the
+//! other cores. A scan is a quarter faster when arenas begin with some padding. A server gains
+//! nothing.
 //!
 //! With another allocator than glibc's, both functions do nothing.
 
@@ -14,8 +15,8 @@ pub(crate) fn set_top_pad() {
     mallopt(libc::M_TOP_PAD, 4 * 1024 * 1024);
 }
 
-/// Keeps freed allocations of up to 32 MiB for the next pack, at the cost of their memory. It is
-/// the limit to which glibc raises this threshold itself, unless a parameter is set.
+/// Keeps freed allocations of up to 32 MiB for the next pack, at the cost of their memory. glibc
+/// itself raises this threshold to the same limit, unless a parameter is set.
 pub(crate) fn raise_mmap_threshold() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     mallopt(libc::M_MMAP_THRESHOLD, 32 * 1024 * 1024);

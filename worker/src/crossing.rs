@@ -35,7 +35,8 @@ pub(crate) fn response<T: Crosses>(value: T) -> worker::Result<Response> {
 pub(crate) struct Callee<'a> {
     pub(crate) namespace: &'a ObjectNamespace,
     pub(crate) name: &'a str,
-    /// A stub calls its object for any address. The object reads from the address who calls.
+    /// A stub calls its object for any address. The object reads the caller's kind from the
+    /// address.
     pub(crate) address: &'a str,
     /// Where the platform creates the object, if it does not exist yet.
     pub(crate) hint: Option<LocationHint>,

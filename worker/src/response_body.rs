@@ -142,7 +142,7 @@ async fn pieces_body(
     Ok(ResponseBody::Stream(readable))
 }
 
-/// The memory that a piece of the body needs.
+/// The length of the body that a piece becomes.
 fn kept(piece: &Piece) -> u64 {
     let range = match &piece.open {
         Open::AsIs => &piece.range,

@@ -1,7 +1,7 @@
 //! Cache key: proves that this user's `pmx` wrote a stat cache.
 //!
 //! CI systems restore cache folders that other jobs, or pull requests of strangers, have written. A
-//! stat cache decides what is published without reading it, so it counts only under this key. The
+//! stat cache lets `pmx` publish files without reading them. So it counts only under this key. The
 //! key is stored in the user's state folder, which CI does not cache. A program that cannot store a
 //! key draws one for itself, and then trusts only the caches of its own run.
 

@@ -1,4 +1,4 @@
-//! Local packs: what was published last, so that the next publish can send the difference.
+//! Local packs: the bytes of the last publish, so that the next publish can send the difference.
 //!
 //! The next build of a site overwrites its old files. So this module stores the bytes that packs
 //! refer to: wire packs without a prefix, each a file, and an index of their blobs. A pack's name

@@ -5,8 +5,8 @@
 //! without damage. One data folder holds everything, and one process serves it at a time:
 //!
 //! ```text
-//! lock                              who serves the folder
-//! secret                            the publish secret the host made for itself
+//! lock                              the process that serves the folder
+//! secret                            the publish secret that the host created
 //! host.db                           the active deploy of each space
 //! spaces/<name>.db                  a space's ledger
 //! objects/spaces/<id>/<aa>/<object> immutable objects

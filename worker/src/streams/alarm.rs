@@ -9,7 +9,7 @@ use worker::Storage;
 
 use crate::js_error;
 
-/// What an object knows of its alarm.
+/// The alarm, as an object knows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Alarm {
     /// A new instance does not know what an earlier one has set.

@@ -18,7 +18,7 @@ pub(crate) enum TopicKind {
     Sockets,
     /// For sockets that catch up.
     Net,
-    /// For readers who want net messages.
+    /// For readers that request net messages.
     NetLog,
     /// The log for holders of the publish secret. They share only with each other, because a site
     /// may close to visitors while they wait.

@@ -125,7 +125,7 @@ impl Alarm {
         reported.map_err(|refusal| SqlError(refusal.to_string()))
     }
 
-    /// Runs jobs of a stream until none is due, or until it has written a segment: then other
+    /// Runs jobs of a stream until no job is due, or until it has written a segment: then other
     /// streams come first.
     fn some_jobs(
         &self,

@@ -55,7 +55,7 @@ const IDLE_TIME: Duration = Duration::from_hours(1);
 /// The shortest wait between two checks for due wakes.
 const PAUSE_TIME: Duration = Duration::from_millis(5);
 
-/// What deliveries need, and the dispatcher's own queue.
+/// The state that deliveries need, and the dispatcher's own queue.
 #[derive(Clone)]
 pub(super) struct WebhookDispatcher {
     /// Weak, so that the dispatcher does not keep the writer running.

@@ -11,7 +11,7 @@ use crate::ui::Ui;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(super) struct Finding {
     state: State,
-    /// The observation, or the reason why there is none.
+    /// The observation, or the reason for its absence.
     saw: String,
     /// The hint for the user.
     #[serde(skip_serializing_if = "Option::is_none")]
