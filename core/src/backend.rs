@@ -1,7 +1,7 @@
-//! Ports of a platform: its immutable objects, and how it fails.
+//! Ports of a platform: its immutable objects, and its failures.
 //!
-//! The futures carry no `Send` bound, because those of a Worker have none; a native host names its
-//! concrete types where it spawns, and `Send` is seen there.
+//! The futures carry no `Send` bound, because those of a Worker have none. A native host names its
+//! concrete types where it spawns, and the compiler checks `Send` there.
 
 use std::fmt;
 use std::future::Future;
@@ -15,23 +15,23 @@ use crate::code::Code;
 use crate::id::{ObjectId, SpaceId};
 use crate::problem::Problem;
 
-/// Names an object of a space. Keys are never used twice.
+/// Key of an object of a space. Keys are never used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ObjectKey {
-    /// The space that owns it: nothing is shared between spaces.
+    /// The space that owns the object: spaces share no objects.
     pub space: SpaceId,
     /// The object.
     pub object: ObjectId,
 }
 
 impl fmt::Display for ObjectKey {
-    /// The key as object stores spell it.
+    /// The key in the form of object stores.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "spaces/{}/{}", self.space, self.object)
     }
 }
 
-/// A platform failed; nothing is wrong with the request.
+/// A platform failed; the request is valid.
 #[derive(Debug, Clone, Error, PartialEq, Eq)]
 #[error("{doing}: {why}")]
 pub struct BackendError {
@@ -39,7 +39,7 @@ pub struct BackendError {
     pub doing: String,
     /// Why it failed.
     pub why: String,
-    /// Whether the same may succeed in a moment.
+    /// Whether the same operation may soon succeed.
     is_passing: bool,
 }
 
@@ -53,7 +53,7 @@ impl BackendError {
         }
     }
 
-    /// The same may succeed in a moment.
+    /// Marks a failure of an operation that may soon succeed.
     #[must_use]
     pub const fn passing(mut self) -> Self {
         self.is_passing = true;
@@ -79,8 +79,8 @@ pub trait Blobs {
         range: Range<u64>,
     ) -> impl Future<Output = Result<Option<Bytes>, BackendError>>;
 
-    /// Reads a range that many readers ask for, as [`Blobs::read`] does; a platform may keep it
-    /// near them for ever, since objects never change.
+    /// Reads a range that many readers request, like [`Blobs::read`]. A platform may cache it near
+    /// them for ever, since objects never change.
     fn read_often(
         &self,
         key: ObjectKey,
@@ -89,7 +89,7 @@ pub trait Blobs {
         self.read(key, range)
     }
 
-    /// Reads a range as [`Blobs::read`] does, past whatever the platform keeps open or near: its
+    /// Reads a range like [`Blobs::read`], but past all open files and caches of the platform: its
     /// answer decides whether content is lost.
     fn read_again(
         &self,

@@ -5,17 +5,17 @@ use std::fmt;
 use crate::limits::DNS_LABEL_BYTES_MAX;
 use crate::name::{AliasName, SpaceName};
 
-/// A site, or one of its previews: it has one pointer, and readers receive its events only.
+/// A site, or one of its previews. It has one pointer, and its readers receive only its events.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Channel {
-    /// The space that both are of.
+    /// The space of the site.
     pub space: SpaceName,
-    /// The preview; none is the site itself.
+    /// The preview; `None` is the site itself.
     pub alias: Option<AliasName>,
 }
 
 impl Channel {
-    /// Whether its label is one (RFC 1035, section 2.3.4).
+    /// Whether the channel's label is a DNS label (RFC 1035, section 2.3.4).
     pub fn is_addressable(&self) -> bool {
         let alias = self
             .alias
@@ -42,7 +42,7 @@ impl From<SpaceName> for Channel {
 }
 
 impl fmt::Display for Channel {
-    /// Its label below the domain.
+    /// The channel's label below the domain.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.alias {
             Some(alias) => write!(f, "{alias}--{}", self.space),

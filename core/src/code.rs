@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// Who or what has to act on a failure: decides the exit code of `pmx`.
+/// Party that must act on a failure: it decides the exit code of `pmx`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// Anything else: exit 1.
@@ -20,7 +20,7 @@ pub enum Kind {
     Network,
     /// The expected deploy was replaced, or a newer build is live: exit 6.
     Conflict,
-    /// Bytes do not match their hash, or an encoding is not one: exit 7.
+    /// Bytes do not match their hash, or an encoding is invalid: exit 7.
     Integrity,
     /// A limit: exit 8.
     Limit,
@@ -61,7 +61,7 @@ macro_rules! codes {
                 match self { $(Self::$variant => $text,)* }
             }
 
-            /// Who has to act.
+            /// The party that must act.
             pub const fn kind(self) -> Kind {
                 match self { $(Self::$variant => Kind::$kind,)* }
             }
@@ -84,12 +84,12 @@ macro_rules! codes {
                 }
             }
 
-            /// What to try.
+            /// The hint: what to try.
             pub const fn hint(self) -> &'static str {
                 match self { $(Self::$variant => $hint,)* }
             }
 
-            /// What it means, for `pmx explain`.
+            /// The meaning, for `pmx explain`.
             pub const fn explanation(self) -> &'static str {
                 match self { $(Self::$variant => $explanation,)* }
             }
@@ -323,7 +323,8 @@ impl Serialize for Code {
 impl<'de> Deserialize<'de> for Code {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        // A newer server may know codes that this program does not: keep the rest of its answer.
+        // A newer server may send codes that this program does not know: the rest of its answer
+        // stays.
         Ok(Self::from_text(&text).unwrap_or(Self::Protocol))
     }
 }

@@ -1,14 +1,14 @@
 //! Zstd codec: the only place that encodes frames, and that decodes untrusted ones within bounds.
 //!
-//! A zstd frame can ask its reader for memory it never earns: eighteen bytes may demand a window
-//! of 128 MiB, 32 KiB may unfold to a gigabyte, and a second frame may hide behind the first. So
-//! a [`Decoder`] reads the frame header itself (RFC 8878, section 3.1.1.1) and compares all of it
-//! with what the caller expects before anything is allocated. What is accepted is one plain frame:
-//! its content size written and as expected, its window within [`Bounds`], no dictionary, nothing
-//! behind it. It is then decoded in one shot into exactly that many bytes, which needs no window
-//! buffer at all. [`Encoder`] writes such frames and no others.
+//! A zstd frame can demand far more memory than its size: eighteen bytes may ask for a window of
+//! 128 MiB, 32 KiB may unfold to a gigabyte, and a second frame may hide after the first. So a
+//! [`Decoder`] reads the frame header itself (RFC 8878, section 3.1.1.1) and compares all of it
+//! with the caller's expectations before it allocates memory. It accepts only one plain frame: with
+//! the expected content size in its header, a window within [`Bounds`], no dictionary, and no bytes
+//! after it. It then decodes the frame in one shot into exactly that many bytes, which needs no
+//! window buffer. [`Encoder`] writes only such frames.
 //!
-//! Contexts are reused, because setting one up costs more than compressing a small page.
+//! Codecs reuse contexts, because setting one up costs more than compressing a small page.
 
 mod encoder;
 mod error;
@@ -25,25 +25,25 @@ use crate::limits::{
     PACK_RAW_BYTES_MAX, PART_BYTES, REST_WINDOW_LOG_MAX, SECTION_RAW_BYTES_MAX, WIRE_WINDOW_LOG_MAX,
 };
 
-/// How hard zstd tries: 1 (fastest) to 19. Above that zstd wants windows we would refuse.
+/// Compression level: 1 (fastest) to 19. Above that zstd needs windows that the decoder refuses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Level(u8);
 
 impl Level {
-    /// A client's level for solid packs when time counts.
+    /// A client's level for solid packs when time matters.
     pub const WIRE: Self = Self(3);
-    /// What a client uses for solid packs when bytes count: a tenth fewer for three times the CPU,
+    /// A client's level for solid packs when bytes matter: a tenth fewer for three times the CPU,
     /// which pays if the link carries less than 15 Mbit/s for each core that compresses.
     /// Long-distance matching at level 3 costs as much and saves less.
     pub const WIRE_SMALL: Self = Self(5);
 
-    /// Behind a base, on a fast line: what is found there is found at any level, and this takes a
-    /// third less time than [`Self::WIRE`].
+    /// The level with a reference prefix, on a fast line: every level finds the matches in the
+    /// prefix, and this one takes a third less time than [`Self::WIRE`].
     pub const WIRE_BEHIND: Self = Self(2);
     /// A server's level for stored frames: level 3 would save 4 % for a third more CPU.
     pub const REST: Self = Self(1);
 
-    /// A level from 1 to 19, or nothing.
+    /// A level from 1 to 19; `None` otherwise.
     pub const fn new(level: u8) -> Option<Self> {
         match level {
             1..=19 => Some(Self(level)),
@@ -72,7 +72,7 @@ impl Bounds {
         window_log_max: WIRE_WINDOW_LOG_MAX,
         raw_bytes_max: PACK_RAW_BYTES_MAX,
     };
-    /// A frame at rest: what RFC 9659 lets a browser insist on.
+    /// A stored frame: RFC 9659 lets a browser refuse a larger window.
     pub const REST: Self = Self {
         window_log_max: REST_WINDOW_LOG_MAX,
         raw_bytes_max: PART_BYTES,
@@ -88,20 +88,20 @@ impl Bounds {
     }
 }
 
-/// Reads frames that come from outside.
+/// Decoder of untrusted frames.
 pub struct Decoder {
     context: DCtx<'static>,
 }
 
 impl Decoder {
-    /// A context of its own, to be kept and used again.
+    /// A decoder with its own context, for reuse.
     pub fn new() -> Self {
         Self {
             context: DCtx::create(),
         }
     }
 
-    /// Decodes exactly one frame whose content is known to be `expected` bytes long.
+    /// Decodes exactly one frame whose content must be `expected` bytes long.
     pub fn frame(
         &mut self,
         bytes: &[u8],
@@ -111,8 +111,8 @@ impl Decoder {
         self.frame_in(Vec::new(), bytes, expected, bounds)
     }
 
-    /// The same into memory that was used before, whatever it holds: mapping megabytes anew takes
-    /// as long as decoding into them.
+    /// Decodes into reused memory, whose content is overwritten: mapping megabytes anew takes as
+    /// long as decoding into them.
     pub fn frame_in(
         &mut self,
         memory: Vec<u8>,
@@ -124,9 +124,9 @@ impl Decoder {
         self.decode(bytes, header, bounds, memory)
     }
 
-    /// Decodes exactly one frame that was compressed behind `prefix`, whose content is known to be
-    /// `expected` bytes long. With another prefix the result differs or fails: the caller
-    /// hashes what comes out.
+    /// Decodes exactly one frame that was compressed with `prefix`, and whose content must be
+    /// `expected` bytes long. With another prefix the result differs or fails: the caller hashes
+    /// the result.
     pub fn decompress_with_prefix(
         &mut self,
         prefix: &[u8],
@@ -137,7 +137,7 @@ impl Decoder {
         let header = FrameHeader::read_expecting(bytes, expected)?;
         header.check(bounds)?;
         check_alone(bytes)?;
-        // The context borrows the prefix, so it is one for this frame.
+        // The context borrows the prefix, so it serves only this frame.
         let mut context = DCtx::create();
         context.ref_prefix(prefix).map_err(corrupt)?;
         decoded(&mut context, bytes, header, Vec::new())
@@ -171,7 +171,7 @@ fn decoded(
     let mut raw = memory;
     let len = header.content_bytes as usize;
     if raw.capacity() < len {
-        // Zeros that were never touched cost nothing.
+        // Untouched zeros cost nothing.
         raw = vec![0; len];
     }
     raw.resize(len, 0);

@@ -1,15 +1,15 @@
 //! Content coding negotiation: `Accept-Encoding` (RFC 9110, section 12.5.3).
 //!
-//! Blobs lie at rest as zstd frames or as they are, so there are two questions: may the frame be
-//! sent as it lies, and if not, may the bytes be sent as they are? Other codings are put around
-//! bytes by the host or an edge before it.
+//! Blobs are stored as zstd frames or uncompressed, so there are two questions. May the server send
+//! the stored frame, and if not, may it send the uncompressed bytes? The host, or an edge in front
+//! of it, applies other codings.
 
 use crate::location::Codec;
 
-/// How the bytes of a body are coded on the wire.
+/// Content coding of a body on the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Coding {
-    /// As they are.
+    /// Uncompressed.
     Identity,
     /// `Content-Encoding: zstd` (RFC 9659): the stored bytes unchanged.
     Zstd,
@@ -18,16 +18,16 @@ pub enum Coding {
 /// Content codings that a client's `Accept-Encoding` admits for a site's blobs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Accepted {
-    /// Whether a frame at rest is what the client prefers.
+    /// Whether the client prefers a stored zstd frame.
     zstd: bool,
-    /// Whether it takes bytes as they are.
+    /// Whether the client accepts uncompressed bytes.
     identity: bool,
-    /// Whether it takes a coding that the host or an edge puts around bytes as they are.
+    /// Whether the client accepts a coding that the host or an edge applies to uncompressed bytes.
     on_the_way: bool,
 }
 
 impl Accepted {
-    /// Reads the header. Without one a client takes anything; it gets the bytes as they are.
+    /// Parses the header. A client without one accepts anything, and gets uncompressed bytes.
     pub fn parse(accept_encoding: Option<&str>) -> Self {
         let takes = |coding| takes_coding(accept_encoding, coding);
         Self {
@@ -37,8 +37,8 @@ impl Accepted {
         }
     }
 
-    /// The coding of a blob, of which there is a frame at rest or not; nothing if the client takes
-    /// none that there is.
+    /// The coding of a blob with or without a stored frame; `None` if the client accepts no
+    /// available one.
     pub const fn coding(self, has_frame: bool) -> Option<Coding> {
         match (has_frame && self.zstd, self.identity || self.on_the_way) {
             (true, _) => Some(Coding::Zstd),
@@ -47,17 +47,17 @@ impl Accepted {
         }
     }
 
-    /// Whether the client takes bytes as they are, of which a range may be sent.
+    /// Whether the client accepts uncompressed bytes, of which the server may send a range.
     pub const fn takes_identity(self) -> bool {
         self.identity
     }
 }
 
-/// Whether a client with this `Accept-Encoding` is to be sent this coding rather than the bytes as
-/// they are.
+/// Whether a client with this `Accept-Encoding` should get this coding rather than uncompressed
+/// bytes.
 ///
-/// `*` stands for any coding, but names none that the client is known to read: it leads to a
-/// coding only where the bytes as they are were refused.
+/// `*` stands for any coding, but does not show that the client can read this one. It selects a
+/// coding only if the client refuses uncompressed bytes.
 pub fn takes_coding(accept_encoding: Option<&str>, coding: &str) -> bool {
     let weights = Weights::of(accept_encoding, coding);
     let identity = weights.identity_weight();
@@ -67,7 +67,7 @@ pub fn takes_coding(accept_encoding: Option<&str>, coding: &str) -> bool {
     }
 }
 
-/// The weights that a header gives to one coding and to what else counts for it, in thousandths.
+/// The weights of a header for one coding and for its alternatives, in thousandths.
 struct Weights {
     coded: Option<u16>,
     any: Option<u16>,
@@ -94,14 +94,14 @@ impl Weights {
         }
     }
 
-    /// Bytes as they are may be sent unless `identity;q=0` refuses them, or `*;q=0` does without
+    /// Uncompressed bytes may be sent unless `identity;q=0` refuses them, or `*;q=0` does without
     /// an entry for `identity`.
     fn identity_weight(&self) -> u16 {
         self.identity.or(self.any).unwrap_or(1)
     }
 }
 
-/// Whether bytes at rest are what a client that takes zstd can be sent.
+/// Whether stored bytes can be sent unchanged to a client that accepts zstd.
 pub const fn is_zstd_at_rest(codec: Codec) -> bool {
     match codec {
         Codec::Zstd | Codec::ZstdParts => true,
@@ -109,8 +109,8 @@ pub const fn is_zstd_at_rest(codec: Codec) -> bool {
     }
 }
 
-/// A coding and its weight in thousandths. A weight that is none refuses the coding: the bytes as
-/// they are can be read by everyone.
+/// A coding and its weight in thousandths. An invalid weight refuses the coding, because every
+/// client can read uncompressed bytes.
 fn weighted(element: &str) -> (&str, u16) {
     let (name, parameters) = element.split_once(';').unwrap_or((element, "q=1"));
     let value = parameters.trim().split_once('=');
@@ -156,12 +156,12 @@ mod tests {
             ("zstd;level=3", identity, identity),
             ("xzstd", identity, identity),
             (";;;,,,=", identity, identity),
-            // Any coding, but none that is known to be read.
+            // Any coding, but none that the client is known to read.
             ("*", identity, identity),
             ("*;q=0.1", identity, identity),
             ("zstd;q=0.000, *", identity, identity),
             ("gzip, *;q=0.5", identity, identity),
-            // The bytes as they are are refused.
+            // The client refuses uncompressed bytes.
             ("*, identity;q=0", zstd, identity),
             ("identity;q=0, *;q=0.5", zstd, identity),
             ("zstd, identity;q=0", zstd, None),
@@ -169,7 +169,7 @@ mod tests {
             ("identity;q=0", None, None),
             ("*;q=0", None, None),
             ("zstd;q=0, identity;q=0", None, None),
-            // They are refused, but a host or an edge codes them.
+            // The client refuses uncompressed bytes, but a host or an edge compresses them.
             ("gzip, identity;q=0", identity, identity),
             ("br;q=0.1, *;q=0", identity, identity),
             ("*;q=0, identity", identity, identity),

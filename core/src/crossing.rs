@@ -1,13 +1,13 @@
-//! Crossing: a value on its way to another isolate, its byte strings as they are behind its JSON.
+//! Crossing: the message format between isolates, JSON followed by unencoded byte strings.
 //!
 //! ```text
 //! crossing = 1 byte version, varint head length, head (JSON), varint count, varint length*, bytes*
 //! ```
 //!
-//! An update of a Worker reaches its isolates and its objects at different times, so each side
-//! reads what the release before and the release after it write. A release therefore adds only:
-//! fields with a default, variants, and byte strings behind those that are there. A variant that a
-//! side does not know, and a greater [`VERSION`], are [`Foreign`]: the request may be sent again.
+//! An update of a Worker reaches its isolates and its objects at different times, so each side must
+//! read messages of the previous and of the next release. A release therefore only adds: fields
+//! with a default, variants, and byte strings after the existing ones. An unknown variant and a
+//! greater [`VERSION`] are [`Foreign`]: the caller may send the request again.
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -19,19 +19,19 @@ use crate::encode::{ByteReader, Malformed, write_bytes, write_varint};
 use crate::limits::OUTLINE_NODES_MAX;
 use crate::problem::Problem;
 
-/// The version of what crosses. It changes only where an addition is not enough.
+/// The version of the format. It changes only where an addition does not suffice.
 pub const VERSION: u8 = 1;
 
 /// Byte strings of one value: one for each node of a request, and a few more.
 const STRINGS_MAX: usize = OUTLINE_NODES_MAX + 16;
 
-/// A value that may cross.
+/// A value that may cross to another isolate.
 pub trait Crosses: Serialize + DeserializeOwned {
-    /// Hands over each of its byte strings. Their order is part of the format.
+    /// Passes each byte string of the value to `_each`. Their order is part of the format.
     fn strings(&mut self, _each: &mut dyn FnMut(&mut Bytes)) {}
 }
 
-/// A value as it crosses.
+/// An encoded value.
 #[derive(Debug)]
 pub struct Crossing {
     head: Vec<u8>,
@@ -39,7 +39,7 @@ pub struct Crossing {
 }
 
 impl Crossing {
-    /// Lays a value out. Its byte strings are not copied.
+    /// Encodes a value, without copying its byte strings.
     pub fn of<T: Crosses>(mut value: T) -> Result<Self, serde_json::Error> {
         let mut strings = Vec::new();
         value.strings(&mut |string| strings.push(std::mem::take(string)));
@@ -69,29 +69,29 @@ impl Crossing {
     }
 }
 
-/// The message is not of this release's format.
+/// A message in a format that this release does not read.
 #[derive(Debug, Error)]
 pub enum Foreign {
-    /// It has another version.
+    /// The message has another version.
     #[error("version {0}, where this release knows version {VERSION}")]
     Version(u8),
-    /// Its layout is not one.
+    /// The layout is invalid.
     #[error(transparent)]
     Malformed(#[from] Malformed),
-    /// Its head names something that this release does not know, or lacks what it needs.
+    /// The head has an unknown name, or lacks a required field.
     #[error(transparent)]
     Head(#[from] serde_json::Error),
 }
 
 impl Foreign {
-    /// Describes a failure to read what arrived.
+    /// Describes the failure to read a message.
     pub fn into_problem(self, doing: &str) -> Problem {
         let detail = format!("{doing}: another release wrote it, or it is damaged: {self}");
         Problem::new(Code::Unavailable, detail)
     }
 }
 
-/// Reads a value that crossed. Its byte strings are slices of `bytes`.
+/// Decodes a value. Its byte strings are slices of `bytes`.
 pub fn arrived<T: Crosses>(bytes: &Bytes) -> Result<T, Foreign> {
     let mut reader = ByteReader::new(bytes);
     let version = reader.byte()?;
@@ -118,7 +118,7 @@ fn strings(bytes: &Bytes, mut reader: ByteReader<'_>) -> Result<Vec<Bytes>, Malf
     strings.collect()
 }
 
-/// A list of byte strings in the head: how many there are.
+/// A list of byte strings in the head: only their number.
 pub mod count {
     use bytes::Bytes;
     use serde::de::Error;
@@ -126,12 +126,12 @@ pub mod count {
 
     use super::STRINGS_MAX;
 
-    /// Writes how many byte strings the list has.
+    /// Writes the number of byte strings.
     pub fn serialize<S: Serializer>(list: &[Bytes], serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_u64(list.len() as u64)
     }
 
-    /// Reads how many byte strings there are, and makes so many empty ones.
+    /// Reads the number of byte strings, and makes that many empty ones.
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Bytes>, D::Error> {
         let count = usize::deserialize(deserializer)?;
         if count > STRINGS_MAX {

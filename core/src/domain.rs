@@ -9,7 +9,7 @@ use thiserror::Error;
 use crate::limits::{DNS_LABEL_BYTES_MAX, HOST_BYTES_MAX};
 use crate::name::{AliasName, SpaceName};
 
-/// Which deploy of a space a host name selects.
+/// Selector of a deploy in a host name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Selector {
     /// The active one.
@@ -30,7 +30,7 @@ impl Domain {
     pub fn parse(text: &str) -> Result<Self, InvalidDomain> {
         let lower = text.to_ascii_lowercase();
         let named = lower.split('.').all(is_label);
-        // Below it, a site's label and a dot have to fit.
+        // A site's label and a dot must fit before it.
         if named && lower.len() + DNS_LABEL_BYTES_MAX < HOST_BYTES_MAX {
             Ok(Self(lower.into()))
         } else {

@@ -1,8 +1,8 @@
-//! Canonical encoding: writers and readers of bytes that have one spelling.
+//! Canonical encoding: writers and readers of bytes with one form for each value.
 //!
-//! Integers are unsigned LEB128 (DWARF 5, section 7.6) in the fewest bytes; a reader refuses the
-//! longer spellings, so a value has one encoding. Lengths are compared with what is left before
-//! anything is allocated.
+//! Integers are unsigned LEB128 (DWARF 5, section 7.6) in the fewest bytes. A reader refuses longer
+//! forms, so a value has one encoding. A reader compares lengths with the remaining bytes before it
+//! allocates memory.
 
 use thiserror::Error;
 
@@ -33,7 +33,7 @@ impl<'a> ByteReader<'a> {
         Self { rest: bytes }
     }
 
-    /// Bytes not read yet.
+    /// Bytes that are not read yet.
     pub const fn remaining(&self) -> usize {
         self.rest.len()
     }
@@ -65,7 +65,7 @@ impl<'a> ByteReader<'a> {
         Ok(*taken)
     }
 
-    /// Reads an unsigned LEB128 integer in its shortest spelling.
+    /// Reads an unsigned LEB128 integer in its shortest form.
     pub fn varint(&mut self) -> Result<u64, Malformed> {
         let mut value = 0u64;
         for shift in (0..64).step_by(7) {
@@ -87,7 +87,7 @@ impl<'a> ByteReader<'a> {
         Err(Malformed::Overlong)
     }
 
-    /// Reads an integer that must not pass `max`.
+    /// Reads an integer of at most `max`.
     pub fn varint_up_to(&mut self, max: u64, what: &'static str) -> Result<u64, Malformed> {
         match self.varint()? {
             value if value <= max => Ok(value),
@@ -95,13 +95,13 @@ impl<'a> ByteReader<'a> {
         }
     }
 
-    /// Reads a length that must not pass `max`, then that many bytes.
+    /// Reads a length of at most `max`, then that many bytes.
     pub fn bytes(&mut self, max: usize, what: &'static str) -> Result<&'a [u8], Malformed> {
         let len = self.varint_up_to(max as u64, what)?;
         self.take(len as usize)
     }
 
-    /// Succeeds if nothing is left.
+    /// Succeeds if no bytes are left.
     pub fn end(&self) -> Result<(), Malformed> {
         if self.rest.is_empty() {
             Ok(())
@@ -111,7 +111,7 @@ impl<'a> ByteReader<'a> {
     }
 }
 
-/// The bytes are not an encoding.
+/// The bytes are malformed.
 #[derive(Debug, Clone, Copy, Error, PartialEq, Eq)]
 pub enum Malformed {
     /// The bytes end inside a value.
@@ -120,10 +120,10 @@ pub enum Malformed {
     /// Bytes follow the value.
     #[error("{0} bytes follow the end")]
     Trailing(usize),
-    /// An integer is spelled with more bytes than it needs, or does not fit 64 bits.
+    /// An integer has more bytes than necessary, or does not fit 64 bits.
     #[error("an integer is not in its shortest form")]
     Overlong,
-    /// A number passes its bound.
+    /// A number exceeds its bound.
     #[error("{what} is {value}, above the limit of {max}")]
     TooLarge {
         /// The meaning of the number.
@@ -133,15 +133,15 @@ pub enum Malformed {
         /// The bound.
         max: u64,
     },
-    /// The encoding is readable, but another spelling of the same value is the canonical one.
+    /// The encoding is readable, but not the canonical one of its value.
     #[error("not canonical: {0}")]
     NotCanonical(&'static str),
     /// A version, tag or codec that this program does not know.
     #[error("unknown {what} {value}")]
     Unknown {
-        /// The expected name.
+        /// The field.
         what: &'static str,
-        /// The number found.
+        /// The number in the bytes.
         value: u64,
     },
 }

@@ -1,15 +1,15 @@
-//! Exposure of a request: whether it can have come from another machine.
+//! Exposure of a request: whether another machine can have sent it.
 
 use std::net::IpAddr;
 
 use http::HeaderMap;
 use http::request::Parts;
 
-/// From where a request can have come. A platform puts it into the request's extensions; without
-/// it the request is [`Public`](Exposure::Public).
+/// The possible origin of a request. A platform puts it into the request's extensions; without it
+/// the request is [`Public`](Exposure::Public).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Exposure {
-    /// From anywhere.
+    /// From any machine.
     #[default]
     Public,
     /// From this machine, but the server is not in local mode.
@@ -24,8 +24,8 @@ impl Exposure {
         head.extensions.get().copied().unwrap_or_default()
     }
 
-    /// Judges a request by its peer's address and by its headers: a proxy on this machine carries
-    /// requests from anywhere.
+    /// Derives the exposure from the peer's address and the headers: a proxy on this machine
+    /// forwards requests from anywhere.
     pub fn judge(peer: Option<IpAddr>, headers: &HeaderMap, local: bool) -> Self {
         let near = peer.is_some_and(|peer| peer.to_canonical().is_loopback());
         match (near && !is_forwarded(headers), local) {
@@ -36,7 +36,7 @@ impl Exposure {
     }
 }
 
-/// Whether a proxy has added a header that says for whom it asks.
+/// Whether a proxy has added a header that names its client.
 fn is_forwarded(headers: &HeaderMap) -> bool {
     headers.keys().any(|name| {
         name.as_str().starts_with("x-forwarded-") || FORWARDING.contains(&name.as_str())

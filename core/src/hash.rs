@@ -1,8 +1,8 @@
 //! BLAKE3-256 hashes, and the contexts that separate their uses (domain separation).
 //!
-//! A blob is hashed plainly, so that `b3sum file` prints its id. Everything else is hashed with a
-//! derive-key context of its own (BLAKE3 paper, section 2.3: a context string selects a separate
-//! function), so that a manifest node can never be taken for a blob, nor a pack for a node.
+//! A blob is hashed plainly, so that `b3sum file` prints its id. All other hashes use a separate
+//! derive-key context (BLAKE3 paper, section 2.3: a context string selects a separate function). So
+//! a manifest node never passes for a blob, nor a pack for a node.
 
 use std::fmt;
 use std::str::FromStr;
@@ -16,10 +16,10 @@ pub const NODE_CONTEXT: &str = "pmx-sync 2026-11 manifest node v1";
 /// The context of the key that signs deploy tokens, derived from the publish secret.
 pub const DEPLOY_TOKEN_CONTEXT: &str = "pmx-sync 2026-11 deploy token v1";
 
-/// The key that decides where manifest nodes end: any fixed value, the same on every machine.
+/// The key that decides where manifest nodes end: a fixed value, equal on every machine.
 pub const BOUNDARY_KEY: &[u8; blake3::KEY_LEN] = b"pmx-sync manifest boundary   v1.";
 
-/// 32 bytes of BLAKE3. An [`id`](crate::id) is a hash that knows what it names.
+/// 32 bytes of BLAKE3. An [`id`](crate::id) is a hash with a type for its content.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Hash([u8; Hash::LEN]);
 
@@ -27,7 +27,7 @@ impl Hash {
     /// The length of a hash in bytes.
     pub const LEN: usize = 32;
 
-    /// Wraps bytes that came from a hash function or are a claim about one.
+    /// Wraps the bytes of a computed or claimed hash.
     pub const fn from_bytes(bytes: [u8; Self::LEN]) -> Self {
         Self(bytes)
     }
@@ -57,7 +57,7 @@ impl Hash {
         Self(*blake3::keyed_hash(&key.0, bytes).as_bytes())
     }
 
-    /// Reads 64 lower-case hexadecimal digits; anything else is refused.
+    /// Reads 64 lower-case hexadecimal digits, and refuses any other text.
     pub fn from_hex(text: &str) -> Result<Self, InvalidHash> {
         let bytes = HEXLOWER
             .decode(text.as_bytes())

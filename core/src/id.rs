@@ -1,4 +1,4 @@
-//! Typed ids: hashes that know what they name, and the few random ids.
+//! Typed ids: hashes with a type for their content, and the few random ids.
 
 use std::fmt;
 
@@ -32,7 +32,7 @@ macro_rules! hash_id {
         pub struct $name(crate::hash::Hash);
 
         impl $name {
-            /// Wraps a hash that is a claim: it came off the wire and proves nothing yet.
+            /// Wraps a claimed hash: it came off the wire and proves nothing yet.
             pub const fn claimed(hash: crate::hash::Hash) -> Self {
                 Self(hash)
             }
@@ -75,7 +75,7 @@ macro_rules! hash_id {
 }
 
 hash_id! {
-    /// Names a blob: the plain BLAKE3 of its bytes, what `b3sum` prints.
+    /// Names a blob: the plain BLAKE3 of its bytes, which `b3sum` prints.
     BlobId
 }
 hash_id! {
@@ -83,7 +83,7 @@ hash_id! {
     NodeId
 }
 hash_id! {
-    /// Names a pack as it travelled: the plain BLAKE3 of its wire bytes.
+    /// Names a pack by its wire bytes: their plain BLAKE3.
     PackId
 }
 
@@ -113,13 +113,13 @@ pub type Root = NodeId;
 
 /// Names an immutable object in the object store: 16 random bytes, never used twice.
 ///
-/// It is not a hash, because a hash would name the same key again after a deletion, and a late
-/// delete of the old object could then hit the new one.
+/// The id is not a hash, because a hash would name the same key again after a deletion. A late
+/// delete of the old object could then remove the new one.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ObjectId([u8; 16]);
 
-/// Names a space for ever: 16 random bytes drawn when the space is made, so that a name given up
-/// and taken again inherits nothing.
+/// Names a space for ever: 16 random bytes from the creation of the space, so that a space with a
+/// reused name inherits nothing.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SpaceId([u8; 16]);
 

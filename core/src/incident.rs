@@ -1,7 +1,7 @@
-//! Incident ids: every error answer names one, under which the server's log has the cause.
+//! Incident ids: each error answer has one, under which the server's log has the cause.
 //!
-//! A failure of the server itself may name its paths and objects. Those go to the log; a stranger
-//! gets the id alone.
+//! A failure of the server itself may name its paths and objects. The log gets those; an anonymous
+//! client gets only the id.
 
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use crate::code::Code;
 use crate::problem::Problem;
 
-/// Bytes of the longest error answer that gets an id: far more than any has.
+/// Largest error answer that gets an id: far more bytes than any has.
 pub const ERROR_BODY_BYTES_MAX: usize = 1024 * 1024;
 
 /// Audience of an error answer.
@@ -26,11 +26,11 @@ pub enum Audience {
 pub struct Incident {
     /// The body to send.
     pub body: Vec<u8>,
-    /// Why the server failed, for its log; nothing if the client is to blame.
+    /// The cause of a server failure, for its log; `None` if the client is at fault.
     pub cause: Option<String>,
 }
 
-/// Gives an error answer its id. `None` if the body is not one of this server's JSON objects.
+/// Adds an id to an error answer. `None` if the body is not one of this server's JSON objects.
 pub fn identify(status: u16, body: &[u8], id: &str, audience: Audience) -> Option<Incident> {
     if let Ok(problem) = serde_json::from_slice::<Problem>(body) {
         return identify_problem(problem, id, audience);
@@ -65,7 +65,7 @@ fn identify_problem(mut problem: Problem, id: &str, audience: Audience) -> Optio
     Some(Incident { body, cause })
 }
 
-/// A problem as it is sent.
+/// A problem in the form that is sent.
 #[derive(Serialize)]
 struct Identified<'a> {
     #[serde(flatten)]
@@ -78,7 +78,7 @@ const CONCEALED: &str = "the server failed; its log has the cause under the id o
 /// The status of a server that lacks a setting, which is no failure.
 const NOT_CONFIGURED: u16 = 503;
 
-/// An id from randomness: sixteen hexadecimal digits.
+/// An id from random bytes: sixteen hexadecimal digits.
 pub fn incident_id(random: [u8; 8]) -> String {
     format!("{:016x}", u64::from_be_bytes(random))
 }

@@ -1,10 +1,10 @@
 //! Shared base of streams and sites: hashes, ids, codecs, limits, errors and a platform's ports.
 //!
-//! [`hash`], [`id`] and [`name`] identify things. [`encode`], [`codec`] and [`crossing`] turn
-//! values into bytes and back. [`code`], [`problem`] and [`incident`] describe failures to clients.
-//! [`sql`], [`schema`] and [`backend`] are what a platform brings. [`domain`], [`exposure`] and
-//! [`coding`] are the HTTP semantics that streams and sites share. Nothing here reads a clock,
-//! opens a socket or knows an operating system.
+//! [`hash`], [`id`] and [`name`] identify content, objects and spaces. [`encode`], [`codec`] and
+//! [`crossing`] turn values into bytes and back. [`code`], [`problem`] and [`incident`] describe
+//! failures to clients. [`sql`], [`schema`] and [`backend`] are the ports and rules of a platform's
+//! storage. [`domain`], [`exposure`] and [`coding`] are the HTTP semantics that streams and sites
+//! share. No module reads a clock, opens a socket or knows an operating system.
 
 #![forbid(unsafe_code)]
 

@@ -6,16 +6,16 @@ use crate::encode::{ByteReader, Malformed, write_varint};
 use crate::id::ObjectId;
 use crate::limits::EXACT_INTEGER_MAX;
 
-/// How the bytes of a blob lie at rest.
+/// Storage codec of a blob's bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Codec {
-    /// As they are.
+    /// Uncompressed.
     Stored,
     /// One zstd frame (RFC 8878) with its content size and a window of at most 8 MiB.
     Zstd,
-    /// A table of parts, for a blob above 8 MiB: see `pack::part`. Parts may be coded differently.
+    /// A table of parts, for a blob above 8 MiB: see `pack::part`. Parts may have different codecs.
     Parts,
-    /// A table of parts each of which is a zstd frame: together they are one legal zstd stream.
+    /// A table of parts that are all zstd frames: together they are one legal zstd stream.
     ZstdParts,
 }
 
@@ -30,7 +30,7 @@ impl Codec {
         }
     }
 
-    /// The codec of a number.
+    /// The codec with this number.
     pub const fn from_tag(tag: u8) -> Result<Self, Malformed> {
         match tag {
             0 => Ok(Self::Stored),
@@ -50,9 +50,9 @@ impl Codec {
 pub struct Extent {
     /// The object.
     pub object: ObjectId,
-    /// The first byte.
+    /// The offset of the first byte.
     pub offset: u64,
-    /// How many bytes.
+    /// The number of bytes.
     pub len: u64,
 }
 
@@ -74,12 +74,12 @@ impl Extent {
     }
 }
 
-/// Where a blob, or a part of one, lies at rest.
+/// Location of a stored blob, or of a part of one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Location {
-    /// The stored bytes.
+    /// The range of the stored bytes.
     pub extent: Extent,
-    /// How they are coded.
+    /// The codec of the bytes.
     pub codec: Codec,
 }
 

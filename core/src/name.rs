@@ -1,7 +1,7 @@
 //! Names of spaces and aliases: DNS labels, parsed once, because host names contain them.
 //!
-//! Neither has two hyphens in a row, so that `<alias>--<space>` splits in one place only. No
-//! `_x` can be a name, since a label has no underscore.
+//! Neither kind has two hyphens in a row, so that `<alias>--<space>` splits in one place only. No
+//! name begins with `_`, since a label has no underscore.
 
 use std::fmt;
 use std::sync::Arc;
@@ -81,7 +81,7 @@ impl AliasName {
 /// Digits of a hash at the end of a name that was cut.
 const SLUG_DIGITS: usize = 8;
 
-/// Letters and digits of a text, accents dropped, with a hyphen for all between them.
+/// Letters and digits of a text, without accents, and a hyphen for each gap between them.
 fn label_of(text: &str) -> String {
     let mut label = String::new();
     let chars = text.nfkd().filter(|&char| !is_combining_mark(char));
@@ -128,8 +128,8 @@ macro_rules! as_text {
 as_text!(SpaceName);
 as_text!(AliasName);
 
-/// Names under the domain that mean the service itself, or that programs look up by themselves and
-/// would trust (`wpad`, `autodiscover`). Sorted.
+/// Names under the domain that mean the service itself, or that programs look up automatically and
+/// trust (`wpad`, `autodiscover`). Sorted.
 const RESERVED_SPACES: &[&str] = &[
     "admin",
     "api",
@@ -192,7 +192,7 @@ fn refuse(fault: Option<NameFault>, text: &str) -> Result<(), InvalidName> {
 /// The text is not a name of this kind.
 #[derive(Debug, Clone, Error, PartialEq, Eq)]
 pub enum InvalidName {
-    /// It is not a label.
+    /// The text is not a label.
     #[error("{name:?} can't be a name: {reason}")]
     Invalid {
         /// The text, shortened.
@@ -200,7 +200,7 @@ pub enum InvalidName {
         /// The fault.
         reason: NameFault,
     },
-    /// It is a reserved label.
+    /// The text is a reserved label.
     #[error("the name {name:?} is reserved")]
     Reserved {
         /// The name.
@@ -221,19 +221,19 @@ impl InvalidName {
 /// Fault of a name.
 #[derive(Debug, Clone, Copy, Error, PartialEq, Eq)]
 pub enum NameFault {
-    /// There is nothing.
+    /// The text is empty.
     #[error("it is empty")]
     Empty,
-    /// No letter or digit that a label can have.
+    /// The text has no letter or digit of a label.
     #[error("it has no letter a-z and no digit; choose another name, such as preview-1")]
     NoLetters,
-    /// It is longer than its kind allows.
+    /// The text is longer than its kind allows.
     #[error("it is longer than {bytes_max} bytes")]
     TooLong {
-        /// The bound that it passes.
+        /// The bound.
         bytes_max: usize,
     },
-    /// Something else than `a-z`, `0-9` and `-`.
+    /// A character other than `a-z`, `0-9` and `-`.
     #[error("only lower-case letters, digits and hyphens are allowed")]
     Character,
     /// A hyphen at either end.

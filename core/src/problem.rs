@@ -1,4 +1,4 @@
-//! Problem details (RFC 9457): errors as responses carry them, with a stable code.
+//! Problem details (RFC 9457): errors in responses, with a stable code.
 
 use serde::{Deserialize, Serialize};
 
@@ -19,7 +19,7 @@ pub fn check_number(name: &str, number: Option<u64>) -> Result<(), Problem> {
     }
 }
 
-/// A failure, ready to be sent or as it was received.
+/// A failure, in the form that is sent and received.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Problem {
     /// The kind of failure.
@@ -32,7 +32,7 @@ pub struct Problem {
     pub detail: String,
     /// The hint for the user.
     pub hint: String,
-    /// The active deploy, where a conflict makes that worth knowing.
+    /// The active deploy, if it helps to resolve a conflict.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub active: Option<u64>,
     /// Some of the paths or ids concerned, at most 100.
@@ -41,7 +41,7 @@ pub struct Problem {
 }
 
 impl Problem {
-    /// A problem of a code, with what happened.
+    /// A problem with a code, and the details of the failure.
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
         Self {
             code,
@@ -66,7 +66,7 @@ impl Problem {
         self
     }
 
-    /// Adds the things concerned.
+    /// Adds the paths or ids concerned.
     #[must_use]
     pub fn with_items(mut self, items: Vec<String>) -> Self {
         self.items = items;

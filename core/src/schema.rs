@@ -1,9 +1,9 @@
-//! Schema versioning: decides whether this code may use, migrate or must refuse a database.
+//! Schema versioning: decides whether this code may use or migrate a database, or must refuse it.
 //!
 //! A database records two numbers in a table of keys and values. `schema` is the version of its
 //! tables. `readable_by` is the oldest version of the code that may use them. Migrations only add
-//! tables and columns for one release, so older code goes on with a newer database, and an operator
-//! can take a server's update back. Code never lowers either number.
+//! tables and columns for one release, so older code still works with a newer database, and an
+//! operator can roll a server's update back. Code never lowers either number.
 
 use thiserror::Error;
 
@@ -14,9 +14,9 @@ use crate::sql::{Sql, SqlError, Value};
 /// The schema of one kind of database, as this code knows it.
 #[derive(Debug, Clone, Copy)]
 pub struct Schema {
-    /// How an error names the database: "the ledger of a space".
+    /// The database's name in errors: "the ledger of a space".
     pub database: &'static str,
-    /// The table that holds the numbers, with text columns `key` and `value`.
+    /// The table with the numbers, whose text columns are `key` and `value`.
     pub table: &'static str,
     /// The newest version of the tables that this code knows, at least 1.
     pub version: u32,
@@ -34,32 +34,32 @@ pub struct Recorded {
 }
 
 impl Recorded {
-    /// A database whose tables are older than its versions: it records nothing.
+    /// A database whose tables are older than schema versions: it records nothing.
     pub const FIRST: Self = Self {
         schema: 1,
         readable_by: 1,
     };
 }
 
-/// Verdict on a database: whether this release may use, migrate or has to refuse it.
+/// Verdict on a database: this release may use it, may migrate it, or must refuse it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// Use it as it is: its tables are those that this code knows, or newer ones with additions.
+    /// Use it unchanged: its tables are those of this code, or newer ones with additions.
     Use,
-    /// Add what each version after this one added, then use it.
+    /// Apply each version after this one, then use it.
     Migrate {
-        /// The version of its tables now.
+        /// The current version of its tables.
         from: u32,
     },
 }
 
-/// A database that this code can't use.
+/// A database that this code cannot use.
 #[derive(Debug, Error)]
 pub enum SchemaError {
     /// The storage failed.
     #[error(transparent)]
     Sql(#[from] SqlError),
-    /// Newer code wrote it, and needs newer code to read it.
+    /// Newer code wrote it, and only newer code can read it.
     #[error(
         "{database} has schema version {schema}, which needs a server that knows version \
          {readable_by}; this one knows version {known}"
@@ -71,10 +71,10 @@ pub enum SchemaError {
         schema: u32,
         /// The oldest version of the code that may use them.
         readable_by: u32,
-        /// The version that this code knows.
+        /// This code's version.
         known: u32,
     },
-    /// The recorded text is no version.
+    /// The recorded text is not a version.
     #[error("{database} records {value:?} as its {key}, which is no schema version")]
     Malformed {
         /// The database.
@@ -107,7 +107,7 @@ const SCHEMA: &str = "schema";
 const READABLE_BY: &str = "readable_by";
 
 impl Schema {
-    /// Decides what this code may do with a database that records these numbers.
+    /// Decides whether this code may use a database with these numbers.
     pub const fn check(&self, recorded: Recorded) -> Result<Verdict, SchemaError> {
         let Recorded {
             schema,
@@ -127,9 +127,9 @@ impl Schema {
         Ok(Verdict::Use)
     }
 
-    /// Reads the numbers that a database records; nothing if it records no version.
+    /// Reads the numbers of a database; `None` if it records no version.
     ///
-    /// A database that records a version alone is of a release before `readable_by`, or wants at
+    /// A database with only a version is of a release before `readable_by`. It needs code of at
     /// least its own version.
     pub fn recorded<S: Sql>(&self, sql: &S) -> Result<Option<Recorded>, SchemaError> {
         let table = self.table;
@@ -145,7 +145,7 @@ impl Schema {
         self.parse(schema.as_deref(), readable_by.as_deref())
     }
 
-    /// Reads the numbers from their texts, where code has them already.
+    /// Parses the numbers from texts that the caller has already read.
     pub fn parse(
         &self,
         schema: Option<&str>,
@@ -171,12 +171,12 @@ impl Schema {
         })
     }
 
-    /// This code's numbers, by the keys that they are recorded under.
+    /// This code's numbers, by their keys.
     pub const fn numbers(&self) -> [(&'static str, u32); 2] {
         [(SCHEMA, self.version), (READABLE_BY, self.readable_by)]
     }
 
-    /// Records this code's numbers: part of the turn that makes or migrates the tables.
+    /// Records this code's numbers, in the transaction that creates or migrates the tables.
     pub fn record<S: Sql>(&self, sql: &S) -> Result<(), SqlError> {
         let table = self.table;
         let upsert = format!(
@@ -190,7 +190,7 @@ impl Schema {
     }
 }
 
-/// Where a turn can only say that the storage failed, it says why.
+/// A transaction can only fail with a storage error, so the error has the cause as text.
 impl From<SchemaError> for SqlError {
     fn from(error: SchemaError) -> Self {
         match error {

@@ -1,9 +1,9 @@
-//! SQL port: SQLite as both platforms have it, synchronous and with one writer.
+//! SQL port: SQLite on both platforms, synchronous and with one writer.
 //!
-//! A Durable Object's `SqlStorage` and `rusqlite` differ in everything but the SQL text, so the
-//! seam is two methods. A Durable Object may not run `BEGIN` or `SAVEPOINT`, binds at most 100
-//! parameters, holds at most 2 MB in a value and passes integers through `f64`: statements written
-//! here keep to that.
+//! A Durable Object's `SqlStorage` and `rusqlite` share only the SQL text, so the port has two
+//! methods. A Durable Object may not run `BEGIN` or `SAVEPOINT`, binds at most 100 parameters,
+//! stores at most 2 MB in a value and passes integers through `f64`. Statements in this project
+//! observe these limits.
 
 use thiserror::Error;
 
@@ -37,8 +37,8 @@ pub trait Sql {
     /// Runs one statement and returns all its rows.
     fn run(&self, statement: &str, params: &[Value]) -> Result<Vec<SqlRow>, SqlError>;
 
-    /// Runs `body` so that either all its statements hold or none: an `Err` from `body` undoes
-    /// them. Once it returned `Ok`, the statements survive a crash.
+    /// Runs `body` in a transaction: an `Err` from `body` undoes all its statements. After an `Ok`,
+    /// they survive a crash.
     fn atomically<T, E: From<SqlError>>(
         &self,
         body: impl FnOnce(&Self) -> Result<T, E>,

@@ -1,4 +1,4 @@
-//! Timestamps: the caller passes the time in, no code here reads a clock.
+//! Timestamps: the caller passes the time in, and no code here reads a clock.
 
 use std::fmt;
 use std::time::Duration;
@@ -36,7 +36,7 @@ pub fn rfc3339(at: Timestamp) -> String {
     at.to_rfc3339_opts(SecondsFormat::Millis, true)
 }
 
-/// Reads a date and time with its offset (RFC 3339); `None` for any other text. A time before 1970
+/// Parses a date and time with its offset (RFC 3339); `None` for any other text. A time before 1970
 /// becomes the beginning of 1970. A leap second becomes the second before it.
 pub fn parse_rfc3339(text: &str) -> Option<Timestamp> {
     let at = DateTime::parse_from_rfc3339(text).ok()?;

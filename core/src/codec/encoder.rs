@@ -5,17 +5,17 @@ use zstd_safe::{CCtx, CParameter, ResetDirective};
 use super::Level;
 use crate::limits::WIRE_WINDOW_LOG_MAX;
 
-/// Writes frames: content size always, checksum and dictionary never.
+/// Writes frames, always with content size, never with checksum or dictionary.
 pub struct Encoder {
     context: CCtx<'static>,
     settings: Option<EncoderSettings>,
-    /// Room for the worst case of the largest input so far, kept so that it is not cleared and
+    /// Buffer for the worst case of the largest input so far, reused so that it is not cleared and
     /// mapped anew each time.
     room: Vec<u8>,
 }
 
 impl Encoder {
-    /// A context of its own, to be kept and used again.
+    /// An encoder with its own context, for reuse.
     pub fn new() -> Self {
         Self {
             context: CCtx::create(),
@@ -24,7 +24,7 @@ impl Encoder {
         }
     }
 
-    /// Compresses one blob to a frame of its own, fit for rest.
+    /// Compresses one blob to a separate frame, for storage.
     pub fn frame(&mut self, bytes: &[u8], level: Level) -> Vec<u8> {
         let mut out = Vec::new();
         self.append_frame(&mut out, bytes, level);
@@ -40,8 +40,8 @@ impl Encoder {
         self.append(out, bytes, settings);
     }
 
-    /// Compresses many things at once, for the wire: every byte may refer to every earlier one,
-    /// so that what pages have in common is sent once.
+    /// Compresses many blobs at once, for the wire: every byte may refer to every earlier one, so
+    /// that common text is sent once.
     pub fn solid(&mut self, bytes: &[u8], level: Level) -> Vec<u8> {
         let mut out = Vec::new();
         let settings = EncoderSettings {
@@ -54,13 +54,13 @@ impl Encoder {
         out
     }
 
-    /// Compresses many things at once behind others that the receiver has: what they have in common
-    /// is not sent. Only who has the same prefix, to the byte, can decode it.
+    /// Compresses many blobs at once against a prefix that the receiver has, so that common text is
+    /// not sent. Only a receiver with the same prefix, to the byte, can decode the frame.
     ///
-    /// zstd's reference prefix (`ZSTD_CCtx_refPrefix`), with long-distance matching, because an old
-    /// page lies megabytes before its new version.
+    /// It uses zstd's reference prefix (`ZSTD_CCtx_refPrefix`), with long-distance matching,
+    /// because an old page is megabytes before its new version.
     pub fn compress_with_prefix(&mut self, prefix: &[u8], bytes: &[u8], level: Level) -> Vec<u8> {
-        // The context borrows the prefix, so it is one for this frame.
+        // The context borrows the prefix, so it serves only this frame.
         let mut context = CCtx::create();
         let settings = EncoderSettings {
             level,
@@ -101,12 +101,13 @@ impl Default for Encoder {
     }
 }
 
-/// Bytes that must be the same before long-distance matching looks closer. What it is for is whole
-/// pages; shorter pieces are found nearby. With zstd's own 64, a fiftieth more is sent.
+/// Equal bytes that long-distance matching needs to start a match. It is meant for whole pages;
+/// zstd finds shorter matches nearby. With zstd's own 64, a fiftieth more is sent.
 const FAR_MATCH_BYTES: u32 = 128;
 
-/// log2 of how many places with the same hash long-distance matching compares. Pages share much, so
-/// each of zstd's own 8 is compared over kilobytes: 4 take a tenth less time, for 5 % more bytes.
+/// log2 of the candidates that long-distance matching compares for one hash. Pages share much text,
+/// so it compares each of zstd's own 8 over kilobytes. 4 take a tenth less time, for 5 % more
+/// bytes.
 const FAR_CANDIDATES_LOG: u32 = 2;
 
 /// Parameters of a context.
@@ -150,7 +151,7 @@ impl EncoderSettings {
     }
 }
 
-/// The smallest window that holds `len` bytes, within zstd's lower and our upper bound.
+/// The smallest window for `len` bytes, within zstd's lower and this crate's upper bound.
 fn window_log(len: usize) -> u32 {
     len.next_power_of_two()
         .trailing_zeros()

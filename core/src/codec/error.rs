@@ -11,7 +11,7 @@ pub enum CodecError {
     /// The frame ends inside its header.
     #[error("the zstd frame ends inside its header")]
     Truncated,
-    /// The first four bytes are something else.
+    /// The magic number is not zstd's.
     #[error("not a zstd frame: it begins with {magic:#010x}, not 0xfd2fb528")]
     NotZstd {
         /// The first four bytes, little-endian.
@@ -26,16 +26,16 @@ pub enum CodecError {
     /// A bit of the frame header that must be zero.
     #[error("the zstd frame header has reserved bits set")]
     ReservedBits,
-    /// The frame wants a dictionary.
+    /// The frame needs a dictionary.
     #[error("the zstd frame names a dictionary, and none is allowed")]
     Dictionary,
-    /// The frame does not say how long its content is.
+    /// The frame does not declare its content size.
     #[error("the zstd frame does not declare its content size")]
     NoContentSize,
-    /// The frame has no content. What is empty is stored, not compressed.
+    /// The frame has no content. An empty blob is stored, not compressed.
     #[error("the zstd frame is empty")]
     Empty,
-    /// The frame's content is not as long as what it stands for.
+    /// The frame's content has not the expected length.
     #[error("the zstd frame declares {declared} bytes of content where {expected} are expected")]
     ContentSize {
         /// Bytes that the frame declares.
@@ -43,7 +43,7 @@ pub enum CodecError {
         /// Bytes that the surrounding format declares.
         expected: u64,
     },
-    /// The content passes its bound.
+    /// The content exceeds its bound.
     #[error("the zstd frame declares {declared} bytes of content, above the limit of {allowed}")]
     TooLarge {
         /// Bytes that the frame declares.
@@ -51,7 +51,7 @@ pub enum CodecError {
         /// The bound.
         allowed: u64,
     },
-    /// The window passes its bound.
+    /// The window exceeds its bound.
     #[error("the zstd frame asks for a window of {declared} bytes, above the limit of {allowed}")]
     Window {
         /// Bytes that the frame asks for.
@@ -65,13 +65,13 @@ pub enum CodecError {
     /// Other bytes follow.
     #[error("{bytes} bytes follow the zstd frame")]
     Trailing {
-        /// How many.
+        /// The number of bytes.
         bytes: usize,
     },
     /// zstd itself refused the frame.
     #[error("zstd can't decode the frame: {reason}")]
     Corrupt {
-        /// zstd's name for it.
+        /// zstd's name of the error.
         reason: &'static str,
     },
 }

@@ -6,7 +6,7 @@ pub(super) const MAGIC: u32 = 0xFD2F_B528;
 
 const SKIPPABLE_MAGICS: std::ops::RangeInclusive<u32> = 0x184D_2A50..=0x184D_2A5F;
 
-/// The formats of zstd 0.1 to 0.7, never frozen, each with a magic number of its own.
+/// The formats of zstd 0.1 to 0.7, never frozen, each with its own magic number.
 const LEGACY_MAGICS: std::ops::RangeInclusive<u32> = 0xFD2F_B522..=0xFD2F_B527;
 
 const LEGACY_MAGIC_FIRST: u32 = 0x1EB5_2FFD;
@@ -51,7 +51,7 @@ impl FrameHeader {
         })
     }
 
-    /// Reads the header of a frame whose content has to be `expected` bytes long.
+    /// Reads the header of a frame whose content must be `expected` bytes long.
     pub(super) fn read_expecting(bytes: &[u8], expected: u64) -> Result<Self, CodecError> {
         let header = Self::read(bytes)?;
         header.expect(expected)?;
@@ -111,7 +111,7 @@ fn field<const N: usize>(bytes: &[u8]) -> Result<[u8; N], CodecError> {
         .ok_or(CodecError::Truncated)
 }
 
-/// Decoders may go on with a second frame or silently ignore it: neither is what was meant.
+/// Refuses bytes after the frame: some decoders decode a second frame, others ignore it.
 pub(super) fn check_alone(bytes: &[u8]) -> Result<(), CodecError> {
     let end = zstd_safe::find_frame_compressed_size(bytes).map_err(corrupt)?;
     let behind = &bytes[end..];

@@ -52,7 +52,7 @@ fn refuse(frame: &[u8], expected: u64, bounds: Bounds, error: CodecError) {
     let mut decoder = Decoder::new();
     assert_eq!(decoder.frame(frame, expected, bounds), Err(error));
     assert_eq!(error.code(), Code::Compression);
-    // The context itself is about 160 KiB; a window would add at least what it asks for.
+    // The context itself is about 160 KiB; a window would add at least its own size.
     assert!(decoder.context.sizeof() < 512 * 1024);
 }
 
@@ -120,7 +120,7 @@ fn bombs_are_refused_honest_or_lying() {
         reason: "Destination buffer is too small",
     };
     refuse(&bomb(1 << 20), 1 << 20, Bounds::WIRE, lying);
-    // It is a real bomb: with what it declares allowed, it goes off.
+    // The test's frame is a real bomb: with bounds that allow it, it unfolds.
     let generous = Bounds {
         window_log_max: 24,
         raw_bytes_max: 1 << 30,
@@ -231,7 +231,7 @@ fn decoder_refuses_all_but_one_plain_frame() {
 
 #[test]
 fn content_size_that_lies_by_one_is_refused() {
-    // Single segment, content size in one byte, right behind the descriptor.
+    // Single segment, content size in one byte, directly after the descriptor.
     let good = zstd(RAW, &[]);
     assert_eq!(usize::from(good[5]), RAW.len());
     for lie in [good[5] - 1, good[5] + 1] {

@@ -1,8 +1,8 @@
 //! Stat cache: the files of the last scan, so that an unchanged file is not read again.
 //!
-//! It mirrors the walk: folders in breadth-first order, so that the children of one are
-//! neighbours; the files of a folder are neighbours too, both sorted by name. Records have a fixed
-//! size and are read where they lie. Layout, all integers little-endian:
+//! The cache mirrors the walk: folders in breadth-first order, so that the children of a folder are
+//! neighbours. The files of a folder are neighbours too. Both are sorted by name. Records have a
+//! fixed size and are read in place. Layout, all integers little-endian:
 //!
 //! | bytes | what |
 //! |---|---|
@@ -19,10 +19,9 @@
 //! | | names, UTF-8 |
 //! | | media types, each one byte of length and its text |
 //!
-//! A record says what a file held without reading it, so it counts only if this program wrote it.
-//! The MAC proves that, since its key lies outside of the folder that holds the cache. Whatever is
-//! odd about a cache makes it no cache; it is never an error, because the folder itself can always
-//! be read again.
+//! A record replaces a read of its file, so it counts only if this program wrote it. The MAC proves
+//! that, since its key is not in the folder with the cache. An invalid cache is treated as missing.
+//! It is never an error, because the scan can always read the folder itself.
 
 mod check;
 mod writer;
@@ -39,8 +38,8 @@ use super::stat::{Kind, Stat};
 
 pub(super) use writer::{Head, Writer};
 
-/// The version of the layout and of everything that decides what a record means: raise it when
-/// the table of media types or the rules of what is published change.
+/// The version of the layout and of everything that defines a record's meaning: raise it when the
+/// table of media types or the publish rules change.
 pub(super) const FORMAT: u8 = 3;
 
 const MAGIC: [u8; 8] = [b'p', b'm', b'x', b's', b'c', b'a', b'n', FORMAT];
@@ -49,7 +48,7 @@ const HEAD: usize = 168;
 const FOLDER: usize = 40;
 const FILE: usize = 72;
 
-/// A stat cache, checked and ready to be looked up. Clones share the bytes.
+/// A verified stat cache. Clones share the bytes.
 #[derive(Debug, Clone)]
 pub struct StatCache(Arc<Inner>);
 
@@ -83,8 +82,8 @@ impl Counts {
 }
 
 impl StatCache {
-    /// Reads a cache that [`Scan::cache`](super::Scan::cache) wrote under this key. Anything odd
-    /// gives `None`.
+    /// Reads a cache that [`Scan::cache`](super::Scan::cache) wrote under this key. An invalid
+    /// cache gives `None`.
     pub fn parse(bytes: Vec<u8>, key: &[u8; 32]) -> Option<Self> {
         if bytes.get(..8)? != MAGIC {
             return None;
@@ -100,7 +99,7 @@ impl StatCache {
         (genuine && consistent).then_some(cache)
     }
 
-    /// The hash of what the scan depended on beside the files.
+    /// The hash of the scan's inputs beside the files.
     pub(super) fn binding(&self) -> [u8; 32] {
         self.array(40)
     }
@@ -120,7 +119,7 @@ impl StatCache {
         i64::from_le_bytes(self.array(136))
     }
 
-    /// The folders that trees hang from.
+    /// The root folders of the trees.
     pub(super) fn trees(&self) -> impl Iterator<Item = CachedFolder<'_>> {
         (0..self.0.counts.trees).map(|index| self.folder(index))
     }
@@ -151,7 +150,7 @@ impl StatCache {
     }
 
     fn is_genuine(&self, key: &[u8; 32]) -> bool {
-        // The comparison takes the same time whatever differs.
+        // The comparison takes the same time for every difference.
         mac(key, &self.0.bytes) == self.array::<32>(8)
     }
 }
@@ -182,13 +181,13 @@ impl<'a> CachedFolder<'a> {
         start..start.saturating_add(self.cache.u32(self.at() + 20))
     }
 
-    /// The name; empty for a tree at the top.
+    /// The name; empty for the root of a tree without a prefix.
     pub(super) fn name(&self) -> &'a str {
         let (start, len) = self.name_range();
         text(self.cache.name(start, len))
     }
 
-    /// Files and bytes in it and beneath.
+    /// Files and bytes in the folder and beneath.
     pub(super) fn totals(&self) -> Totals {
         Totals {
             files: u64::from_le_bytes(self.cache.array(self.at() + 24)),
@@ -196,19 +195,19 @@ impl<'a> CachedFolder<'a> {
         }
     }
 
-    /// The folders in it, sorted by name.
+    /// The subfolders, sorted by name.
     pub(super) fn folders(&self) -> impl ExactSizeIterator<Item = CachedFolder<'a>> + use<'a> {
         let cache = self.cache;
         self.child_range().map(move |index| cache.folder(index))
     }
 
-    /// The files in it, sorted by name.
+    /// The files, sorted by name.
     pub(super) fn files(&self) -> impl ExactSizeIterator<Item = CachedFile<'a>> + use<'a> {
         let cache = self.cache;
         self.file_range().map(move |index| cache.file(index))
     }
 
-    /// The folder with this name.
+    /// The subfolder with this name.
     pub(super) fn find_folder(&self, name: &[u8]) -> Option<CachedFolder<'a>> {
         let found = search(self.child_range(), name, |index| {
             let (start, len) = self.cache.folder(index).name_range();
@@ -279,7 +278,7 @@ impl<'a> CachedFile<'a> {
     }
 }
 
-/// The MAC of a cache: of all but itself.
+/// The MAC of a cache: of all bytes but its own.
 fn mac(key: &[u8; 32], cache: &[u8]) -> blake3::Hash {
     let mut hasher = blake3::Hasher::new_keyed(key);
     hasher.update(cache.get(..8).unwrap_or_default());
@@ -327,7 +326,7 @@ fn search<'a>(
     None
 }
 
-/// Zeros if the bytes end too early, which a consistent cache never asks for.
+/// Returns zeros if the bytes end too early, which a consistent cache never causes.
 fn read<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
     let found = bytes.get(at..).and_then(<[u8]>::first_chunk);
     found.copied().unwrap_or([0; N])

@@ -1,18 +1,18 @@
-//! Secret detection by content: private keys, and files of a host's data folder on their own.
+//! Secret detection by content: private keys, and files that belong to a host's data folder.
 //!
-//! Only the first bytes of files that are read anyway are looked at, so an unchanged site costs
-//! nothing. A private key counts where a file *begins* with it: a page that shows an example of one
+//! The scan inspects only the first bytes of files that it reads anyway, so an unchanged site costs
+//! nothing. A private key counts only if a file *begins* with it: a page with an example of a key
 //! is a page.
 
 use crate::text;
 
-/// Bytes of a file that are looked at: room for a chain of certificates before its key.
+/// Inspected bytes of a file: room for a chain of certificates before its key.
 pub(super) const HEAD_BYTES: usize = 16 * 1024;
 
 /// Bytes of a host's secret file: `pmx_`, 64 digits, a line end.
 const HOST_SECRET_BYTES_MAX: usize = 70;
 
-/// Beginnings of text files that may hold a key further on.
+/// Beginnings of text files that may contain a key later.
 const OPENINGS: &[&str] = &[
     "-----BEGIN ",
     "---- BEGIN ",
@@ -39,14 +39,14 @@ const TABLES: &[&str] = &[
     "CREATE TABLE deploy (\n        number INTEGER PRIMARY KEY, root BLOB",
 ];
 
-/// Whether a file with this beginning must not become public.
+/// Whether a file with this beginning must not be published.
 pub(super) fn is_secret(head: &[u8]) -> bool {
     let head = &head[..head.len().min(HEAD_BYTES)];
     match head.first() {
         None => false,
         Some(b'S') if head.starts_with(b"SQLite format 3\0") => is_host_database(head),
         Some(0xff) if head.starts_with(b"\xff\xfe") => {
-            // UTF-16, as a shell of Windows writes what a program prints.
+            // UTF-16, as a Windows shell redirects a program's output.
             let narrow: Vec<u8> = head[2..].iter().copied().step_by(2).collect();
             is_secret_text(&narrow)
         }
@@ -107,7 +107,7 @@ fn begins_key(line: &[u8]) -> bool {
     })
 }
 
-/// Whether JSON holds the key of a service account, as cloud providers hand them out.
+/// Whether JSON contains the key of a service account, in the format of cloud providers.
 fn is_service_account(text: &[u8]) -> bool {
     let holds = |part: &[u8]| text.windows(part.len()).any(|place| place == part);
     holds(b"\"private_key\"") && holds(b"PRIVATE KEY-----") && holds(b"\"service_account\"")

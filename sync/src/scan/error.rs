@@ -1,7 +1,7 @@
 //! Scan errors: the reasons that keep a folder from being published.
 //!
-//! A scan goes on after a problem and reports the first twenty in path order, so that the report
-//! is the same whatever the threads did, and a site with many bad names is not fixed one by one.
+//! A scan continues after a problem and reports the first twenty in path order. So the report does
+//! not depend on the threads, and a user need not fix a site's bad names one by one.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -20,7 +20,7 @@ use super::own::OwnFolder;
 /// Problems that a report lists.
 const LISTED_MAX: usize = 20;
 
-/// The folder can't be published as it is. Lists problems in path order, at least one.
+/// The folder cannot be published unchanged. Lists problems in path order, at least one.
 #[derive(Debug)]
 pub struct ScanError {
     problems: Vec<ScanFault>,
@@ -38,7 +38,7 @@ impl ScanError {
         &self.problems
     }
 
-    /// How many more there are.
+    /// The number of problems beyond those.
     pub const fn unlisted(&self) -> u64 {
         self.unlisted
     }
@@ -72,7 +72,7 @@ impl std::error::Error for ScanError {
     }
 }
 
-/// One thing that keeps a folder from being published. Paths are escaped for terminals.
+/// One reason that keeps a folder from being published. Paths are escaped for terminals.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum ScanFault {
@@ -82,12 +82,12 @@ pub enum ScanFault {
         shown_path(.folder)
     )]
     SourceMissing {
-        /// The folder as it was given.
+        /// The folder that the caller named.
         folder: PathBuf,
         /// The system's error.
         source: io::Error,
     },
-    /// A name can't be part of a site path.
+    /// A name cannot be part of a site path.
     #[error(transparent)]
     PathInvalid(#[from] InvalidPath),
     /// Two paths that some file systems can't distinguish.
@@ -98,21 +98,21 @@ pub enum ScanFault {
         /// The other, later in byte order.
         other: String,
     },
-    /// A symbolic link leads where nothing can be published from.
+    /// A symbolic link has a target that cannot be published.
     #[error("\"{path}\" is a symbolic link that {fault}")]
     SymlinkEscape {
         /// The link.
         path: String,
-        /// Where it leads.
+        /// The fault of its target.
         fault: LinkFault,
     },
-    /// Neither a file nor a folder.
+    /// An entry that is neither a file nor a folder.
     #[error("\"{path}\" is a FIFO, a socket or a device")]
     NotRegular {
-        /// The thing.
+        /// The entry.
         path: String,
     },
-    /// The system refuses.
+    /// The system refuses an operation.
     #[error("can't {doing} \"{path}\": {source}")]
     Unreadable {
         /// The file or folder.
@@ -122,43 +122,43 @@ pub enum ScanFault {
         /// The system's error.
         source: io::Error,
     },
-    /// A file that never held still.
+    /// A file that changed during every read.
     #[error("\"{path}\" changed while it was read")]
     ChangedDuringRead {
         /// The file or folder.
         path: String,
     },
-    /// More than the limit.
+    /// A count exceeds its limit.
     #[error("\"{path}\" has {actual} {unit}, above the limit of {limit}")]
     TooLarge {
         /// The file or folder.
         path: String,
         /// The unit of the count.
         unit: &'static str,
-        /// How many there are (at least).
+        /// The actual count (at least).
         actual: u64,
-        /// How many there may be.
+        /// The limit.
         limit: u64,
     },
-    /// PathMX's build output is not whole.
+    /// PathMX's build output is incomplete.
     #[error("the build output is incomplete: \"{path}\" {fault}")]
     BuildIncomplete {
-        /// The file that is missing or can't be understood.
+        /// The missing or invalid file.
         path: String,
         /// The fault.
         fault: String,
     },
-    /// A pattern of `.pmxignore` or `--exclude` is none.
+    /// A pattern of `.pmxignore` or `--exclude` is invalid.
     #[error("{place}: {pattern:?} is not a pattern: {fault}")]
     Pattern {
-        /// Where it was written.
+        /// The pattern's origin.
         place: &'static str,
         /// The pattern.
         pattern: String,
         /// The fault.
         fault: String,
     },
-    /// `.pmxignore` can't be read as a list of patterns.
+    /// `.pmxignore` is not a valid list of patterns.
     #[error("\".pmxignore\" {fault}")]
     IgnoreFile {
         /// The fault.
@@ -172,7 +172,7 @@ pub enum ScanFault {
         /// The kind of pmx folder.
         own: OwnFolder,
     },
-    /// Files whose content must not become public.
+    /// Files whose content must not be published.
     #[error(
         "{count} {} private keys, or secrets of pmx itself",
         if *.count == 1 { "file holds" } else { "files hold" }
@@ -180,24 +180,24 @@ pub enum ScanFault {
     Secrets {
         /// The first of them, sorted.
         paths: Vec<String>,
-        /// How many there are.
+        /// The number of files.
         count: u64,
     },
-    /// The threads that should scan could not be started.
+    /// The system refused to start the threads of the scan.
     #[error("can't start the threads that read the folder: {0}")]
     Threads(String),
 }
 
-/// Where a link leads.
+/// Fault of a link's target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum LinkFault {
-    /// Out of the folder.
+    /// The target is outside of the folder.
     #[error("leads out of the folder")]
     Outside,
-    /// To nothing, or nothing that can be looked at.
+    /// The target does not exist, or cannot be opened.
     #[error("leads to nothing that can be read")]
     Dangling,
-    /// In a circle.
+    /// The link leads to a folder above itself.
     #[error("leads in a circle")]
     Circle,
 }
@@ -221,7 +221,7 @@ impl ScanFault {
         }
     }
 
-    /// The hint, where the code's own does not fit.
+    /// The problem's own hint, where the code's does not fit.
     pub const fn hint(&self) -> Option<&'static str> {
         match self {
             Self::IgnoreFile { .. } => Some("Make .pmxignore a file of patterns, saved as UTF-8."),
@@ -232,7 +232,7 @@ impl ScanFault {
         }
     }
 
-    /// The files that it names beside its text.
+    /// The files that the problem names beside its text.
     pub fn items(&self) -> &[String] {
         match self {
             Self::Secrets { paths, .. } => paths,
@@ -240,7 +240,7 @@ impl ScanFault {
         }
     }
 
-    /// Whether the rest of a folder can be published without the path that this is about.
+    /// Whether the rest of a folder can be published without the path of this problem.
     fn is_of_one_path(&self, faults: Faults) -> bool {
         match self {
             Self::PathInvalid(_)
@@ -264,11 +264,12 @@ impl ScanFault {
     pub(super) fn from_io(path: &str, doing: &'static str, source: io::Error) -> Self {
         let path = shown(path);
         match source.kind() {
-            // It was listed a moment ago: what is gone or of another kind now has been replaced.
+            // The listing had the name a moment ago: if it is gone or of another kind, it was
+            // replaced.
             io::ErrorKind::NotFound
             | io::ErrorKind::NotADirectory
             | io::ErrorKind::IsADirectory => Self::ChangedDuringRead { path },
-            // A link where there was none.
+            // A link that was not one before.
             _ if is_loop(&source) => Self::ChangedDuringRead { path },
             _ if is_no_device(&source) => Self::NotRegular { path },
             _ => Self::Unreadable {
@@ -280,7 +281,7 @@ impl ScanFault {
     }
 }
 
-/// Whether the system met a symbolic link too many.
+/// Whether the system met too many symbolic links.
 pub(super) fn is_loop(error: &io::Error) -> bool {
     #[cfg(unix)]
     return error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error());
@@ -291,7 +292,7 @@ pub(super) fn is_loop(error: &io::Error) -> bool {
     };
 }
 
-/// Whether the system refused to open a socket, or a device that is not there.
+/// Whether the system refused to open a socket, or a device that does not exist.
 fn is_no_device(error: &io::Error) -> bool {
     #[cfg(unix)]
     return error.raw_os_error() == Some(rustix::io::Errno::NXIO.raw_os_error());
@@ -302,7 +303,7 @@ fn is_no_device(error: &io::Error) -> bool {
     };
 }
 
-/// A path for people: what a terminal would act upon is escaped.
+/// A path for display: control characters are escaped for terminals.
 pub(super) fn shown(path: &str) -> String {
     path.chars().flat_map(char::escape_debug).collect()
 }
@@ -311,28 +312,28 @@ fn shown_path(path: &Path) -> String {
     format!("\"{}\"", shown(&path.to_string_lossy()))
 }
 
-/// How problems name the folder itself.
+/// The folder's own name in problems.
 pub(super) const TOP: &str = ".";
 
-/// Policy for a path that can't be published.
+/// Policy for a path that cannot be published.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Faults {
-    /// Nothing is published.
+    /// The scan publishes nothing.
     #[default]
     Refuse,
-    /// The path is left out and named. A file that changes while it is read still refuses: the next
-    /// scan may find it whole.
+    /// The scan leaves the path out and names it. A file that changes during a read is still an
+    /// error: the next scan may read it whole.
     LeaveOut,
-    /// The same, and a file that changes is left out too.
+    /// Like `LeaveOut`, but also for files that change.
     LeaveOutChanging,
 }
 
 /// Paths that a scan left out, in path order.
 #[derive(Debug, Default)]
 pub struct LeftOut {
-    /// Why, for the first of them.
+    /// The problems of the first of them.
     pub problems: Vec<ScanFault>,
-    /// How many more there are.
+    /// The number of paths beyond those.
     pub unlisted: u64,
 }
 
@@ -359,7 +360,7 @@ impl Problems {
         }
     }
 
-    /// Notes a problem at a path.
+    /// Records a problem at a path.
     pub(super) fn add(&self, path: &str, problem: ScanFault) {
         if self.faults != Faults::Refuse && problem.is_of_one_path(self.faults) {
             lock(&self.left_out).add(path, problem);
@@ -369,12 +370,12 @@ impl Problems {
         lock(&self.found).add(path, problem);
     }
 
-    /// Whether there are any that keep the folder from being published.
+    /// Whether a problem keeps the folder from being published.
     pub(super) fn any(&self) -> bool {
         self.any.load(Ordering::Relaxed)
     }
 
-    /// Fails if there are any that keep the folder from being published; otherwise gives those of
+    /// Fails if a problem keeps the folder from being published. Otherwise returns the problems of
     /// paths that are left out.
     pub(super) fn check(&self) -> Result<LeftOut, ScanError> {
         let (problems, unlisted) = std::mem::take(&mut *lock(&self.found)).listed();

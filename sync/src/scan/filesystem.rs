@@ -1,9 +1,9 @@
 //! Filesystem access for the scanner: list, stat and open, relative to directory descriptors (Unix)
 //! or by path.
 //!
-//! The walk itself is written once, over this trait, so both ways give the same manifest by
-//! construction. No method follows a symbolic link in the last segment; links are resolved by the
-//! walk, which checks where they lead.
+//! The walk itself is written once, over this trait, so both implementations give the same
+//! manifest. No method follows a symbolic link in the last segment. The walk resolves links, and
+//! checks their targets.
 
 use std::ffi::CStr;
 use std::fs::File;
@@ -18,7 +18,7 @@ pub(super) trait FileSystem: Sync {
     /// An open folder: a descriptor, or a path.
     type Folder: Send + Sync;
 
-    /// Where the whole folder lies, without any symbolic link.
+    /// The path of the whole folder, without any symbolic link.
     fn place(&self) -> &Path;
 
     /// Opens the whole folder.
@@ -30,15 +30,15 @@ pub(super) trait FileSystem: Sync {
     /// Lists a folder in any order, without `.` and `..`.
     fn list(&self, folder: &Self::Folder) -> io::Result<Listing>;
 
-    /// Stats a name itself, not what it links to.
+    /// Stats a name itself, not a link's target.
     fn stat(&self, folder: &Self::Folder, name: &CStr) -> io::Result<Stat>;
 
     /// Opens a file for reading. MUST NOT block on a FIFO; a link is an error where the platform
     /// can tell.
     fn open(&self, folder: &Self::Folder, name: &CStr) -> io::Result<File>;
 
-    /// Opens the folder at a path of `/`-separated segments below the top, one by one, so that no
-    /// link is followed on the way.
+    /// Opens the folder at a path of `/`-separated segments below the top. It opens one segment
+    /// after the other, and so follows no link on the way.
     fn descend(&self, path: &str) -> io::Result<Self::Folder> {
         let mut folder = self.top()?;
         for segment in path.split('/').filter(|segment| !segment.is_empty()) {
@@ -48,7 +48,7 @@ pub(super) trait FileSystem: Sync {
     }
 }
 
-/// A name with the NUL that system calls want.
+/// A name with the NUL that system calls need.
 pub(super) fn c_name(name: &str) -> io::Result<std::ffi::CString> {
     std::ffi::CString::new(name).map_err(|_| io::ErrorKind::InvalidInput.into())
 }
@@ -90,7 +90,7 @@ impl Listing {
         &self.names[start..start + listed.len as usize]
     }
 
-    /// A name as system calls want it.
+    /// A name with the NUL that system calls need.
     pub(super) fn c_name(&self, listed: Listed) -> &CStr {
         let start = listed.start as usize;
         CStr::from_bytes_with_nul(&self.names[start..=start + listed.len as usize])
@@ -98,13 +98,13 @@ impl Listing {
     }
 }
 
-/// The portable way: full paths.
+/// The portable implementation: full paths.
 pub(super) struct Paths {
     place: PathBuf,
 }
 
 impl Paths {
-    /// Stands on a folder whose path has no links.
+    /// Starts at a folder whose path has no links.
     pub(super) fn new(place: &Path) -> Self {
         Self {
             place: place.to_owned(),
@@ -155,8 +155,8 @@ impl FileSystem for Paths {
 
     fn open(&self, folder: &PathBuf, name: &CStr) -> io::Result<File> {
         let path = below(folder, name)?;
-        // Opening a FIFO would block, so it is looked at first. The way by descriptors has no such
-        // gap between looking and opening.
+        // Opening a FIFO would block, so this checks the kind first. The implementation by
+        // descriptors has no such gap between check and open.
         match Stat::from_metadata(&std::fs::symlink_metadata(&path)?).kind {
             Kind::File => File::open(path),
             Kind::Folder | Kind::Link | Kind::Special | Kind::Unknown => {
@@ -171,7 +171,7 @@ fn below(folder: &Path, name: &CStr) -> io::Result<PathBuf> {
     Ok(folder.join(name))
 }
 
-/// The way of Unix: descriptors of folders, names relative to them.
+/// The Unix implementation: descriptors of folders, and names relative to them.
 #[cfg(unix)]
 pub(super) mod descriptors {
     use std::os::fd::OwnedFd;
@@ -198,7 +198,7 @@ pub(super) mod descriptors {
     }
 
     impl Descriptors {
-        /// Stands on a folder whose path has no links.
+        /// Starts at a folder whose path has no links.
         pub(in crate::scan) fn new(place: &Path) -> io::Result<Self> {
             Ok(Self {
                 place: place.to_owned(),
@@ -239,7 +239,8 @@ pub(super) mod descriptors {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     fn list(folder: &OwnedFd) -> io::Result<Listing> {
         thread_local! {
-            // getdents fills it; 32 KiB hold some 700 names, and one buffer serves a thread.
+            // `getdents` fills the buffer; 32 KiB hold some 700 names, and each thread reuses one
+            // buffer.
             static BUFFER: std::cell::RefCell<Vec<u8>> =
                 std::cell::RefCell::new(Vec::with_capacity(32 * 1024));
         }

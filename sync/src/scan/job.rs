@@ -1,4 +1,4 @@
-//! Scan job: one walk over all mounts of a folder, by either way to reach files.
+//! Scan job: one walk over all mounts of a folder, by either file system implementation.
 
 use std::path::Path;
 use std::sync::atomic::AtomicUsize;
@@ -18,10 +18,10 @@ use super::tree::Tree;
 use super::walk::{self, Found, Unknown, WalkPosition};
 use super::{Collisions, Options, Progress, Scan, Secrets, nanoseconds, settled_before};
 
-/// Times of files are trusted if they are this much older than the scan that saw them.
+/// The scan trusts file times if they are this much older than the scan that saw them.
 const RACY_NANOSECONDS: i64 = 2_000_000_000;
 
-/// Known files before the scan looks at any.
+/// Files that are known before the scan stats any.
 pub(super) struct KnownFiles<'a> {
     pub(super) cache: Option<&'a StatCache>,
     pub(super) unknown: Unknown<'a>,
@@ -94,7 +94,7 @@ impl Job<'_> {
                 above: None,
                 hidden: &mount.hidden,
             };
-            // The binding names the mounts, so the cache's trees are these, in order.
+            // The binding includes the mounts, so the cache's trees are these, in order.
             let cached = cached.as_mut().and_then(|trees| trees.get(index).copied());
             match walk.filesystem.descend(&mount.folder) {
                 Ok(folder) => walk.folder(&here, folder, cached),
@@ -111,7 +111,7 @@ impl Job<'_> {
         trees.collect()
     }
 
-    /// Everything that decides what a cached record means, beside the file itself.
+    /// The hash of all inputs that define a cached record's meaning, beside the file itself.
     fn binding(&self, ignore_file: &str) -> [u8; 32] {
         let place = self.place.as_os_str().as_encoded_bytes();
         let policy = match self.options.collisions {
@@ -146,7 +146,7 @@ impl Job<'_> {
     }
 }
 
-/// A build output is checked again only if its manifests changed, or files went away.
+/// The scan checks a build output again only if its manifests changed, or files disappeared.
 fn check_build(scan: &Scan, manifests: &[Vec<u8>]) -> Result<(), ScanError> {
     let same = scan
         .cache

@@ -12,8 +12,8 @@ pub(super) struct MediaTypes {
 }
 
 impl MediaTypes {
-    /// The media type of a file with this name. The charset of a text is decided from its bytes,
-    /// when it is served.
+    /// The media type of a file with this name. The server derives the charset of a text from its
+    /// bytes.
     pub(super) fn of(&self, name: &str) -> Media {
         let essence = media_of_name(name);
         let known = self.made.read().unwrap_or_else(PoisonError::into_inner);

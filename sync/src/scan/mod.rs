@@ -1,18 +1,18 @@
 //! Folder scan: the rows of a site, hashed, and their changes since the last scan.
 //!
 //! [`scan`] walks a folder with all cores and compares each file's stat with a [`StatCache`] of the
-//! last scan, so that only files that may have changed are read. A site in which nothing changed
-//! costs the walk and one stat a file: nothing is built but the finding that nothing changed.
+//! last scan, so it reads only files that may have changed. An unchanged site costs the walk and
+//! one stat per file; the scan builds no rows for it.
 //!
-//! Nothing is published from a folder that does not hold still or can't be published whole: links
-//! that leave the folder, FIFOs and devices, unreadable files, private keys and names that are no
-//! site paths are all [`ScanError`]s that list what to fix. Folders of pmx itself are left out.
+//! A scan fails if the folder changes during it, or cannot be published whole. Links that leave the
+//! folder, FIFOs and devices, unreadable files, private keys and names that are no site paths are
+//! all [`ScanError`]s that list the fixes. Folders of pmx itself are left out.
 //!
 //! The stat cache follows git's rule for files that are "racily clean" (git's
-//! `Documentation/technical/racy-git`): a file whose times are not safely older than the moment
-//! the last scan started could have been written to after it was hashed, within the same tick of
-//! the clock, so it is read again. "Safely" is two seconds, the coarsest times of file systems in
-//! use (FAT).
+//! `Documentation/technical/racy-git`). If a file's times are not safely older than the start of
+//! the last scan, a later write within the same tick of the clock may have gone unnoticed. So the
+//! scan reads the file again. "Safely" is two seconds, the coarsest times of file systems in use
+//! (FAT).
 //!
 //! This is the only module of the crate that knows an operating system.
 
@@ -56,23 +56,23 @@ use filesystem::Paths;
 use job::{Job, KnownFiles};
 use walk::Unknown;
 
-/// A file written to this shortly before the scan, or later, may be in the middle of a write: ten
+/// A file with a time this shortly before the scan, or later, may be in the middle of a write: ten
 /// times the coarsest tick of a kernel clock.
 const WRITING_NANOSECONDS: i64 = 100_000_000;
 
 /// Threads even where there are fewer cores: with a cold page cache they wait for the disk.
 const THREADS_MIN: usize = 8;
 
-/// Bytes of stack of a thread: a walk is as deep as the folder, and threads that wait take up
+/// Stack bytes of a thread: a walk is as deep as the folder, and a waiting thread runs the walk of
 /// other folders on top.
 const STACK_BYTES: usize = 16 * 1024 * 1024;
 
-/// Receives the progress of a scan: from any thread, once per folder or chunk, with what was added
-/// since.
+/// Receives the progress of a scan, from any thread, once per folder or chunk, as counts since the
+/// last call.
 pub trait Progress: Sync {
-    /// So many more files, with so many bytes, were found.
+    /// The scan found this many more files and bytes.
     fn found(&self, files: u64, bytes: u64);
-    /// So many more files, with so many bytes, were read and hashed.
+    /// The scan read and hashed this many more files and bytes.
     fn hashed(&self, files: u64, bytes: u64);
 }
 
@@ -83,8 +83,8 @@ impl Progress for () {
 
 /// Scans a folder, or PathMX's build output.
 ///
-/// `now` is the moment before the scan starts, by the clock that dates files. A cache that was
-/// saved for another folder or with other options is not used.
+/// `now` is the moment before the scan starts, by the clock that dates files. The scan ignores a
+/// cache of another folder or of other options.
 pub fn scan(
     root: &Path,
     options: &Options,
@@ -99,7 +99,7 @@ pub fn scan(
     run(root, options, known, progress, now)
 }
 
-/// Lists a folder like a scan, with all that a scan refuses, but reads no file.
+/// Lists a folder with all checks of a scan, but reads no file.
 pub fn list(
     root: &Path,
     options: &Options,
@@ -114,7 +114,7 @@ pub fn list(
     Ok(Prefetch::new(listed, settled_before(now), options.secrets))
 }
 
-/// Scans a folder of which much was read ahead.
+/// Scans a folder with many prefetched files.
 pub fn scan_prefetched(
     root: &Path,
     options: &Options,
@@ -180,7 +180,7 @@ fn run(
     }
 }
 
-/// Files with a time at or after this, in nanoseconds, may be in the middle of a write.
+/// A file with a time at or after this, in nanoseconds, may be in the middle of a write.
 fn settled_before(now: Timestamp) -> i64 {
     nanoseconds(now).saturating_sub(WRITING_NANOSECONDS)
 }

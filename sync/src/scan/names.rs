@@ -1,10 +1,10 @@
-//! Portable names: finds names that some file system can't hold, or can't distinguish.
+//! Portable names: finds names that some file system cannot store or distinguish.
 //!
 //! Two names collide if they are equal after Unicode case folding and normalisation (UAX #15 and
-//! section 3.13 of the Unicode standard): such a site can't be checked out on macOS or Windows,
-//! and readers take one path for the other. Folding is lower case of upper case, which also makes
-//! `ß` and `ss` one. Only folders in which something changed are compared. The store itself holds
-//! both, so they are a warning unless the user is strict.
+//! section 3.13 of the Unicode standard). Such a site cannot be checked out on macOS or Windows,
+//! and readers confuse the two paths. Folding is lower case of upper case, so `ß` and `ss` are
+//! equal. The scan compares only folders with changes. The server stores both names, so collisions
+//! are a warning unless the user is strict.
 
 use std::collections::BTreeMap;
 
@@ -13,16 +13,16 @@ use unicode_normalization::UnicodeNormalization;
 use super::cache::StatCache;
 use super::tree::{Folder, Node};
 
-/// A name that some file system can't store, or stores as something else.
+/// A name that some file system cannot store, or stores differently.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
 pub enum NameFault {
-    /// Windows drops them.
+    /// A trailing dot or space, which Windows drops.
     #[error("ends with a dot or a space, which Windows drops")]
     Trailing,
     /// `CON`, `aux.txt`, `COM1` and the like.
     #[error("is the name of a device on Windows")]
     Device,
-    /// One of `< > : " | ? *`; after a colon comes the name of a stream.
+    /// One of `< > : " | ? *`; on Windows a stream's name follows a colon.
     #[error("has a character that Windows does not allow in names")]
     Character,
     /// `PROGRA~1`.
@@ -31,7 +31,7 @@ pub enum NameFault {
     /// `e` and a combining accent, where most programs write one character.
     #[error("is not in composed form (NFC); requests for the composed name find it too")]
     Decomposed,
-    /// macOS and Windows can't hold both.
+    /// macOS and Windows cannot store both.
     #[error("differs from \"{other}\" only in case or Unicode normalisation")]
     Twin {
         /// The other path, later in byte order.
@@ -138,7 +138,7 @@ fn neighbours<'a>(prefix: &str, node: Node<'a>) -> Vec<Named<'a>> {
     named
 }
 
-/// Two folders that are alike are no collision, but what is alike in both is.
+/// Two folders with equal names are no collision, but equal names of their contents are.
 fn compare(one: &Named<'_>, other: &Named<'_>, pairs: &mut Vec<(String, String)>) {
     let (Some(first), Some(second)) = (one.folder, other.folder) else {
         let (a, b) = (one.path.clone(), other.path.clone());
@@ -156,7 +156,7 @@ fn compare(one: &Named<'_>, other: &Named<'_>, pairs: &mut Vec<(String, String)>
     }
 }
 
-/// Whether two names may be alike: hashes are compared, so that nothing is allocated for ASCII.
+/// Whether two names may collide. It compares hashes, so that ASCII names need no allocation.
 fn any_alike<'a>(names: impl Iterator<Item = &'a str>) -> bool {
     let mut hashes: Vec<u64> = names.map(quick).collect();
     hashes.sort_unstable();

@@ -1,4 +1,4 @@
-//! Scan outcome: the files of a folder, and how they differ from what the cache knew.
+//! Scan outcome: the files of a folder, and their changes against the cache.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -19,7 +19,7 @@ use crate::path::SitePath;
 /// A path that appeared, changed (`Some`) or went away (`None`).
 pub type Change = (SitePath, Option<Entry>);
 
-/// A name that is published but will make trouble elsewhere.
+/// A published name that causes trouble on other systems.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Warning {
     /// The path, escaped for terminals.
@@ -33,17 +33,17 @@ pub struct Warning {
 pub struct Stats {
     /// Files that were read and hashed.
     pub read: Totals,
-    /// Files that the cache knew, or that were read ahead.
+    /// Files that the cache has, or that were prefetched.
     pub reused_files: u64,
-    /// Odd names among the new ones, in path order.
+    /// Warnings about new names, in path order.
     pub warnings: Vec<Warning>,
-    /// Suspicious names among the new ones.
+    /// Suspicious new names.
     pub suspects: Suspects,
-    /// Folders of pmx itself, which are left out, by their paths.
+    /// Folders of pmx itself, which the scan leaves out, by their paths.
     pub own: BTreeMap<String, OwnFolder>,
 }
 
-/// Scanned folder: its files, and how they differ from the cache.
+/// Scanned folder: its files, and their changes against the cache.
 #[derive(Debug)]
 pub struct Scan {
     pub(super) place: PathBuf,
@@ -70,7 +70,7 @@ impl Scan {
         &self.stats
     }
 
-    /// The paths that can't be published, where the scan leaves them out.
+    /// The paths that cannot be published, if the scan leaves them out.
     pub const fn left_out(&self) -> &LeftOut {
         &self.left_out
     }
@@ -80,18 +80,18 @@ impl Scan {
         self.mounts.iter().any(|mount| mount.manifest.is_some())
     }
 
-    /// The root that the cache was saved with, if it was used.
+    /// The root of the cache, if the scan used one.
     pub fn base(&self) -> Option<Root> {
         self.cache.as_ref().map(StatCache::root)
     }
 
-    /// What turns the site of [`base`](Self::base) (an empty site, if there is none) into this
-    /// one, sorted by path. With a base, no changes mean that the site's root is the base.
+    /// The changes from the site of [`base`](Self::base) (an empty site without one) to this one,
+    /// sorted by path. With a base and no changes, the site's root is the base.
     pub fn changes(&self) -> &[Change] {
         &self.changes
     }
 
-    /// Whether the next scan would gain nothing from [`cache`](Self::cache): every file was clean.
+    /// Whether a new [`cache`](Self::cache) would not help the next scan: every file was clean.
     pub fn is_settled(&self) -> bool {
         let trees = self.trees.iter();
         let cached = trees.filter(|tree| matches!(tree, Tree::Cached(_)));
@@ -102,7 +102,7 @@ impl Scan {
         checked && cached.count() == self.trees.len()
     }
 
-    /// Every file, sorted by path. Built when asked for.
+    /// Every file, sorted by path. Each call builds the list.
     pub fn rows(&self) -> Vec<Row> {
         if self.cache.is_none() {
             let all = self.changes.par_iter().cloned();
@@ -117,7 +117,7 @@ impl Scan {
         rows
     }
 
-    /// The file whose bytes the site has at this path, for reading them again.
+    /// The file on disk of the site's path, for another read.
     pub fn source(&self, path: &SitePath) -> PathBuf {
         let (first, rest) = path.as_str().split_once('/').unwrap_or((path.as_str(), ""));
         for mount in &self.mounts {
@@ -131,8 +131,8 @@ impl Scan {
         self.place.join(path.as_str())
     }
 
-    /// The bytes of a cache for the next scan, to be kept with the site's root. The key is the
-    /// caller's secret, which MUST NOT lie where the cache does.
+    /// The bytes of a cache for the next scan, to be stored with the site's root. The key is the
+    /// caller's secret, which MUST NOT be stored beside the cache.
     pub fn cache(&self, root: Root, key: &[u8; 32]) -> Vec<u8> {
         let mut writer = Writer::default();
         tree::write(self.nodes(), &mut writer);

@@ -1,9 +1,9 @@
 //! Own folders: the data and cache folders of pmx, which are never content.
 //!
-//! A data folder holds the publish secret and the ledgers of every site, so a scan leaves it out
-//! wherever it lies and whatever its name is. A marker file shows it. The host makes the marker
-//! before any other file, so a scan that meets a new data folder sees either the marker or nothing.
-//! Folders of releases without markers are recognised by their shape.
+//! A data folder has the publish secret and the ledgers of every site, so a scan leaves it out at
+//! any place and under any name. A marker file identifies it. The host creates the marker before
+//! any other file, so a scan of a new data folder finds either the marker or nothing. The scan
+//! recognises folders of releases without markers by their shape.
 
 use std::io::Read as _;
 use std::path::Path;
@@ -15,10 +15,11 @@ pub const DATA_MARKER: &str = ".pmx-data";
 pub const DATA_MARKER_TEXT: &str =
     "This is a data folder of pmx. pmx never publishes a folder that holds this file.\n";
 
-/// The marker of a cache folder (Cache Directory Tagging Specification): backup programs know it.
+/// The marker of a cache folder (Cache Directory Tagging Specification), which backup programs
+/// know.
 pub const CACHE_MARKER: &str = "CACHEDIR.TAG";
 
-/// The text of a cache folder's marker. Other programs write the first line too.
+/// The text of a cache folder's marker. Other programs write the same first line.
 pub const CACHE_MARKER_TEXT: &str = "\
 Signature: 8a477f597d28d172789f06886806bc55
 # This file is a cache directory tag created by pmx.
@@ -44,7 +45,7 @@ const DATA_NAMES: &[&str] = &[
     "cache",
 ];
 
-/// Names that make a folder worth a second look.
+/// Names that suggest an own folder.
 const TELLING: &[&[u8]] = &[
     DATA_MARKER.as_bytes(),
     CACHE_MARKER.as_bytes(),
@@ -53,13 +54,13 @@ const TELLING: &[&[u8]] = &[
     b"folders",
 ];
 
-/// A kind of folder that pmx keeps for itself.
+/// Kind of a folder of pmx itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
 pub enum OwnFolder {
-    /// Of a host: its secret, ledgers and objects.
+    /// The folder of a host: its secret, ledgers and objects.
     #[error("a data folder of pmx")]
     Data,
-    /// Of a client.
+    /// The folder of a client.
     #[error("a cache folder of pmx")]
     Cache,
 }
@@ -81,11 +82,11 @@ impl OwnFolder {
         }
     }
 
-    /// Whether a name in such a folder is pmx's own, and not of a site that lies in it.
+    /// Whether a name in such a folder is pmx's own, and not a site's inside it.
     pub fn holds(self, name: &[u8]) -> bool {
         let is_data = |known: &&str| {
             let rest = name.strip_prefix(known.as_bytes());
-            // SQLite keeps its log beside each database.
+            // SQLite stores its log beside each database.
             rest.is_some_and(|rest| matches!(rest, b"" | b"-wal" | b"-shm" | b"-journal"))
         };
         match self {
@@ -94,8 +95,8 @@ impl OwnFolder {
         }
     }
 
-    /// The folder that a path lies in, or is, of those below `top`; `top` itself counts for its own
-    /// names only.
+    /// The kind of the own folder that contains a path, or is it, below `top`. `top` itself counts
+    /// for its own names only.
     pub fn around(top: &Path, path: &Path) -> Option<Self> {
         let below = path.strip_prefix(top).ok()?;
         let first = below.iter().next()?;
@@ -107,7 +108,7 @@ impl OwnFolder {
         first.or_else(beneath)
     }
 
-    /// The folder of pmx that `place` is a part of.
+    /// The kind of the own folder that contains `place`.
     pub(super) fn above(place: &Path) -> Option<Self> {
         let mut inner = place.file_name()?;
         for folder in place.ancestors().skip(1) {
@@ -121,7 +122,7 @@ impl OwnFolder {
     }
 }
 
-/// Whether a folder with these names may be one, so that it is worth looking.
+/// Whether a folder with this name in it may be pmx's own, so that the scan checks it.
 pub(super) fn is_telling(name: &[u8]) -> bool {
     TELLING.contains(&name)
 }
@@ -139,7 +140,7 @@ fn is_our_tag(path: &Path) -> bool {
     read.is_ok() && places.any(|place| place == CACHE_AUTHOR)
 }
 
-/// Whether a folder with `folders` and `sites` holds what pmx names there.
+/// Whether the folders `folders` and `sites` here have pmx's own content.
 #[allow(clippy::disallowed_methods)] // scan is the part of this crate that reads files
 fn holds_cache(path: &Path) -> bool {
     let is_ours = |name: &str| {

@@ -2,10 +2,9 @@
 //!
 //! `roots.json` is `{"roots": {"<slug>": {"routes": …, "manifest": …}}}`; each root's folder has a
 //! `manifest.json`, `{"files": {"<path>": {"hash": …}}}`. A single root is served at `/`, several
-//! at `/<slug>/`. Routes and manifests may be named by a path, or by the hash of a file in the
-//! root's folder, as the first releases of PathMX do. `roots.json` and the manifests are not
-//! published. A manifest that names files which the folder lacks is the mark of a build that was
-//! interrupted, and nothing of it is published.
+//! at `/<slug>/`. Routes and manifests are named by a path, or by the hash of a file in the root's
+//! folder, as in the first releases of PathMX. `roots.json` and the manifests are not published. If
+//! a manifest names files that the folder lacks, the build was interrupted, and the scan fails.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -26,10 +25,10 @@ const FOLDER: &str = ".pathmx";
 /// The file that lists the roots.
 const ROOTS: &str = "roots.json";
 
-/// Bytes of a JSON file of the build output: two million paths of a hundred bytes.
+/// Most bytes of a JSON file of the build output: two million paths of a hundred bytes.
 const JSON_BYTES_MAX: u64 = 512 * 1024 * 1024;
 
-/// Files of a root's folder that are hashed to find one by its hash.
+/// Files of a root's folder that the scan hashes to find one by its hash.
 const LOOKED_AT_MAX: usize = 1_000;
 
 /// Missing files that an error names.
@@ -38,13 +37,13 @@ const NAMED_MAX: usize = 5;
 /// A folder that is published below a prefix.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Mount {
-    /// The first segment of its site paths; empty at the top.
+    /// The first segment of its site paths; empty for none.
     pub(super) slug: String,
-    /// Where it lies below the folder that is scanned; empty for that folder itself.
+    /// Its path below the scanned folder; empty for that folder itself.
     pub(super) folder: String,
-    /// Names at its top that are not published.
+    /// Top-level names that are not published.
     pub(super) hidden: Vec<String>,
-    /// The manifest, by its path below the folder that is scanned.
+    /// The manifest's path below the scanned folder.
     pub(super) manifest: Option<String>,
 }
 
@@ -83,7 +82,7 @@ pub(super) fn mounts(folder: &Path) -> Result<Vec<Mount>, ScanFault> {
     match serde_json::from_slice::<Roots>(text::without_mark(&bytes)) {
         Ok(roots) => mounts_of(&roots, folder),
         Err(error) if named => Err(incomplete(format!("can't be understood: {error}"))),
-        // A site may have a file of that name.
+        // A site may have an unrelated file of that name.
         Err(_) => Ok(vec![whole()]),
     }
 }
@@ -147,8 +146,8 @@ fn mounts_of(roots: &Roots, top: &Path) -> Result<Vec<Mount>, ScanFault> {
 struct ContentHash<'a>(&'a str);
 
 impl<'a> ContentHash<'a> {
-    /// 64 hexadecimal digits, perhaps behind the name of the function, are a hash; no path of a
-    /// build looks so.
+    /// Parses 64 hexadecimal digits, optionally after the name of the function; no path of a build
+    /// has this form.
     fn parse(text: &'a str) -> Option<Self> {
         let digits = text
             .rsplit_once([':', '-'])
@@ -165,7 +164,7 @@ impl<'a> ContentHash<'a> {
         }
     }
 
-    /// Checks that a file has this hash, or that the manifest knows one.
+    /// Checks that a file has this hash, or that the manifest names it.
     fn routes(&self, folder: &Path, slug: &str, manifest: &Path) -> Result<(), ScanFault> {
         let is_named = || {
             let bytes = read(manifest).unwrap_or_default();
@@ -189,7 +188,7 @@ impl<'a> ContentHash<'a> {
         }
     }
 
-    /// The file of a folder that has this hash; the likely one is looked at first.
+    /// The file of a folder with this hash; the search starts with the likely one.
     #[allow(clippy::disallowed_methods)] // scan is the part of this crate that reads files
     fn file_in(&self, folder: &Path, likely: &str) -> Option<String> {
         let others = std::fs::read_dir(folder).into_iter().flatten().flatten();
@@ -222,7 +221,7 @@ pub(super) fn manifests(top: &Path, mounts: &[Mount]) -> Result<Vec<Vec<u8>>, Sc
     bytes.collect()
 }
 
-/// One hash of all manifests; zeros if there are none.
+/// One hash of all manifests; zeros without manifests.
 pub(super) fn summed(manifests: &[Vec<u8>]) -> [u8; 32] {
     if manifests.is_empty() {
         return [0; 32];
@@ -234,8 +233,8 @@ pub(super) fn summed(manifests: &[Vec<u8>]) -> [u8; 32] {
     *hasher.finalize().as_bytes()
 }
 
-/// Checks that all files that a mount's manifest names are there. `published` says which of its
-/// files the scan found; others may have been left out by a pattern, and are looked for.
+/// Checks that all files of a mount's manifest exist. `published` says which of its files the scan
+/// found; patterns may have excluded others, which this function looks for on disk.
 pub(super) fn check(
     top: &Path,
     mount: &Mount,
@@ -277,7 +276,7 @@ pub(super) fn check(
 
 #[allow(clippy::disallowed_methods)] // scan is the part of this crate that reads files
 fn read(path: &Path) -> io::Result<Vec<u8>> {
-    // A FIFO must not block, so only a regular file is opened.
+    // Opening a FIFO would block, so this opens only regular files.
     if !std::fs::symlink_metadata(path)?.is_file() {
         return Err(io::Error::other("it is not a regular file"));
     }

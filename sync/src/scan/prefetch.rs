@@ -1,12 +1,12 @@
-//! Prefetch of an initial upload: reads files before the scan, because the client sends them
+//! Prefetch of an initial upload: reads files before the scan, because the client uploads them
 //! anyway.
 //!
-//! A first publish to a space has to send every blob. To scan first would read and
-//! hash every file twice: once to know its id, once to send it. Instead the folder is listed, its
-//! files are read in the order in which they are sent, and the scan that follows
-//! ([`scan_prefetched`](super::scan_prefetched)) looks at every file again but reads only those
-//! that are not, to the nanosecond, what was sent. So reading ahead can save time and can't make a
-//! scan wrong.
+//! A client must send every blob in its first publish to a space. If it scanned first, it would
+//! read and hash every file twice: once for its id, once to send it. Instead it lists the folder,
+//! and reads the files in upload order. The scan that follows
+//! ([`scan_prefetched`](super::scan_prefetched)) stats every file again. It reads only files whose
+//! stat differs, to the nanosecond, from the prefetched one. So prefetching can save time and
+//! cannot make a scan wrong.
 
 use std::io::Read;
 use std::sync::OnceLock;
@@ -23,23 +23,23 @@ use super::read::retried;
 use super::stat::{Kind, Stat};
 use super::{Scan, Secrets, Sources};
 
-/// A listed folder, and what was read of it so far.
+/// A listed folder, and its prefetched files so far.
 #[derive(Debug)]
 pub struct Prefetch {
-    /// A scan whose rows have the blob of nothing instead of their own.
+    /// A scan whose rows have the id of an empty blob instead of their own.
     listed: Scan,
     settled_before: i64,
     secrets: Secrets,
-    /// The files that were read, by their index in the list.
+    /// The prefetched files, by their index in the list.
     seen: Vec<OnceLock<(Stat, BlobId)>>,
 }
 
-/// A file that was listed and not read.
+/// A listed file that was not read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Listed<'a> {
     /// Its path.
     pub path: &'a SitePath,
-    /// Bytes it had when it was listed.
+    /// Its size in bytes when it was listed.
     pub size: u64,
     /// The media type it is served with.
     pub media: &'a Media,
@@ -72,9 +72,9 @@ impl Prefetch {
         Sources::of(&self.listed)
     }
 
-    /// Appends the bytes of the file at a place of the list, and hashes them. Appends nothing and
-    /// gives `None` if the file is not exactly what was listed, or too large for a pack: the scan
-    /// will see to it.
+    /// Appends the bytes of the file at this index of the list, and hashes them. If the file
+    /// differs from the list, or is too large for a pack, it appends nothing and returns `None`:
+    /// the scan handles the file.
     pub fn read(&self, at: usize, sources: &mut Sources<'_>, out: &mut Vec<u8>) -> Option<BlobId> {
         let start = out.len();
         let read = self.read_quiet(at, sources, out);
@@ -87,14 +87,14 @@ impl Prefetch {
         Some(blob)
     }
 
-    /// The stat and the blob of a file that was read.
+    /// The stat and the blob of a prefetched file.
     pub(super) fn find(&self, path: &SitePath) -> Option<(Stat, BlobId)> {
         let files = &self.listed.changes;
         let at = files.binary_search_by(|(known, _)| known.cmp(path)).ok()?;
         self.seen[at].get().copied()
     }
 
-    /// Asks for one byte more than there should be, so that one call detects the end of the file.
+    /// Reads one byte beyond the expected size, so that one call detects the end of the file.
     fn read_quiet(&self, at: usize, sources: &mut Sources<'_>, out: &mut Vec<u8>) -> Option<Stat> {
         let (path, entry) = self.listed.changes.get(at)?;
         let size = entry.as_ref()?.size;
@@ -115,7 +115,7 @@ impl Prefetch {
         let stat = Stat::of(&file).ok()?;
         let is_quiet = stat.kind == Kind::File && stat.is_older_than(self.settled_before);
         out.truncate(filled);
-        // The scan will refuse it, so it must not be sent before.
+        // The scan will refuse the file, so the client must not send it before.
         let is_public = self.secrets == Secrets::Allow || !is_secret(&out[start..]);
         (is_public && is_quiet && stat.size == size && filled == end).then_some(stat)
     }

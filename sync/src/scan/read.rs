@@ -1,10 +1,11 @@
-//! Reading one file whole: bounded memory, and never a hash of bytes that were not there together.
+//! File reads: in bounded memory, and consistent, so that no hash mixes two versions.
 //!
-//! Every write sets a file's change time to the present, so a file whose times, after it was read,
-//! still lie before the start of the scan was not written to while it was read: one stat shows it.
-//! Every other file is stated before and after it is read; if size, times or inode differ, or the
-//! number of bytes read is not the size, it is read again, three times at most. Times come in
-//! kernel ticks, so two writes within one tick look alike: a file that was written to after about
+//! Every write sets a file's change time to the present. If the times after a read precede the
+//! start of the scan, no process wrote to the file during the read: one stat shows it. Every other
+//! file is stated before and after the read. If size, times or inode differ, or the number of bytes
+//! read is not the size, it is read again, three times at most. Times come in kernel ticks, so two
+//! writes within one tick look alike. So a file written to after about the start of the scan counts
+//! only if a second read gives the same hash.
 //! the start of the scan counts only if a second reading gives the same hash.
 
 use std::cell::RefCell;
@@ -21,28 +22,28 @@ use super::content::{HEAD_BYTES, is_secret};
 use super::error::{ScanFault, shown};
 use super::stat::{Kind, Stat};
 
-/// Readings of a file before it counts as one that never holds still.
+/// Reads of a file before it counts as constantly changing.
 const ATTEMPTS: usize = 3;
 
-/// Bytes that a thread reads at once: smaller files take one system call.
+/// Bytes of a thread's buffer: a smaller file takes one system call.
 const BUFFER_BYTES: usize = 512 * 1024;
 
 /// Files above this size may be hashed by all threads together, one file at a time.
 const WIDE_BYTES: u64 = 8 * 1024 * 1024;
 
-/// Bytes read at once of a file that all threads hash together: each gets a share.
+/// Buffer bytes for a file that all threads hash together: each gets a share.
 const WIDE_BUFFER_BYTES: usize = 4 * 1024 * 1024;
 
 thread_local! {
     static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// A file that was read whole.
+/// A file that was read completely.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Content {
     pub(super) stat: Stat,
     pub(super) blob: BlobId,
-    /// Whether it begins as a file does that must not become public.
+    /// Whether it begins like a file that must not be published.
     pub(super) is_secret: bool,
 }
 
@@ -51,12 +52,12 @@ pub(super) struct Content {
 pub(super) struct FileHasher {
     /// The one buffer of the file that all threads hash together.
     wide: Mutex<Vec<u8>>,
-    /// Files with a later time may still be in the middle of being written.
+    /// A file with a later time may be in the middle of a write.
     settled_before: i64,
 }
 
 impl FileHasher {
-    /// Reads files; those written to at or after `settled_before` are read with suspicion.
+    /// Makes a hasher that reads files with a time at or after `settled_before` twice.
     pub(super) const fn new(settled_before: i64) -> Self {
         Self {
             wide: Mutex::new(Vec::new()),
@@ -64,8 +65,8 @@ impl FileHasher {
         }
     }
 
-    /// Hashes the file that `open` opens, under the name `path` in problems. Calls `passed` with
-    /// the bytes of each step of a long file.
+    /// Hashes the file that `open` opens; problems name it `path`. Calls `passed` with the bytes of
+    /// each step of a long file.
     pub(super) fn hash(
         &self,
         path: &str,
@@ -84,7 +85,7 @@ impl FileHasher {
         Err(ScanFault::ChangedDuringRead { path: shown(path) })
     }
 
-    /// Only checks that the file could be hashed.
+    /// Only checks that the file can be hashed.
     pub(super) fn probe(
         path: &str,
         open: impl Fn() -> io::Result<File>,
@@ -93,7 +94,7 @@ impl FileHasher {
         stat(&file, path)
     }
 
-    /// Reads a file once that no process has touched since before the scan, or finds it is not one.
+    /// Reads a file once; `None` if it changed since the scan's start, or is no regular file.
     fn untouched(&self, mut file: &File) -> Option<Content> {
         BUFFER.with_borrow_mut(|buffer| {
             make_room(buffer);
@@ -110,8 +111,8 @@ impl FileHasher {
         })
     }
 
-    /// The same for a file of which `buffer` holds the beginning. One that all threads may hash
-    /// together is none of these.
+    /// Does the same for a longer file whose beginning is in `buffer`; `None` also for one that all
+    /// threads may hash together.
     fn long_untouched(&self, file: &File, buffer: &mut [u8]) -> Option<Content> {
         if Stat::of(file).ok()?.size > WIDE_BYTES {
             return None;
@@ -133,7 +134,7 @@ impl FileHasher {
         })
     }
 
-    /// The stat of a file that has `read` bytes and was not written to since before the scan.
+    /// The stat of a file, if it has `read` bytes and no write since the scan's start.
     fn quiet(&self, file: &File, read: u64) -> Option<Stat> {
         let stat = Stat::of(file).ok()?;
         let is_quiet = stat.kind == Kind::File && stat.is_older_than(self.settled_before);
@@ -161,7 +162,7 @@ impl FileHasher {
         }
         if !before.is_older_than(self.settled_before) {
             io::Seek::rewind(&mut &*file).map_err(unreadable)?;
-            // Its bytes were counted by the first reading.
+            // The first read counted its bytes.
             let again = self.content(file, before.size, &|_| ());
             let again = again.map_err(unreadable)?;
             if again != Some(hash) || stat(file, path)? != before {
@@ -181,8 +182,8 @@ impl FileHasher {
             return BUFFER.with_borrow_mut(|buffer| small(file, size as usize, buffer));
         }
         if size > WIDE_BYTES {
-            // While all threads hash this file, one that waits may take up another big file: it
-            // finds the lane taken and hashes that one alone, so memory stays bounded.
+            // While all threads hash this file, one that waits may start another big file. It finds
+            // the lock taken and hashes that file alone, so memory stays bounded.
             match self.wide.try_lock() {
                 Ok(mut buffer) => return wide(file, size, &mut buffer, passed),
                 Err(TryLockError::Poisoned(poisoned)) => {
@@ -201,7 +202,7 @@ impl FileHasher {
     }
 }
 
-/// Gives a thread its buffer. Pages that no file reaches are never touched.
+/// Gives a thread its buffer. Pages that no file fills are never touched.
 fn make_room(buffer: &mut Vec<u8>) {
     if buffer.len() < BUFFER_BYTES {
         *buffer = vec![0; BUFFER_BYTES];
@@ -213,7 +214,7 @@ fn stat(file: &File, path: &str) -> Result<Stat, ScanFault> {
     publishable(stat, path)
 }
 
-/// Refuses what is no file, or too large a one.
+/// Refuses an entry that is no file, and a file that is too large.
 pub(super) fn publishable(stat: Stat, path: &str) -> Result<Stat, ScanFault> {
     match stat.kind {
         Kind::File if stat.size <= BLOB_BYTES_MAX => Ok(stat),
@@ -229,7 +230,7 @@ pub(super) fn publishable(stat: Stat, path: &str) -> Result<Stat, ScanFault> {
     }
 }
 
-/// Asks for one byte more than there should be, so that one call detects the end of the file.
+/// Reads one byte beyond the expected size, so that one call detects the end of the file.
 fn small(mut file: &File, size: usize, buffer: &mut Vec<u8>) -> io::Result<Option<Hash>> {
     make_room(buffer);
     let mut filled = 0;
@@ -276,8 +277,8 @@ fn stream(
     Ok((total == size).then_some(hash))
 }
 
-/// Reads until the buffer is full, or there is no more: full buffers keep the subtrees that are
-/// hashed at once large.
+/// Reads until the buffer is full, or the file ends: full buffers make the subtrees that BLAKE3
+/// hashes at once large.
 fn fill(mut file: &File, buffer: &mut [u8]) -> io::Result<usize> {
     let mut filled = 0;
     while filled < buffer.len() {

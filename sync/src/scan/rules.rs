@@ -1,8 +1,8 @@
 //! Ignore rules: patterns, and names that start with a dot.
 //!
-//! Patterns have the syntax and the meaning of gitignore(5): the last one that matches decides,
-//! `!` takes a name back in, and what lies in an excluded folder stays out. A name with a leading
-//! dot is left out unless a pattern takes it in or it is `.well-known` (RFC 8615).
+//! Patterns have the syntax and the meaning of gitignore(5): the last matching one decides, `!`
+//! includes a name again, and files in an excluded folder stay excluded. A name with a leading dot
+//! is left out, unless a pattern includes it or it is `.well-known` (RFC 8615).
 
 use std::borrow::Cow;
 use std::path::Path;
@@ -15,13 +15,13 @@ use super::filesystem::{self, FileSystem};
 use super::stat::Kind;
 use crate::text;
 
-/// The file of patterns at the top of a folder; never published itself, wherever it lies.
+/// The file of patterns at the top of a folder; never published itself, at any depth.
 pub(super) const IGNORE_FILE: &str = ".pmxignore";
 
-/// The file of a project's settings, which is no content either.
+/// The file of a project's settings, which is not published either.
 const PROJECT_FILE: &str = "pmx.toml";
 
-/// Bytes of an ignore file: more patterns than anyone writes by hand.
+/// Most bytes of an ignore file: more patterns than a person writes.
 const IGNORE_BYTES_MAX: u64 = 1024 * 1024;
 
 /// Rules for what a scan leaves out.
@@ -30,7 +30,7 @@ pub(super) struct Rules {
     patterns: Gitignore,
 }
 
-/// Whether a name is a folder: patterns that end with `/` match nothing else.
+/// Whether a name is a folder: patterns that end with `/` match only folders.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Shape {
     File,
@@ -38,7 +38,8 @@ pub(super) enum Shape {
 }
 
 impl Rules {
-    /// Reads the patterns of the ignore file and then those of the command line, which decide.
+    /// Reads the patterns of the ignore file and then those of the command line, which take
+    /// precedence.
     pub(super) fn parse(ignore_file: &str, exclude: &[String]) -> Result<Self, ScanFault> {
         let mut builder = GitignoreBuilder::new("");
         builder.allow_unclosed_class(false);
@@ -78,7 +79,7 @@ impl Rules {
     }
 }
 
-/// The text of the ignore file at the top of a folder; empty if there is none.
+/// The text of the ignore file at the top of a folder; empty without one.
 pub(super) fn ignore_file<G: FileSystem>(filesystem: &G) -> Result<String, ScanFault> {
     use std::io::{ErrorKind, Read};
     let fault = |fault: String| ScanFault::IgnoreFile { fault };

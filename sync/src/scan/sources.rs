@@ -6,11 +6,11 @@ use std::io;
 use super::Scan;
 use crate::path::SitePath;
 
-/// Opens files, best in path order: a folder is found once for all its files, as in the scan.
+/// Opens files, best in path order: it opens a folder once for all its files, as the scan does.
 #[derive(Debug)]
 pub struct Sources<'a> {
     scan: &'a Scan,
-    /// The folder of the last file: its site path, and the folder itself where it can be held open.
+    /// The folder of the last file: its site path, and its descriptor.
     folder: Option<(String, File)>,
 }
 
@@ -20,7 +20,7 @@ impl<'a> Sources<'a> {
         Self { scan, folder: None }
     }
 
-    /// Opens one file. What it holds now may differ from what was scanned.
+    /// Opens one file. Its content may differ from the scanned one.
     #[cfg(unix)]
     pub fn open(&mut self, path: &SitePath) -> io::Result<File> {
         use rustix::fs::{Mode, OFlags, openat};
@@ -40,7 +40,7 @@ impl<'a> Sources<'a> {
         File::open(source.parent().unwrap_or(&source))
     }
 
-    /// Opens one file. What it holds now may differ from what was scanned.
+    /// Opens one file. Its content may differ from the scanned one.
     #[cfg(not(unix))]
     #[allow(clippy::disallowed_methods)] // scan is the part of this crate that reads files
     pub fn open(&mut self, path: &SitePath) -> io::Result<File> {

@@ -1,9 +1,9 @@
 //! File stat: the metadata by which a scan detects changed files.
 //!
-//! The device number is left out on purpose, as git does by default: it changes from one mount to
-//! the next on network and copy-on-write file systems, and would then cost a full reading, while
-//! two files on two devices that agree in inode, size and both times to the nanosecond do not
-//! happen by accident.
+//! The device number is left out on purpose, as git does by default. It changes from one mount to
+//! the next on network and copy-on-write file systems, and every file would then be read again. Two
+//! files on two devices that agree in inode, size and both times to the nanosecond do not occur by
+//! accident.
 
 use std::fs::File;
 use std::io;
@@ -16,20 +16,20 @@ pub(super) enum Kind {
     Link,
     /// A FIFO, a socket, a device.
     Special,
-    /// The listing did not say; a stat will.
+    /// The listing has no kind; a stat determines it.
     Unknown,
 }
 
-/// The part of a stat that changes whenever the content does.
+/// The part of a stat that changes with the content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Stat {
     pub(super) kind: Kind,
     pub(super) size: u64,
     /// Nanoseconds since the epoch.
     pub(super) mtime: i64,
-    /// Nanoseconds since the epoch; 0 where there is no such time.
+    /// Nanoseconds since the epoch; 0 on platforms without a change time.
     pub(super) ctime: i64,
-    /// 0 where there is no such number.
+    /// Inode number; 0 on platforms without one.
     pub(super) ino: u64,
 }
 

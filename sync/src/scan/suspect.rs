@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-/// Names that a list holds; a folder of keys need not be listed whole.
+/// Most names in a list; a folder of keys need not be listed whole.
 const LISTED_MAX: usize = 100;
 
 const NAMES: &[&str] = &[
@@ -37,7 +37,7 @@ const EXTENSIONS: &[&str] = &[
     "pem", "key", "p12", "pfx", "p8", "jks", "keystore", "kdbx", "ppk", "tfvars", "ovpn",
 ];
 
-/// Folders that are named once, and not file by file.
+/// Folders that are listed once, and not file by file.
 const FOLDERS: &[&str] = &[
     "node_modules",
     ".git",
@@ -61,7 +61,7 @@ impl Suspects {
         self.paths.iter().map(String::as_str)
     }
 
-    /// How many there are.
+    /// The number of suspicious paths.
     pub const fn count(&self) -> u64 {
         self.all
     }

@@ -1,5 +1,5 @@
-//! Scans of real folders, good and bad. All times are real: a scan whose clock is ten
-//! seconds ahead finds settled files, one with the right clock finds files just written.
+//! Scans of real folders, good and bad. All times are real: a scan whose clock is ten seconds ahead
+//! finds settled files, and one with the right clock finds files just written.
 #![cfg(unix)] // links, FIFOs and odd names are made the way of Unix
 #![allow(clippy::disallowed_methods)] // tests write what scans read, and know the time
 
@@ -71,7 +71,7 @@ impl Site {
         .unwrap()
     }
 
-    /// The codes of all problems, by both walks, which agree.
+    /// The codes of all problems; both walks agree.
     fn codes(&self) -> Vec<Code> {
         let [one, other] = [Walk::Descriptors, Walk::Portable].map(|walk| {
             let outcome = self.try_scan(&Options {
@@ -117,7 +117,7 @@ fn changed(scan: &Scan) -> Vec<String> {
         .collect()
 }
 
-/// Applies changes to rows: what a caller does with a base.
+/// Applies changes to rows, as a caller does with a base.
 fn applied(before: &Scan, after: &Scan) -> Vec<Row> {
     let rows = before.rows().into_iter().map(|row| (row.path, row.entry));
     let mut rows: BTreeMap<_, _> = rows.collect();

@@ -1,8 +1,8 @@
-//! Scanned tree: what a scan found, as far as it differs from the cache.
+//! Scanned tree: the part of a scan that differs from the cache.
 //!
-//! A subtree in which nothing differs is its cached folder, and nothing is built for it. So the
-//! scan of an unchanged site allocates next to nothing, and after the change of one file only the
-//! folders above it are made anew.
+//! An unchanged subtree refers to its cached folder, and the scan builds nothing for it. So the
+//! scan of an unchanged site allocates next to nothing, and after a change of one file it rebuilds
+//! only the folders above the file.
 
 use crate::manifest::{Entry, Row, Totals};
 use crate::path::SitePath;
@@ -13,13 +13,13 @@ use super::stat::Stat;
 /// A folder of the site.
 #[derive(Debug)]
 pub(super) enum Tree {
-    /// As the cache has it, with all that is beneath: the index of its folder.
+    /// Unchanged, with all beneath: the index of its folder in the cache.
     Cached(usize),
-    /// Read anew, at least in part.
+    /// Scanned anew, at least in part.
     Fresh(Box<Folder>),
 }
 
-/// A folder in which something differs from the cache.
+/// A folder that differs from the cache.
 #[derive(Debug, Default)]
 pub(super) struct Folder {
     /// The names of its files, one after the other.
@@ -60,7 +60,7 @@ impl Folder {
         self.folders.iter().map(|(name, _)| name.as_str())
     }
 
-    /// Where the folder with this name is, or would be.
+    /// The index of the folder with this name, or its insertion point.
     pub(super) fn folder_at(&self, name: &[u8]) -> Result<usize, usize> {
         self.folders
             .binary_search_by(|(known, _)| known.as_bytes().cmp(name))
@@ -72,7 +72,7 @@ impl Folder {
     }
 }
 
-/// A folder of the site, wherever it is kept.
+/// A folder of the site, scanned or cached.
 #[derive(Clone, Copy)]
 pub(super) enum Node<'a> {
     Cached(CachedFolder<'a>),
@@ -80,7 +80,7 @@ pub(super) enum Node<'a> {
 }
 
 impl<'a> Node<'a> {
-    /// Looks at a tree. Only trees of a scan that used a cache refer to one.
+    /// The node of a tree. Only trees of a scan with a cache refer to one.
     pub(super) fn of(tree: &'a Tree, cache: Option<&'a StatCache>) -> Option<Self> {
         match tree {
             Tree::Cached(index) => cache.map(|cache| Self::Cached(cache.folder(*index))),
@@ -88,7 +88,7 @@ impl<'a> Node<'a> {
         }
     }
 
-    /// Calls `visit` with each file in it, sorted by name.
+    /// Calls `visit` with each file of the folder, sorted by name.
     pub(super) fn each_file(&self, mut visit: impl FnMut(&'a str, Stat, Entry)) {
         match self {
             Self::Cached(folder) => {
@@ -104,7 +104,7 @@ impl<'a> Node<'a> {
         }
     }
 
-    /// The folders in it, sorted by name.
+    /// The subfolders, sorted by name.
     pub(super) fn folders(&self) -> Vec<(&'a str, Self)> {
         match *self {
             Self::Cached(folder) => {
@@ -122,7 +122,7 @@ impl<'a> Node<'a> {
         }
     }
 
-    /// Files and bytes in it and beneath.
+    /// Files and bytes in the folder and beneath.
     pub(super) fn totals(&self) -> Totals {
         match self {
             Self::Cached(folder) => folder.totals(),
@@ -135,7 +135,7 @@ impl<'a> Node<'a> {
         }
     }
 
-    /// Adds every file in it and beneath to `rows`, each folder in name order.
+    /// Adds every file in the folder and beneath to `rows`, each folder in name order.
     pub(super) fn rows(&self, prefix: &str, rows: &mut Vec<Row>) {
         self.each_file(|name, _, entry| {
             if let Some(path) = site_path(prefix, name) {
@@ -148,7 +148,7 @@ impl<'a> Node<'a> {
     }
 }
 
-/// Writes trees in breadth-first order, as the cache keeps them.
+/// Writes trees in breadth-first order, as the cache has them.
 pub(super) fn write(trees: Vec<(&str, Node<'_>)>, writer: &mut Writer) {
     let mut next = trees.len() as u32;
     let mut level = trees;
@@ -172,7 +172,7 @@ pub(super) fn write(trees: Vec<(&str, Node<'_>)>, writer: &mut Writer) {
     }
 }
 
-/// The path of a name below a prefix. Names of trees have been parsed, so there always is one.
+/// The path of a name below a prefix. Names of trees were parsed, so the path is always valid.
 pub(super) fn site_path(prefix: &str, name: &str) -> Option<SitePath> {
     SitePath::parse(&[prefix, name].concat()).ok()
 }

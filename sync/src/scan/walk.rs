@@ -1,9 +1,9 @@
 //! Folder walk: folders in parallel, the files of each in parallel chunks.
 //!
-//! Scanning is system calls, so the shape follows them: names are looked up in an open folder,
-//! never by full path; subfolders and files are two sides of one `join`, so that a thread that is
-//! done with one takes from the other. A file whose stat is the cached one costs that stat and a
-//! binary search.
+//! A scan is mostly system calls, which decide its structure. The walk looks names up in an open
+//! folder, never by full path. Subfolders and files are two sides of one `join`, so that a thread
+//! that finishes one takes work from the other. A file whose stat equals the cached one costs that
+//! stat and a binary search.
 
 mod classify;
 mod compare;
@@ -36,8 +36,9 @@ pub(super) use found::Found;
 use classify::Parts;
 use files::Outcome;
 
-/// Folders held open before a folder closes its own ahead of its children, and opens them from the
-/// top, one by one. Below the usual limits of 256 and 1,024 descriptors, with room for files.
+/// Most folders held open. Beyond this, a folder closes its descriptor before its children, and
+/// opens them from the top, segment by segment. Below the usual limits of 256 and 1,024
+/// descriptors, with room for files.
 const OPEN_FOLDERS: usize = 128;
 
 /// Everything that all threads of a scan share.
@@ -45,13 +46,13 @@ pub(super) struct Walk<'a, G> {
     pub(super) filesystem: &'a G,
     pub(super) rules: &'a Rules,
     pub(super) cache: Option<&'a StatCache>,
-    /// Cached files with a time at or after this are read again, whatever their stat says.
+    /// The walk reads cached files with a time at or after this again, whatever their stat.
     pub(super) clean_before: i64,
     pub(super) reader: FileHasher,
     pub(super) unknown: Unknown<'a>,
     pub(super) collisions: Collisions,
     pub(super) secrets: Secrets,
-    /// The kind of the whole folder, if pmx keeps its own files beside the site.
+    /// The kind of the whole folder, if pmx stores its own files beside the site.
     pub(super) own: Option<OwnFolder>,
     pub(super) touched: Option<&'a BTreeSet<String>>,
     pub(super) progress: &'a dyn Progress,
@@ -64,22 +65,22 @@ pub(super) struct Walk<'a, G> {
 /// Treatment of a file that the cache does not know.
 #[derive(Clone, Copy)]
 pub(super) enum Unknown<'a> {
-    /// It is read and hashed, unless it is what was read ahead.
+    /// The walk reads and hashes it, unless it was prefetched.
     Read(Option<&'a Prefetch>),
-    /// It is listed, with the blob of nothing.
+    /// The walk lists it, with the id of an empty blob.
     List,
 }
 
 /// Position of a walk: a folder of the site, and its place on disk.
 #[derive(Clone, Copy)]
 pub(super) struct WalkPosition<'a> {
-    /// The site path of the folder with a slash at the end, or nothing.
+    /// The site path of the folder with a slash at the end; empty at the top.
     pub(super) prefix: &'a str,
-    /// Where the folder lies below the top, links resolved.
+    /// The folder's path below the top, with links resolved.
     pub(super) real: &'a str,
     /// Segments of `prefix`.
     pub(super) depth: usize,
-    /// The folder above, to see circles.
+    /// The parent folder, to detect cycles of links.
     pub(super) above: Option<&'a WalkPosition<'a>>,
     /// Names in this folder that are not published.
     pub(super) hidden: &'a [String],
@@ -148,7 +149,7 @@ impl<G: FileSystem> Walk<'_, G> {
         folders.par_iter().filter_map(scan).collect()
     }
 
-    /// The same without holding a folder open, for trees that are too deep and wide to hold.
+    /// Walks without holding a folder open, for trees that are too deep and wide.
     fn folders_from_top(
         &self,
         here: &WalkPosition<'_>,
@@ -201,7 +202,7 @@ impl<G: FileSystem> Walk<'_, G> {
         Some((name.to_owned(), self.folder(&below, folder, cached)))
     }
 
-    /// Whether something may have happened in a folder or beneath it, as far as is known.
+    /// Whether a folder or its content may have changed, by `touched`.
     fn may_differ(&self, folder: &str) -> bool {
         self.touched.is_none_or(|touched| {
             let beneath = format!("{folder}/");
@@ -226,7 +227,7 @@ impl<G: FileSystem> Walk<'_, G> {
             std::str::from_utf8(name).map_err(|_| invalid(crate::path::PathFault::NotUtf8))?;
         match segment_fault(text) {
             Some(reason) => Err(invalid(reason).into()),
-            // A file in it would be one segment more.
+            // A file in it would have one more segment.
             None if here.depth + 1 >= PATH_DEPTH_MAX => {
                 Err(invalid(crate::path::PathFault::TooDeep).into())
             }
@@ -242,7 +243,7 @@ impl<G: FileSystem> Walk<'_, G> {
         ScanFault::TooLarge {
             path: shown(&self.filesystem.place().to_string_lossy()),
             unit: "files or folders",
-            // Counting on would take for ever where links multiply folders.
+            // Counting further would not end where links multiply folders.
             actual: FILES_MAX + 1,
             limit: FILES_MAX,
         }
@@ -256,7 +257,7 @@ fn folder_path<'a>(here: &WalkPosition<'a>) -> &'a str {
     }
 }
 
-/// Where a folder lies below the top.
+/// The path of a folder below the top.
 fn own_path(here: &WalkPosition<'_>, name: &[u8]) -> String {
     let name = String::from_utf8_lossy(name);
     if here.real.is_empty() {

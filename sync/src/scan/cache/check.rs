@@ -1,11 +1,11 @@
-//! Stat cache check: what reading a cache relies on, before anything is read from it.
+//! Stat cache check: the properties that reads rely on, checked before the first read.
 
 use super::StatCache;
 use crate::limits::{BLOB_BYTES_MAX, PATH_BYTES_MAX, PATH_DEPTH_MAX, SEGMENT_BYTES_MAX};
 use crate::manifest::Totals;
 
 impl StatCache {
-    /// Checks what reading relies on: the shape is one of trees, names are sorted segments.
+    /// Checks the properties that reads rely on: folders form trees, and names are sorted segments.
     pub(super) fn is_consistent(&self) -> bool {
         let counts = self.0.counts;
         let names_at = counts.names_at();
@@ -38,7 +38,7 @@ impl StatCache {
                 return false;
             }
             if index < counts.trees {
-                // A single tree may lie at the top, without a name; several never do.
+                // A single tree may have no name; several always have one.
                 let (start, len) = folder.name_range();
                 let top = counts.trees == 1 && len == 0;
                 if !top && !is_segment(names, start, len) {

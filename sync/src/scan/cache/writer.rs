@@ -7,7 +7,7 @@ use super::{CachedFolder, FILE, FOLDER, HEAD, MAGIC, SUMMED, mac, read};
 use crate::manifest::{Entry, Totals};
 use crate::media::Media;
 
-/// Head of a cache: all but its trees.
+/// Head of a cache: all data but its trees.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::scan) struct Head {
     pub(in crate::scan) binding: [u8; 32],
@@ -26,7 +26,7 @@ pub(in crate::scan) struct Writer {
     media: Vec<Media>,
     folder_count: u32,
     file_count: u32,
-    /// Where the media types of the cache that is copied from are in `media`.
+    /// The indices in `media` of the media types of the copied cache.
     copied_media: Vec<Option<u16>>,
 }
 

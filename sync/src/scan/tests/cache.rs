@@ -4,8 +4,8 @@ use super::*;
 
 #[test]
 fn racily_clean_file_is_read_again() {
-    // Without the rule for racily clean files this fails where a tick is longer than the scan; the
-    // stat is made equal here, as such a file system would have it.
+    // Without the rule for racily clean files this fails where a tick is longer than the scan. The
+    // test makes the stat equal, as such a file system would.
     let site = Site::new(&[("a", "1")]);
     let before = scan(site.0.path(), &Options::default(), None, &(), now()).unwrap();
     site.write("a", "2");
@@ -19,7 +19,8 @@ fn racily_clean_file_is_read_again() {
     )
     .unwrap();
     assert_eq!(changed(&after), ["+a"]);
-    // The record now has the stat of the file as it is, and still it is read again: it is racy.
+    // The record now has the file's current stat. The scan still reads the file, because it is
+    // racy.
     scan_of_stale = saved(&after);
     let again = scan(
         site.0.path(),
@@ -31,7 +32,7 @@ fn racily_clean_file_is_read_again() {
     .unwrap();
     assert_eq!(again.stats().read.files, 1);
     assert!(again.changes().is_empty() && !again.is_settled());
-    // Once a scan has seen it from a distance, it is clean.
+    // After a scan that is late enough, the file is clean.
     let settled = site.rescan(&saved(&site.rescan(&saved(&again))));
     assert!(settled.is_settled());
 }
@@ -73,7 +74,7 @@ fn stat_cache_that_is_damaged_is_ignored() {
     assert!(StatCache::parse([good, vec![0]].concat(), &KEY).is_none());
 }
 
-/// A cache in which two files changed places, with the root and the sums of its author's choice.
+/// A cache with two files swapped, with the root and the sums of its author's choice.
 fn crafted(cache: &[u8], seal: impl Fn(&[u8]) -> [u8; 32]) -> Vec<u8> {
     let mut bytes = cache.to_vec();
     let ids = ["1", "2"].map(|content| BlobId::of(content.as_bytes()));
@@ -112,7 +113,7 @@ fn stat_cache_of_another_key_is_ignored() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
 
-    /// A cache whose MAC is right and whose content is not: nothing it says leads out of bounds.
+    /// A cache with a right MAC and wrong content: none of its fields leads out of bounds.
     #[test]
     fn stat_cache_that_is_forged_is_harmless(at: prop::sample::Index, value: u8, wide: bool) {
         let site = Site::new(&[("a/b", "1"), ("a/c.html", "2"), ("d", "3")]);

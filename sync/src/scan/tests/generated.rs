@@ -22,7 +22,7 @@ fn tree() -> impl Strategy<Value = Vec<(Vec<String>, String)>> {
     prop::collection::vec((path, "[ab]{0,3}"), 0..40)
 }
 
-/// Writes what can be written; what is in the way of something earlier is left out.
+/// Writes the files, except those in conflict with an earlier one.
 fn build(site: &Site, files: &[(Vec<String>, String)]) -> BTreeMap<String, BlobId> {
     let mut model = BTreeMap::new();
     for (segments, content) in files {
@@ -78,7 +78,7 @@ proptest! {
         prop_assert_eq!(applied(&before, &after), site.scan().rows());
         prop_assert_eq!(after.rows(), site.scan().rows());
         prop_assert_eq!(after.totals(), site.scan().totals());
-        // And from there on nothing changes.
+        // A further scan finds no changes.
         let again = site.rescan(&saved(&after));
         prop_assert!(again.changes().is_empty() && again.is_settled());
         prop_assert_eq!(again.rows(), after.rows());

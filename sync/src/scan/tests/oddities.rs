@@ -94,7 +94,7 @@ fn special_files_are_refused_and_never_block() {
     assert_eq!(site.codes(), [Code::NotRegular; 2]);
     symlink("fifo", site.path("link")).unwrap();
     assert_eq!(site.codes(), [Code::NotRegular; 3]);
-    // One that takes the place of a file after the listing.
+    // A link that replaces a file after the listing.
     let ground = filesystem::descriptors::Descriptors::new(site.0.path()).unwrap();
     let top = ground.top().unwrap();
     for name in [c"fifo", c"socket"] {

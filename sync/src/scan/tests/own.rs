@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// The files of a data folder as releases without markers leave it.
+/// The files of a data folder of releases without markers.
 const DATA: [&str; 5] = [
     "host.db",
     "secret",
@@ -17,7 +17,7 @@ fn left_out(scan: &Scan) -> Vec<String> {
     scan.stats().own.keys().cloned().collect()
 }
 
-/// A site with a data folder at a path, by its shape alone or with a marker.
+/// A site with a data folder at a path, identified by its shape or by a marker.
 fn with_data(at: &str, has_marker: bool) -> Site {
     let site = Site::new(&[("index.html", "home"), ("a/page.html", "page")]);
     for name in DATA {
@@ -55,7 +55,7 @@ fn own_folders_are_left_out_wherever_they_lie() {
             }
         }
     }
-    // The Worker's, and a cache with and without a tag.
+    // A Worker's data folder, and a cache with and without a tag.
     let site = Site::new(&[("index.html", "home")]);
     for path in ["w/r2/x", "w/kv/x", "w/spaces/x", "w/secret"] {
         site.write(path, "x");
@@ -65,7 +65,7 @@ fn own_folders_are_left_out_wherever_they_lie() {
     site.write("c/sites/x", "x");
     site.write("t/CACHEDIR.TAG", CACHE_MARKER_TEXT);
     site.write("t/folders/x", "x");
-    // That of another program is content, whatever it is.
+    // A cache of another program is content.
     site.write(
         "other/CACHEDIR.TAG",
         "Signature: 8a477f597d28d172789f06886806bc55\n",
@@ -82,7 +82,7 @@ fn own_names_at_the_top_are_left_out() {
     let found = site.scan();
     assert_eq!(paths(&found), ["a/page.html", "index.html"]);
     assert!(left_out(&found).contains(&"secret".to_owned()));
-    // And the parts of one are no sites.
+    // Parts of an own folder are no sites.
     for part in ["spaces", "spaces/below"] {
         fs::create_dir_all(site.path(part)).unwrap();
         let outcome = scan(&site.path(part), &Options::default(), None, &(), later());
@@ -149,7 +149,7 @@ fn private_keys_are_refused_whatever_their_names() {
         paths(&now(&allow).unwrap()),
         ["a/notes.txt", "b.html", "index.html"]
     );
-    // What is allowed once is not allowed for ever.
+    // A cache of a scan that allowed secrets does not allow them later.
     let cache = saved(&site.try_scan(&allow).unwrap());
     let later = scan(
         site.0.path(),
@@ -159,7 +159,7 @@ fn private_keys_are_refused_whatever_their_names() {
         later(),
     );
     assert_eq!(text(later), expected);
-    // Nothing of it is read ahead, so nothing of it is sent.
+    // The client prefetches no secret, and so sends none.
     let ahead = list(site.0.path(), &Options::default(), &(), super::later()).unwrap();
     let mut sources = ahead.sources();
     let sent = (0..3).map(|at| ahead.read(at, &mut sources, &mut Vec::new()).is_some());

@@ -80,7 +80,7 @@ fn build_with_several_roots_is_served_below_their_slugs() {
     let after = scan_pathmx(&site, Some(&cache)).unwrap();
     assert_eq!(changed(&after), ["+blog/sub/new"]);
     assert_eq!(applied(&found, &after), after.rows());
-    // A manifest that now names more than there is.
+    // The manifest now names more files than exist.
     site.write(
         ".pathmx/out/m.json",
         r#"{"files": {"post.html": {}, "gone.html": {}}}"#,

@@ -1,4 +1,4 @@
-//! Prefetch: it may save a read, and can never make a scan wrong.
+//! Prefetch: it may save a read, and never makes a scan wrong.
 
 use std::thread::sleep;
 
@@ -6,7 +6,7 @@ use pmx_core::limits::PART_BYTES;
 
 use super::*;
 
-/// Lists a folder and reads all of it ahead.
+/// Lists a folder and prefetches all of it.
 fn read_ahead(site: &Site, walk: Walk) -> (Prefetch, Vec<Option<BlobId>>) {
     let options = Options {
         walk,
@@ -30,7 +30,7 @@ fn scan_after(site: &Site, ahead: &Prefetch) -> Scan {
     scan_prefetched(site.0.path(), &Options::default(), ahead, &(), now()).unwrap()
 }
 
-/// Lets files settle, so that they don't count as being written to.
+/// Lets files settle, so that they do not count as being written.
 fn settle() {
     sleep(Duration::from_nanos(WRITING_NANOSECONDS as u64 * 3 / 2));
 }

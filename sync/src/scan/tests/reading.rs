@@ -2,8 +2,8 @@
 
 use super::*;
 
-/// A file whose first and last byte count up in turn, the first before the last: at any moment the
-/// first is the last or one ahead. Whatever else is hashed is a mixture.
+/// A file whose first and last byte count up in turn, the first before the last. At any moment the
+/// first equals the last or is one ahead. Any other hash is of a mixture.
 #[test]
 fn file_that_changes_never_gives_a_mixture() {
     for (size, count) in [(256 * 1024, 64u8), (3 * 1024 * 1024, 8)] {
@@ -151,7 +151,7 @@ fn progress_moves_within_a_long_file() {
     let size = 20 * 1024 * 1024 + 77;
     let site = Site::new(&[("a", "1")]);
     fs::write(site.path("long"), vec![7; size]).unwrap();
-    // A file that may still be written is read twice, and counted once.
+    // A file that may be in the middle of a write is read twice, and counted once.
     for timestamp in [now(), later()] {
         let steps = Steps::default();
         scan(site.0.path(), &Options::default(), None, &steps, timestamp).unwrap();

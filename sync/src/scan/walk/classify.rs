@@ -17,8 +17,8 @@ pub(super) struct Parts {
 }
 
 impl<G: FileSystem> Walk<'_, G> {
-    /// What the folder with this listing is, if pmx keeps it for itself. The top is a folder to
-    /// publish all the same.
+    /// The kind of the folder with this listing, if it is pmx's own. The top never counts as one,
+    /// because the user publishes it.
     pub(super) fn own_folder(
         &self,
         here: &WalkPosition<'_>,

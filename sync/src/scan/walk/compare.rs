@@ -1,4 +1,4 @@
-//! Folder comparison: puts a folder together, and finds how it differs from the cached one.
+//! Folder comparison: assembles a folder, and finds its changes against the cached one.
 
 use super::super::cache::{CachedFile, CachedFolder};
 use super::super::error::{ScanFault, shown};
@@ -13,7 +13,7 @@ use super::found::lock;
 use super::{Walk, WalkPosition, text};
 
 impl<G: FileSystem> Walk<'_, G> {
-    /// Puts a folder together, or finds that it is the cached one.
+    /// Assembles a folder, or returns the cached one if they are equal.
     pub(super) fn tree(
         &self,
         here: &WalkPosition<'_>,
@@ -51,14 +51,14 @@ impl<G: FileSystem> Walk<'_, G> {
         Tree::Fresh(Box::new(folder))
     }
 
-    /// Notes that nothing of a folder is published any more.
+    /// Records that no file of a folder is published any more.
     pub(super) fn all_left_out(&self, here: &WalkPosition<'_>, cached: Option<CachedFolder<'_>>) {
         if let Some(cached) = cached {
             all_gone(here.prefix, cached, &mut lock(&self.found.changes));
         }
     }
 
-    /// Names that are new here are compared with their neighbours.
+    /// Checks new names, and compares them with their neighbours.
     fn judge_names(
         &self,
         here: &WalkPosition<'_>,
@@ -103,7 +103,7 @@ impl<G: FileSystem> Walk<'_, G> {
     }
 }
 
-/// Fills in the files of a folder, sorted: those just read, and the others from the cache.
+/// Adds the files of a folder, sorted: those just read, and the others from the cache.
 fn assemble(
     folder: &mut Folder,
     listing: &Listing,
@@ -141,7 +141,7 @@ fn assemble(
     }
 }
 
-/// Adds what the cache has and the folder has not.
+/// Adds the removal of entries that the cache has and the folder lacks.
 fn gone(prefix: &str, folder: &Folder, cached: CachedFolder<'_>, changes: &mut Vec<Change>) {
     let mut kept = folder.file_names().peekable();
     for file in cached.files() {
@@ -157,7 +157,7 @@ fn gone(prefix: &str, folder: &Folder, cached: CachedFolder<'_>, changes: &mut V
     }
 }
 
-/// Adds every file beneath a folder that went away.
+/// Adds the removal of every file beneath a removed folder.
 fn all_gone(prefix: &str, cached: CachedFolder<'_>, changes: &mut Vec<Change>) {
     for file in cached.files() {
         changes.extend(site_path(prefix, file.name()).map(|path| (path, None)));

@@ -1,4 +1,4 @@
-//! Files of a folder: stats each, and reads those that the cache does not know as they are.
+//! Files of a folder: stats each, and reads those that differ from the cache.
 
 use std::cell::Cell;
 use std::ffi::CStr;
@@ -21,7 +21,7 @@ use crate::limits::FILES_MAX;
 use crate::manifest::{Entry, Totals};
 use crate::path::SitePath;
 
-/// Files that one task looks at: enough to pay for the task, few enough to share.
+/// Files of one task: enough to pay for the task, few enough to share work.
 const CHUNK_FILES: usize = 32;
 
 /// A name on the way to a file: its own folder, or the folder that a link leads to.
@@ -36,11 +36,11 @@ pub(super) struct Outcome {
     pub(super) clean: usize,
     pub(super) bytes: u64,
     read: Totals,
-    /// Bytes of long files, which were counted while they were read.
+    /// Bytes of long files, which were already counted during the read.
     streamed: u64,
     pub(super) fresh: Vec<(Listed, Stat, Entry)>,
     pub(super) changes: Vec<Change>,
-    /// Links into folders of pmx itself, whatever the cache knows of them.
+    /// Links into folders of pmx itself, whether or not the cache has them.
     pub(super) left_out: Vec<Listed>,
 }
 
@@ -69,14 +69,14 @@ impl Outcome {
     }
 }
 
-/// A file that the cache does not know as it is.
+/// A file that differs from the cache.
 struct Fresh {
     stat: Stat,
     entry: Entry,
     change: Option<Change>,
-    /// Files and bytes that were read for it.
+    /// Files and bytes that the scan read for it.
     read: Totals,
-    /// Bytes of it that were counted while they were read.
+    /// Its bytes that were already counted during the read.
     streamed: u64,
 }
 
@@ -134,7 +134,7 @@ impl<G: FileSystem> Walk<'_, G> {
         }
     }
 
-    /// Looks at one file, and reads it if the cache does not know it as it is.
+    /// Stats one file, and reads it if it differs from the cache.
     pub(super) fn file(
         &self,
         here: &WalkPosition<'_>,
@@ -182,7 +182,7 @@ impl<G: FileSystem> Walk<'_, G> {
         let streamed = Cell::new(0);
         let mut is_secret = false;
         let (stat, blob) = match self.unknown {
-            // Nothing will be published: what remains is to find all that is wrong.
+            // The scan already fails: it continues only to find all problems.
             _ if self.problems.any() => (FileHasher::probe(path.as_str(), open)?, BlobId::of(b"")),
             Unknown::List => (self.look(spot, &path)?, BlobId::of(b"")),
             Unknown::Read(ahead) => match ahead.and_then(|ahead| ahead.find(&path)) {

@@ -1,4 +1,4 @@
-//! Findings of a scan: what all its threads report, beside the trees.
+//! Findings of a scan: reports of all its threads, beside the trees.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -28,7 +28,7 @@ pub(in crate::scan) struct Found {
 }
 
 impl Found {
-    /// Fails if files were found that must not become public.
+    /// Fails if the scan found files that must not be published.
     pub(in crate::scan) fn check_secrets(&self) -> Result<(), ScanFault> {
         let secrets = lock(&self.secrets);
         if secrets.count() == 0 {
@@ -50,8 +50,7 @@ impl Found {
             bytes: self.read_bytes.load(Ordering::Relaxed),
         };
         let mut changes = inner(self.changes);
-        // A file that became a folder, or the other way round, has different paths, so each is
-        // unique.
+        // A file that became a folder, or the reverse, has different paths, so each path is unique.
         changes.par_sort_unstable_by(|a, b| a.0.cmp(&b.0));
         let mut warnings = inner(self.warnings);
         warnings.sort_unstable_by(|a, b| (&a.path, &a.fault).cmp(&(&b.path, &b.fault)));

@@ -1,8 +1,8 @@
-//! Symbolic links: followed if they stay inside, refused if they do not.
+//! Symbolic links: followed inside the folder, refused if they leave it.
 //!
-//! A link is resolved by the system, its target compared with the place of the whole folder, and
-//! then opened from the top segment by segment, so that nothing outside is read even if a link is
-//! replaced in between. A link to a folder on the way to itself is a circle.
+//! The system resolves a link. The walk compares its target with the path of the whole folder, and
+//! then opens the target from the top segment by segment. So it reads nothing outside, even if a
+//! link is replaced in between. A link to a folder above itself is a cycle.
 
 use std::sync::atomic::Ordering;
 
@@ -18,7 +18,7 @@ use super::files::{DirEntryRef, Outcome};
 use super::{Walk, WalkPosition, lossy};
 
 impl<G: FileSystem> Walk<'_, G> {
-    /// Follows the links of a folder, one after the other: there are few.
+    /// Follows the links of a folder, one after the other, because there are few.
     pub(super) fn links(
         &self,
         here: &WalkPosition<'_>,
@@ -93,13 +93,13 @@ impl<G: FileSystem> Walk<'_, G> {
                 let open = || self.filesystem.folder(&parent, &last);
                 Ok(self.child(here, name, Some(&target), open, cached))
             }
-            // It was resolved a moment ago: a link there now is a new one.
+            // The link was resolved a moment ago: a link at its target is new.
             Kind::Link | Kind::Unknown => Err(ScanFault::ChangedDuringRead { path: shown(&path) }),
             Kind::Special => Err(ScanFault::NotRegular { path: shown(&path) }),
         }
     }
 
-    /// Where a link leads, as a path below the top.
+    /// The target of a link, as a path below the top.
     fn target(&self, here: &WalkPosition<'_>, name: &str) -> Result<String, LinkFault> {
         let place = self.filesystem.place();
         let target = place.join(here.real).join(name).canonicalize();
