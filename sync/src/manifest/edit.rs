@@ -20,10 +20,9 @@ pub struct Edit {
 
 /// Applies edits to the manifest `base`. The edits are in path order, without duplicates.
 ///
-/// The result is identical to a full rebuild of the edited rows. It reads and makes O(edits x
-/// depth) nodes: a subtree without edits is reused by its id, unless an edit before it removed the
+/// The result is identical to a full rebuild of the edited rows. It reads and makes `O(edits x
+/// depth)` nodes. A subtree without edits is reused by its id, unless an edit before it removed the
 /// boundary at its start.
-/// removed the boundary it starts at.
 pub fn edit(source: &impl NodeSource, base: Root, edits: &[Edit]) -> Result<Built, ManifestError> {
     if let Some(pair) = edits.windows(2).find(|pair| pair[0].path >= pair[1].path) {
         return Err(ManifestError::Disordered(pair[1].path.clone()));

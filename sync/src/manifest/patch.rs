@@ -8,17 +8,17 @@
 //! media  = varint number of media types, each: varint length, bytes (in order of first use)
 //! ops    = varint count, then each op: varint (skip * 8 + kind), then by kind
 //!          skip counts the base rows passed since the op before
-//! 0 remove    nothing: the row that stands there goes
-//! 1 change    media (varint, 0: as before, else index + 1), then what it holds, literal
-//! 2 insert    key against the neighbour, varint media index, then what it holds, literal
+//! 0 remove    nothing: the patch removes the base row at this position
+//! 1 change    media (varint, 0: as before, else index + 1), then the blob, literal
+//! 2 insert    key against the neighbour, varint media index, then the blob, literal
 //! 3 change    ... uploaded
 //! 4 insert    ... uploaded
 //! 5 change    ... reused by a row of the base
 //! 6 insert    ... reused by a row of the base
 //! literal     varint size, 32 bytes blob id
-//! uploaded    signed varint: which blob of the packs that came along, counted from the one behind
-//!             the last that was named
-//! reused      signed varint: which row of the base, counted in the same way
+//! uploaded    signed varint: index of the blob in the uploaded packs, relative to the index after
+//!             the previous one
+//! reused      signed varint: rank of the row of the base, relative in the same way
 //! signed n    varint: 2n, or -2n - 1 if n is negative
 //! ```
 //!

@@ -14,7 +14,7 @@
 //! | 4 | magic `PMXP` |
 //! | 1 | version: 1 |
 //! | 1 | flags. Bit 0: the body is one zstd frame, else the bytes as they are. Bit 1: the part copies from a blob of the base. Others: 0 |
-//! | varint | raw length: `PART_BYTES`, or what is left of the blob in its last part |
+//! | varint | raw length: `PART_BYTES`, or the rest of the blob in its last part |
 //! | *if bit 1* | the delta: see [`PartDelta`] |
 //! | to the end | the body: the bytes, or those that are not copied |
 //!
@@ -23,7 +23,7 @@
 //!
 //! | bytes | field |
 //! |---|---|
-//! | varint | count of parts: 2 to `BLOB_BYTES_MAX / PART_BYTES`, as the blob's size wants it |
+//! | varint | count of parts: 2 to `BLOB_BYTES_MAX / PART_BYTES`, as the blob's size requires |
 //! | count times | the [`Location`](pmx_core::location::Location) of a part; codec stored with the part's length, or zstd with less |
 //! | count times 32 | the [`ChainingValue`] of each part; tables of the first version end before them |
 

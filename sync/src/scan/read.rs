@@ -6,7 +6,6 @@
 //! read is not the size, it is read again, three times at most. Times come in kernel ticks, so two
 //! writes within one tick look alike. So a file written to after about the start of the scan counts
 //! only if a second read gives the same hash.
-//! the start of the scan counts only if a second reading gives the same hash.
 
 use std::cell::RefCell;
 use std::fs::File;
@@ -52,7 +51,7 @@ pub(super) struct Content {
 pub(super) struct FileHasher {
     /// The one buffer of the file that all threads hash together.
     wide: Mutex<Vec<u8>>,
-    /// A file with a later time may be in the middle of a write.
+    /// A file with a time at or after this may be in the middle of a write.
     settled_before: i64,
 }
 

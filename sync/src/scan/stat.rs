@@ -42,7 +42,7 @@ impl Stat {
         return Ok(Self::from_metadata(&file.metadata()?));
     }
 
-    /// Whether neither time is later than `bound`.
+    /// Whether both times are before `bound`.
     pub(super) const fn is_older_than(&self, bound: i64) -> bool {
         self.mtime < bound && self.ctime < bound
     }

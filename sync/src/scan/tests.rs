@@ -1,6 +1,6 @@
 //! Scans of real folders, good and bad. All times are real: a scan whose clock is ten seconds ahead
 //! finds settled files, and one with the right clock finds files just written.
-#![cfg(unix)] // links, FIFOs and odd names are made the way of Unix
+#![cfg(unix)] // links, FIFOs and invalid names need Unix
 #![allow(clippy::disallowed_methods)] // tests write what scans read, and know the time
 
 use std::collections::BTreeMap;

@@ -1,6 +1,6 @@
 //! Ledger: the SQL state of a space and its queries (its tables are in [`tables`]).
 //!
-//! A Durable Object is billed by rows, so the ledger has no row per path or per blob: manifest
+//! A Durable Object is billed by rows, so the ledger has no row per path or per blob. Manifest
 //! nodes hold about 64 paths each, and the blob index is in 1,024 buckets (see
 //! [`blob_index`](super::blob_index)).
 

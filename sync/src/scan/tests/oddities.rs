@@ -41,7 +41,7 @@ fn links_inside_are_followed() {
     fs::remove_file(site.path("link.css")).unwrap();
     symlink("real/b/c", site.path("link.css")).unwrap();
     assert_eq!(changed(&site.rescan(&cache)), ["+link.css"]);
-    // A file behind a link that became a folder.
+    // The link now leads to a folder instead of a file.
     fs::remove_file(site.path("link.css")).unwrap();
     symlink("real/b", site.path("link.css")).unwrap();
     let after = site.rescan(&cache);
