@@ -1,6 +1,12 @@
 //! Zstd codec: the only place that encodes frames, and that decodes untrusted ones within bounds.
 //!
 //! A zstd frame can demand far more memory than its size. Eighteen bytes may ask for a window of
+//! 128 MiB, 32 KiB may unfold to a gigabyte, and a second frame may hide after the first. So a
+//! [`Decoder`] reads the frame header itself (RFC 8878, section 3.1.1.1) and compares all of it
+//! with the caller's expectations before it allocates memory. It accepts only one plain frame. The
+//! header has the expected content size, a window within [`Bounds`] and no dictionary, and no bytes
+//! follow the frame. The decoder then decodes the frame in one shot into exactly that many bytes,
+//! which needs no window buffer. [`Encoder`] writes only such frames.
 //!
 //! Codecs reuse contexts, because setting one up costs more than compressing a small page.
 
@@ -119,12 +125,7 @@ impl Decoder {
     }
 
     /// Decodes exactly one frame that was compressed with `prefix`, and whose content must be
-    /// MiB, 32 KiB may unfold to a gigabyte, and a second frame may hide after the first. So a
-    /// [`Decoder`] reads the frame header itself (RFC 8878, section 3.1.1.1) and compares all of it
-    /// with the caller's expectations before it allocates memory. It accepts only one plain frame.
-    /// The header has the expected content size, a window within [`Bounds`] and no dictionary, and
-    /// no bytes follow the frame. It then decodes the frame in one shot into exactly that many
-    /// bytes, which needs no window buffer. [`Encoder`] writes only such frames.
+    /// `expected` bytes long. With another prefix the result differs or fails: the caller hashes
     /// the result.
     pub fn decompress_with_prefix(
         &mut self,

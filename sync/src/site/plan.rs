@@ -9,9 +9,10 @@ use super::request::{SiteRequest, Target, Verb};
 use super::response::ResponseBuilder;
 use crate::path::SitePath;
 
-/// Most rounds of lookups of one [`plan`]. It looks up the file itself, then the other forms of its
-/// URL, both again in the other Unicode normalisation of a path that is not ASCII, then the 404
-/// pages and the previous deploy, and last the other earlier deploys.
+/// Most rounds of lookups of one [`plan`]. Rounds one and two look up the file itself, then the
+/// other forms of its URL. Rounds three and four repeat both in the other Unicode normalisation,
+/// unless the path is ASCII. Round five looks up the 404 pages and the previous deploy, round six
+/// the other earlier deploys.
 pub const ROUNDS_MAX: usize = 6;
 
 /// Answers a request to a site, or returns the lookups that it needs first.
