@@ -15,11 +15,11 @@ type Left = (u8, u64);
 pub(super) struct Progress {
     /// The smallest remaining work so far.
     least: Option<Left>,
-    /// Refused commits since then, each of which starts the work again.
+    /// Refused commits since `least` shrank, each of which starts the work again.
     refusals: u32,
     /// The smallest remaining work since the last refusal.
     since: Option<Left>,
-    /// Replies since then.
+    /// Replies since `since` shrank.
     stale: u32,
 }
 

@@ -17,11 +17,11 @@ const WRITE_PAUSE: Duration = Duration::from_secs(1);
 
 impl<B: Backend> Server<B> {
     /// Writes the pointers of a space's outbox, each independent of the others. Returns when to
-    /// call again, if a pointer is left.
+    /// call again, if a write failed.
     ///
     /// # Errors
     ///
-    /// The space's own failure; or, after all other writes, the failure to make or write a pointer.
+    /// The space's own failure. If no write failed, also the reason why a pointer cannot be made.
     pub async fn deliver(
         &self,
         space: &SpaceName,

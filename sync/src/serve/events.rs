@@ -89,8 +89,8 @@ impl<B: Backend> Server<B> {
         }
     }
 
-    /// Checks by the channel's pointer whether a reader may have lists of its paths. A holder's
-    /// pointer may lag, so the space decides.
+    /// Checks by the channel's pointer whether a reader may have lists of its paths. A holder
+    /// always passes: the pointer of its channel may lag, so the space decides.
     async fn admit_list(
         &self,
         channel: &Channel,

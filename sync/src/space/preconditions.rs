@@ -31,7 +31,7 @@ fn view<S: Sql>(
         if let Some(active) = &active {
             view.comparable = ledger.order_of(active, order.kind())?;
         }
-        // A lifted hold restores the state before its rollback.
+        // Once its hold is lifted, the order of the deploy before the rollback counts.
         if let (None, Some(hold)) = (&view.comparable, &hold)
             && hold.is_lifted
             && let Some(before) = ledger.deploy(hold.since)?

@@ -257,7 +257,7 @@ impl PendingPart {
     }
 
     /// Copies bytes of the base's blob, which start at offset `start`, to their places in the part.
-    /// If the source pays for compression, so does the part.
+    /// If compressing the source pays, compressing the part does too.
     pub fn fill(&mut self, start: u64, bytes: &[u8], kind: PackKind) {
         self.kind = self.kind.min(kind);
         let end = start.saturating_add(bytes.len() as u64);
