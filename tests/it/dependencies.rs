@@ -1,4 +1,5 @@
-//! Dependencies: each is used, has a licence of the list, is from crates.io, and has one version.
+//! Dependencies: each is used, has a licence of the list, is from crates.io, and has one version;
+//! the crates form layers.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -164,7 +165,40 @@ fn dependencies_of_members_are_named_in_their_sources() {
     );
 }
 
-/// Collects the identifiers of the Rust files below a folder, without comments and strings.
+/// The members that each member and its tests are built from, itself left out.
+const LAYERS: &[(&str, &[&str])] = &[
+    ("pmx-core", &[]),
+    ("pmx-streams", &["pmx-core", "pmx-tests"]),
+    ("pmx-sync", &["pmx-core", "pmx-streams", "pmx-tests"]),
+    ("pmx-worker", &["pmx-core", "pmx-streams", "pmx-sync"]),
+];
+
+#[test]
+fn layers_are_built_from_the_layers_below() {
+    let metadata = metadata();
+    let packages = list(&metadata, "packages").iter();
+    let members = packages.filter(|package| package["source"].is_null());
+    let members: BTreeMap<_, _> = members.map(|it| (text(it, "name"), it)).collect();
+    for (member, below) in LAYERS {
+        let mut built_from = BTreeSet::new();
+        // Tests of a dependency are not built, so its own tests' dependencies do not count.
+        let mut next = vec![(*member, true)];
+        while let Some((name, with_tests)) = next.pop() {
+            let needed = list(members[name], "dependencies").iter();
+            let needed = needed.filter(|it| with_tests || it["kind"] != "dev");
+            let needed = needed.map(|it| text(it, "name"));
+            for name in needed.filter(|name| members.contains_key(name)) {
+                if name != *member && built_from.insert(name) {
+                    next.push((name, false));
+                }
+            }
+        }
+        let expected: BTreeSet<_> = below.iter().copied().collect();
+        assert_eq!(built_from, expected, "{member}");
+    }
+}
+
+/// Collects the identifiers of the Rust files below a folder, comments and strings left out.
 fn identifiers_below(folder: &Path, names: &mut BTreeSet<String>) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();

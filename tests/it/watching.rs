@@ -312,3 +312,49 @@ fn watch_replaces_its_own_deploy_whose_answer_was_lost() {
     becomes(&world, "/", "three");
     watching.sees("it is well again", says("recovered", "published"));
 }
+
+/// A client that gives up, or is killed, leaves a deploy whose number it never learns.
+#[test]
+fn publish_replaces_an_earlier_one_of_its_user_whose_answer_was_lost() {
+    let world = World::new();
+    let way = LossyWay::to(world.server.port);
+    let sync = || {
+        let mut command = world.command(&["sync", "site", "--space", "docs"]);
+        command.args(["--server", &way.address]);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    };
+    let succeeds = |content: &str| {
+        world.write(&[("index.html", content)]);
+        let output = sync().output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{content}: {said}");
+        becomes(&world, "/", content);
+    };
+    succeeds("one");
+    for (is_killed, lost, next) in [(false, "two", "three"), (true, "four", "five")] {
+        way.loses.store(true, Ordering::SeqCst);
+        world.write(&[("index.html", lost)]);
+        let mut client = sync().spawn().unwrap();
+        becomes(&world, "/", lost);
+        if is_killed {
+            client.kill().unwrap();
+        }
+        assert!(!client.wait().unwrap().success());
+        way.loses.store(false, Ordering::SeqCst);
+        succeeds(next);
+    }
+    // A colleague's deploy stays a conflict, even with the content whose answer was lost before.
+    world.write(&[("index.html", "four")]);
+    let colleague = world.temp.path().join("colleague");
+    let published = sync().env("PMX_CACHE", colleague).output().unwrap();
+    assert!(published.status.success());
+    world.write(&[("index.html", "six")]);
+    let refused = sync().output().unwrap();
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(
+        !refused.status.success() && said.contains("E_CONFLICT"),
+        "{said}"
+    );
+    becomes(&world, "/", "four");
+}

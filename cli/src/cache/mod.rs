@@ -191,6 +191,29 @@ impl SiteCache {
         keep(self.own.as_deref(), &active.encode());
     }
 
+    /// Roots whose publish got no answer: the server may have committed them.
+    pub fn unanswered(&self) -> Vec<Root> {
+        let bytes = self
+            .own
+            .as_deref()
+            .and_then(|own| read(&own.with_extension(UNANSWERED)));
+        let roots = bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        roots.unwrap_or_default()
+    }
+
+    /// Keeps these roots as the ones without an answer.
+    pub fn keep_unanswered(&self, roots: &[Root]) {
+        let Some(file) = self.own.as_ref().map(|own| own.with_extension(UNANSWERED)) else {
+            return;
+        };
+        if roots.is_empty() {
+            // Best effort: a root that stays here costs a question after a conflict.
+            let _ = std::fs::remove_file(file);
+        } else {
+            keep(Some(&file), &serde_json::to_vec(roots).unwrap_or_default());
+        }
+    }
+
     /// Stores the folder from which the site was published.
     pub fn keep_folder(&self, folder: &FolderCache) {
         let name = folder.nodes.as_deref().and_then(Path::file_name);
@@ -202,6 +225,9 @@ impl SiteCache {
 
 /// Name of the file with the folder from which a site was published.
 const FOLDER: &str = "folder";
+
+/// Extension of the file of roots whose publish got no answer.
+const UNANSWERED: &str = "unanswered";
 
 fn nodes_of(site: &Path) -> Option<Nodes> {
     let name = String::from_utf8(read(&site.with_extension(FOLDER))?).ok()?;

@@ -3,7 +3,6 @@
 mod follow;
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -125,7 +124,7 @@ struct Memory {
     /// The deploy that it saw last.
     seen: Cell<Option<u64>>,
     /// Roots of publishes that ended without an answer: the server may have committed them.
-    unanswered: RefCell<VecDeque<Root>>,
+    unanswered: RefCell<Vec<Root>>,
     /// Whether the command ignores the cache folder, with the state that other commands saw.
     is_alone: bool,
 }
@@ -183,26 +182,61 @@ impl Job {
         }
     }
 
-    /// Records a publish that ended without an answer.
-    fn remember_unanswered(&self, root: Root) {
-        let mut unanswered = self.memory.unanswered.borrow_mut();
-        unanswered.truncate(UNANSWERED_MAX - 1);
-        unanswered.push_front(root);
+    /// Roots of publishes without an answer: of this command, and of earlier ones.
+    fn unanswered(&self, site: &SiteCache) -> Vec<Root> {
+        let mut roots = self.memory.unanswered.borrow().clone();
+        if !self.memory.is_alone {
+            let mut earlier = site.unanswered();
+            earlier.retain(|root| !roots.contains(root));
+            roots.extend(earlier);
+        }
+        roots
     }
 
-    /// Whether a conflict is with a publish of this command, whose answer was lost. Then the
-    /// command has seen that deploy.
-    fn is_own(&self, conflict: &Failure, client: &Client) -> bool {
+    /// Remembers a publish that has no answer yet. A client that is killed then leaves its root.
+    fn remember_unanswered(&self, root: Root, site: &SiteCache) {
+        let mut unanswered = self.unanswered(site);
+        unanswered.retain(|earlier| *earlier != root);
+        unanswered.insert(0, root);
+        self.keep_unanswered(unanswered, site);
+    }
+
+    /// Forgets a publish that the server refused, and all publishes once one succeeded.
+    fn forget_unanswered(&self, root: Root, result: &Result<Published, Failure>, site: &SiteCache) {
+        let mut unanswered = self.unanswered(site);
+        match result {
+            Ok(_) => unanswered.clear(),
+            Err(failure) => {
+                let problem = failure.problem.as_deref();
+                if problem.is_none_or(|problem| problem.status >= 500) {
+                    return;
+                }
+                unanswered.retain(|earlier| *earlier != root);
+            }
+        }
+        self.keep_unanswered(unanswered, site);
+    }
+
+    fn keep_unanswered(&self, mut roots: Vec<Root>, site: &SiteCache) {
+        roots.truncate(UNANSWERED_MAX);
+        if !self.memory.is_alone {
+            site.keep_unanswered(&roots);
+        }
+        self.memory.unanswered.replace(roots);
+    }
+
+    /// Whether a conflict is with a deploy of this user's, whose answer was lost. This command has
+    /// seen that deploy from then on.
+    fn is_own(&self, conflict: &Failure, unanswered: &[Root], publish: &Publish<'_>) -> bool {
         let problem = conflict.problem.as_deref();
         let live = problem.filter(|problem| problem.code == Code::Conflict);
         let Some(live) = live.and_then(|problem| problem.active) else {
             return false;
         };
-        if self.memory.unanswered.borrow().is_empty() {
+        if unanswered.is_empty() {
             return false;
         }
-        let deploy = client.deploy(&self.site.space, live);
-        let unanswered = self.memory.unanswered.borrow();
+        let deploy = publish.client.deploy(&self.site.space, live);
         let is_own = deploy.is_ok_and(|deploy| unanswered.contains(&deploy.root));
         if is_own {
             self.memory.seen.set(Some(live));
@@ -299,7 +333,7 @@ impl Job {
             interrupt: &context.interrupt,
             ui: context.ui,
         };
-        let Published { outcome, times } = self.run(&publish, client)?;
+        let Published { outcome, times } = self.run(&publish)?;
         self.remember(&outcome);
         Ok(Report {
             space: self.site.space.clone(),
@@ -314,16 +348,23 @@ impl Job {
         })
     }
 
-    /// Runs a publish, and repeats it once if it conflicts with a deploy of this command whose
-    /// answer was lost.
-    fn run(&self, publish: &Publish<'_>, client: &Client) -> Result<Published, Failure> {
+    /// Runs a publish, and once more if it conflicts with a deploy of this user's, whose answer was
+    /// lost.
+    fn run(&self, publish: &Publish<'_>) -> Result<Published, Failure> {
         let bases = publish.site.active().into_iter().chain(publish.site.site());
         let bases: Vec<Root> = bases.map(|base| base.root).collect();
-        let mut result = keeping(publish.tree, &bases, || publish.run());
-        if result
-            .as_ref()
-            .is_err_and(|failure| self.is_own(failure, client))
+        let root = publish.tree.root();
+        let unanswered = self.unanswered(publish.site);
+        if publish
+            .site
+            .active()
+            .is_none_or(|active| active.root != root)
         {
+            self.remember_unanswered(root, publish.site);
+        }
+        let mut result = keeping(publish.tree, &bases, || publish.run());
+        let conflicts = |failure: &Failure| self.is_own(failure, &unanswered, publish);
+        if result.as_ref().is_err_and(conflicts) {
             let (terms, seen) = (self.terms(), self.seen(publish.site));
             let terms = Terms {
                 meta: publish.terms.meta.clone(),
@@ -336,12 +377,7 @@ impl Job {
             };
             result = again.run();
         }
-        if result
-            .as_ref()
-            .is_err_and(|failure| failure.problem.is_none())
-        {
-            self.remember_unanswered(publish.tree.root());
-        }
+        self.forget_unanswered(root, &result, publish.site);
         result
     }
 }
