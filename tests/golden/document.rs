@@ -119,6 +119,10 @@ fn check_limits(page: &str, source: &str, limits: &[(&str, u64)]) {
         "{page}: a limit is missing in this test"
     );
     check_generated(page, |text| {
+        assert!(
+            text.contains("<!-- limits -->\n"),
+            "{page} has no table of limits"
+        );
         let table = |_: &str| table(source, limits);
         replaced(text, "<!-- limits -->\n", "<!-- /limits -->", table)
     });

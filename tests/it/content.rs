@@ -45,6 +45,7 @@ fn settings_files_are_not_served(world: World) {
     world.write(&[
         ("index.html", "home"),
         ("_headers", "/*"),
+        (".pmxignore", "*.map"),
         ("pmx.toml", "space = \"x\""),
     ]);
     world.write(&[("_redirects", "/a /b"), ("a/_headers", "a page")]);

@@ -89,10 +89,8 @@ fn reported(world: &World, acknowledged: u64) -> u64 {
 }
 
 fn kills_leave_the_old_or_the_new_site_whole(mut world: World) {
-    let seed = std::env::var("PMX_SEED")
-        .ok()
-        .and_then(|text| text.parse().ok())
-        .unwrap_or(11);
+    let seed = std::env::var("PMX_SEED");
+    let seed = seed.map_or(11, |text| text.parse().expect("PMX_SEED is a number"));
     println!("PMX_SEED={seed}");
     // The seed determines the moment of each kill.
     let mut rng = Rng::new(seed);

@@ -472,9 +472,8 @@ fn analytics_points_delay_and_fail_nothing(host: Host) {
     assert_eq!(home.ask("POST", "a", &close, "").status, 204);
     let events = home.ask("GET", "a?offset=-1&live=sse", &[], "");
     assert!(events.text().contains("streamClosed"), "{events:?}");
-    assert!(
-        !home.0.log().contains("writing a point"),
-        "{}",
-        home.0.log()
-    );
+    if host.is_worker() {
+        let log = home.0.log();
+        assert!(!log.contains("writing a point"), "{log}");
+    }
 }

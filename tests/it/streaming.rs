@@ -8,6 +8,8 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
+use pmx_core::crossing::{Crosses, Crossing};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -362,11 +364,21 @@ fn stream_secret_admits_its_holders_only(host: Host) {
     );
 }
 
-/// On the Worker, a fork sends its source a request.
+/// A request that the Worker's hub sends to a stream. The stream answers it with a description.
+#[derive(Serialize, Deserialize)]
+struct RpcRequest {
+    #[serde(rename = "Turn")]
+    step: String,
+}
+
+impl Crosses for RpcRequest {}
+
+/// On the Worker, streams and the hub send each other requests.
 fn stream_rpc_is_closed_to_clients(host: Host) {
     let home = Home::new(host, &[]);
     home.create("a", "text/plain");
-    let ask = br#"{"Lend":{"fork":{"source":"a","at":null,"beyond":0},"edge":"00"}}"#;
+    let step = "Look".to_owned();
+    let ask = &*Crossing::of(RpcRequest { step }).unwrap().to_bytes();
     for path in [
         "../../peers",
         "%2e%2e/%2e%2e/peers",

@@ -106,6 +106,8 @@ fn newest(path: &Path) -> Option<SystemTime> {
 pub(crate) struct World {
     pub(crate) temp: TempDir,
     pub(crate) server: Server,
+    /// Environment variables of the server.
+    settings: Vec<(String, String)>,
     /// Whether the story wrote something that not all readers see yet.
     unsettled: Cell<bool>,
 }
@@ -221,9 +223,11 @@ impl World {
         let temp = TempDir::new().expect("a temporary folder");
         fs::create_dir(temp.path().join("site")).expect("a folder for the site");
         let server = Server::start_with(host, &temp.path().join("data"), 0, settings);
+        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
         Self {
             temp,
             server,
+            settings: settings.iter().map(owned).collect(),
             unsettled: Cell::new(false),
         }
     }
@@ -237,10 +241,16 @@ impl World {
         }
     }
 
-    /// Restarts a killed server with the same data folder.
+    /// Restarts a killed server with the same data folder and settings.
     pub(crate) fn restart(&mut self) {
         let (host, port) = (self.server.host, self.server.port);
-        self.server = Server::start(host, &self.temp.path().join("data"), port);
+        let settings = self
+            .settings
+            .iter()
+            .map(|(name, value)| (&**name, &**value));
+        let settings: Vec<_> = settings.collect();
+        let data = self.temp.path().join("data");
+        self.server = Server::start_with(host, &data, port, &settings);
     }
 
     /// The folder that `pmx` publishes.

@@ -69,7 +69,8 @@ fn rows(world: &World, space: &SpaceName, select: &str) -> Vec<SqlRow> {
     let Some(ledger) = world.spaces.ledger(space) else {
         return Vec::new();
     };
-    ledger.inner().run(select, &[]).unwrap_or_default()
+    let rows = ledger.inner().run(select, &[]);
+    rows.unwrap_or_else(|error| panic!("{select}: {error}"))
 }
 
 /// Stops all faults, drives the outbox, and checks everything.
@@ -446,7 +447,22 @@ impl Store<'_> {
 
 /// Everything that a space stores, for a later comparison.
 pub(crate) fn dump(world: &World, space: &SpaceName) -> String {
-    let tables = ["meta", "node", "have", "pack", "part", "deploy", "outbox"];
+    let tables = [
+        "meta",
+        "node",
+        "have",
+        "pack",
+        "part",
+        "deploy",
+        "outbox",
+        "alias",
+        "hold",
+        "build",
+        "loss",
+        "lost_blob",
+        "damaged",
+        "arrived",
+    ];
     let tables = tables.map(|table| rows(world, space, &format!("SELECT * FROM {table}")));
     let mut objects = world.blobs.all();
     let id = tables[0]
