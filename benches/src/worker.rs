@@ -94,7 +94,7 @@ impl PublishTarget {
         corpus::settle()?;
         if let Server::Worker(workerd) = &mut self.server {
             // Earlier operations do not count.
-            workerd.tally()?;
+            workerd.op_counts()?;
         }
         let before = self.cpu()?;
         let (url, data) = match &self.server {
@@ -108,9 +108,9 @@ impl PublishTarget {
             Server::Embedded(host) => Ok(sample.with("server peak", host.peak_bytes()?)),
             Server::Worker(workerd) => {
                 thread::sleep(SETTLED);
-                let tally = workerd.tally()?;
+                let op_counts = workerd.op_counts()?;
                 let sample = sample.with("server peak", workerd.peak_bytes()?);
-                Ok(with_tally(sample, &tally, cpu))
+                Ok(with_op_counts(sample, &op_counts, cpu))
             }
         }
     }
@@ -140,15 +140,15 @@ const PRICES: [(&str, &str, f64); 9] = [
 /// Dollars a million milliseconds of processor.
 const CPU_PRICE: f64 = 0.02;
 
-fn with_tally(sample: Sample, tally: &BTreeMap<String, f64>, cpu: f64) -> Sample {
+fn with_op_counts(sample: Sample, op_counts: &BTreeMap<String, f64>, cpu: f64) -> Sample {
     let mut sample = sample;
     let mut dollars = cpu * 1e3 * CPU_PRICE / 1e6;
     for (name, counted, price) in PRICES {
-        let count = tally.get(counted).copied().unwrap_or_default();
+        let count = op_counts.get(counted).copied().unwrap_or_default();
         dollars += count * price / 1e6;
         sample = sample.with(name, count);
     }
-    let memory = tally.get("memory").copied().unwrap_or_default();
+    let memory = op_counts.get("memory").copied().unwrap_or_default();
     sample.with("dollars", dollars).with("memory", memory)
 }
 
@@ -406,14 +406,14 @@ fn view(workerd: &mut Workerd, build: &Path, view: View) -> Series {
             }
             View::Warm => drop(page(workerd)?),
         }
-        workerd.tally()?;
+        workerd.op_counts()?;
         let wall = page(workerd)?;
-        let tally = workerd.tally()?;
+        let op_counts = workerd.op_counts()?;
         let sample = Sample {
             wall: wall.as_secs_f64(),
             ..Sample::default()
         };
-        Ok(with_tally(sample, &tally, 0.0))
+        Ok(with_op_counts(sample, &op_counts, 0.0))
     };
     let [series] = interleave(5, [Contender::new("a page", turn)]);
     series

@@ -127,27 +127,27 @@ impl Workerd {
     }
 
     /// The log since the last call: operations by name, and the module's peak memory as `memory`.
-    pub(crate) fn tally(&mut self) -> Result<BTreeMap<String, f64>> {
-        let mut tally = BTreeMap::new();
-        for line in self.journal()?.lines() {
+    pub(crate) fn op_counts(&mut self) -> Result<BTreeMap<String, f64>> {
+        let mut op_counts = BTreeMap::new();
+        for line in self.access_log()?.lines() {
             let Ok(line) = serde_json::from_str::<Value>(line) else {
                 continue;
             };
             for (name, count) in line["ops"].as_object().into_iter().flatten() {
-                *tally.entry(name.clone()).or_default() += count.as_f64().unwrap_or_default();
+                *op_counts.entry(name.clone()).or_default() += count.as_f64().unwrap_or_default();
             }
             if line["type"] == "request" {
-                *tally.entry("requests".to_owned()).or_default() += 1.0;
+                *op_counts.entry("requests".to_owned()).or_default() += 1.0;
             }
             let memory = line["memory"].as_f64().unwrap_or_default();
-            let most: &mut f64 = tally.entry("memory".to_owned()).or_default();
+            let most: &mut f64 = op_counts.entry("memory".to_owned()).or_default();
             *most = most.max(memory);
         }
-        Ok(tally)
+        Ok(op_counts)
     }
 
     /// The new lines of the log, up to that of a request that marks the end.
-    fn journal(&mut self) -> Result<String> {
+    fn access_log(&mut self) -> Result<String> {
         self.marks += 1;
         let marker = format!("/end-of-round-{}", self.marks);
         get::get(self.node.port, "127.0.0.1", &marker, &[])?;

@@ -12,7 +12,7 @@ use crate::op_counts::{self, Kind};
 use crate::retry::repeated;
 
 /// Encodes a value outside of this module's memory.
-pub(crate) fn laid_out<T: Crosses>(value: T) -> worker::Result<Uint8Array> {
+pub(crate) fn encoded<T: Crosses>(value: T) -> worker::Result<Uint8Array> {
     let crossing = Crossing::of(value)?;
     let array = Uint8Array::new_with_length(crossing.bytes() as u32);
     let mut at = 0;
@@ -26,7 +26,7 @@ pub(crate) fn laid_out<T: Crosses>(value: T) -> worker::Result<Uint8Array> {
 
 /// Encodes a value as a response.
 pub(crate) fn response<T: Crosses>(value: T) -> worker::Result<Response> {
-    let array = laid_out(value)?;
+    let array = encoded(value)?;
     let response = web_sys::Response::new_with_opt_js_u8_array(Some(&array))?;
     Ok(Response::from(response))
 }

@@ -31,7 +31,7 @@ impl Depth {
     }
 
     /// Records an alarm.
-    pub(crate) fn rung(&self) {
+    pub(crate) fn woken_by_alarm(&self) {
         self.0.set(0);
     }
 

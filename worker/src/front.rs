@@ -66,7 +66,7 @@ impl Front {
     }
 
     /// Adds the headers with instructions to browsers.
-    pub(crate) fn dress(&self, url: &str, answer: &Response) -> worker::Result<()> {
+    pub(crate) fn add_common_headers(&self, url: &str, answer: &Response) -> worker::Result<()> {
         let strict = url.parse().ok().and_then(|uri| self.transport.strict(&uri));
         let strict = strict.as_ref().map(HeaderValue::to_str);
         let Some(Ok(strict)) = strict else {

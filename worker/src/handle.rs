@@ -31,7 +31,7 @@ pub(crate) async fn answer(request: &Request, env: &Env) -> worker::Result<Respo
     };
     let millis = now().as_millis().saturating_sub(started.as_millis());
     if let Ok(front) = front(env) {
-        front.dress(&url, &response)?;
+        front.add_common_headers(&url, &response)?;
         let status = response.status_code();
         if front.logged.takes(by(audience), status, Math::random()) {
             let (operations, memory) = (op_counts::take(), op_counts::memory());

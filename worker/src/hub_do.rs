@@ -55,7 +55,7 @@ impl DurableObject for HubDO {
                 return Response::empty();
             }
         };
-        hub.depth.rung();
+        hub.depth.woken_by_alarm();
         if let Err(problem) = hub.wake().await {
             console_error!("{problem}");
             // The platform retries only a few times.

@@ -102,7 +102,7 @@ impl DurableObject for SpaceDO {
         socket: WebSocket,
         message: WebSocketIncomingMessage,
     ) -> worker::Result<()> {
-        self.live.hear(&socket, &message);
+        self.live.on_message(&socket, &message);
         Ok(())
     }
 

@@ -14,7 +14,7 @@ use pmx_sync::serve::Spaces;
 use pmx_sync::space::{Command, Due, Outbox, Reply, SpaceCall, SpaceResponse};
 use worker::ObjectNamespace;
 
-use crate::crossing::{Callee, laid_out};
+use crate::crossing::{Callee, encoded};
 use crate::js_error::{problem, unavailable};
 use crate::kv::Kv;
 use crate::location::LocationHint;
@@ -50,7 +50,7 @@ impl Objects {
             may_repeat: call.command.may_repeat(),
             depth: 1,
         };
-        let body = laid_out(call).map_err(problem(&*doing))?;
+        let body = encoded(call).map_err(problem(&*doing))?;
         let answer = callee.ask(&body).await;
         let (_, answer) = answer.map_err(unavailable(&*doing))?;
         arrived(&answer).map_err(|foreign| foreign.into_problem(&doing))

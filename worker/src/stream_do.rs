@@ -130,7 +130,7 @@ impl Object {
                 return Ok(JsValue::UNDEFINED);
             }
         };
-        stream.depth.rung();
+        stream.depth.woken_by_alarm();
         let done = match stream.jobs().await {
             Ok(Contents::Present) => Ok(()),
             Ok(Contents::Empty) => {

@@ -47,7 +47,7 @@ impl Log {
     /// Logs why the server failed at a request whose error answer has this id.
     pub(crate) fn incident(self, id: &str, why: &str) {
         if self == Self::Json {
-            tell(&json!({
+            write_line(&json!({
                 "type": "fault", "v": 1, "id": id, "doing": "answering a request", "why": why,
             }));
         }
@@ -57,7 +57,7 @@ impl Log {
     pub(crate) fn fault(self, doing: &str, why: &dyn std::fmt::Display) {
         if self == Self::Json {
             let why = why.to_string();
-            tell(&json!({"type": "fault", "v": 1, "doing": doing, "why": why}));
+            write_line(&json!({"type": "fault", "v": 1, "doing": doing, "why": why}));
         }
     }
 }
@@ -89,7 +89,7 @@ impl Entry {
         if let (Some(id), Some(line)) = (id, line.as_object_mut()) {
             line.insert("id".to_owned(), id.into());
         }
-        tell(&line);
+        write_line(&line);
     }
 }
 
@@ -107,7 +107,7 @@ fn text_of<'a>(headers: &'a HeaderMap, name: &http::HeaderName) -> &'a str {
         .unwrap_or_default()
 }
 
-fn tell(line: &serde_json::Value) {
+fn write_line(line: &serde_json::Value) {
     static STDERR: OnceLock<Queue> = OnceLock::new();
     STDERR
         .get_or_init(|| Queue::new(own_stderr()))

@@ -152,7 +152,7 @@ impl Live {
             }
             live.changes.notify_all();
             for socket in &sockets {
-                live.tell(socket, session_of(socket));
+                live.send_events(socket, session_of(socket));
             }
         });
     }
@@ -197,7 +197,7 @@ impl Live {
     }
 
     /// Handles a message of a page.
-    pub(crate) fn hear(&self, socket: &WebSocket, message: &WebSocketIncomingMessage) {
+    pub(crate) fn on_message(&self, socket: &WebSocket, message: &WebSocketIncomingMessage) {
         let mut session = session_of(socket);
         let said = match message {
             WebSocketIncomingMessage::String(text) => session.on_message(text, now()),
@@ -209,14 +209,14 @@ impl Live {
                 // The runtime answers pings itself, unless the object is awake for another reason.
                 let _sent = socket.send_with_str("pong");
             }
-            Ok(ClientCommand::Subscribe) => self.tell(socket, session),
+            Ok(ClientCommand::Subscribe) => self.send_events(socket, session),
             Err(closing) => close(socket, &closing),
         }
     }
 
     /// Sends a socket the events after its offset, and records the new offset. A closed socket does
     /// not affect the others.
-    fn tell(&self, socket: &WebSocket, mut session: Session) {
+    fn send_events(&self, socket: &WebSocket, mut session: Session) {
         let tags = self.state.get_tags(socket);
         let Some(channel) = tags.first().and_then(|tag| Channel::of_label(tag)) else {
             return close(socket, &Closing::later());

@@ -16,7 +16,7 @@ use worker::ObjectNamespace;
 
 use super::notify::timeout;
 use super::single_flight::SingleFlight;
-use crate::crossing::{Callee, laid_out};
+use crate::crossing::{Callee, encoded};
 use crate::depth::Depth;
 use crate::js_error::backend;
 
@@ -99,7 +99,7 @@ impl HubClient {
             .name()
             .ok_or_else(|| failed("the stream does not know its name"))?;
         let update = update.clone();
-        let body = laid_out(HubRequest { name, update }).map_err(backend(doing))?;
+        let body = encoded(HubRequest { name, update }).map_err(backend(doing))?;
         let hub = Callee {
             namespace: &self.hub,
             name: HUB,

@@ -21,7 +21,7 @@ use pmx_streams::{
 use serde::{Deserialize, Serialize};
 use worker::{ObjectNamespace, Response};
 
-use crate::crossing::{Callee, laid_out, response};
+use crate::crossing::{Callee, encoded, response};
 use crate::depth::Depth;
 use crate::js_error::{backend, problem};
 
@@ -243,7 +243,7 @@ impl StreamClient {
             may_repeat: request.may_repeat(),
             depth: self.depth.next(),
         };
-        let body = laid_out(request).map_err(backend(&*doing))?;
+        let body = encoded(request).map_err(backend(&*doing))?;
         let (status, body) = callee.ask(&body).await.map_err(backend(&*doing))?;
         match status {
             200 => {

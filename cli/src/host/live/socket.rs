@@ -179,12 +179,12 @@ impl Socket {
                 next = wire.next() => {
                     (asked, silent) = (false, Instant::now() + SILENCE_TIME);
                     let Some(Ok(message)) = next else { return Err(Gone) };
-                    if let Err(closing) = self.hear(message, wire).await? {
+                    if let Err(closing) = self.on_message(message, wire).await? {
                         return Ok(closing);
                     }
                 }
                 () = self.changes.changed() => {
-                    if let Err(closing) = self.tell(wire).await? {
+                    if let Err(closing) = self.send_events(wire).await? {
                         return Ok(closing);
                     }
                 }
@@ -201,7 +201,7 @@ impl Socket {
         }
     }
 
-    async fn hear(
+    async fn on_message(
         &mut self,
         message: Message,
         wire: &mut Wire,
@@ -215,7 +215,7 @@ impl Socket {
         match self.session.on_message(&text, crate::host::now()) {
             Ok(ClientCommand::Ping) => send(wire, Message::text("pong")).await.map(Ok),
             Ok(ClientCommand::Subscribe) => {
-                let sent = self.tell(wire).await?;
+                let sent = self.send_events(wire).await?;
                 if !std::mem::replace(&mut self.is_page, true) {
                     let stands = !self.notice.borrow().lines.is_empty();
                     if stands {
@@ -239,7 +239,7 @@ impl Socket {
     }
 
     /// Sends the events after the socket's offset.
-    async fn tell(&mut self, wire: &mut Wire) -> Result<Result<(), Closing>, Gone> {
+    async fn send_events(&mut self, wire: &mut Wire) -> Result<Result<(), Closing>, Gone> {
         while let Some((read, compact)) = self.session.next_read() {
             self.changes.mark();
             let shared = if compact {

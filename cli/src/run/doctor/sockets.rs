@@ -27,7 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const TICK: Duration = Duration::from_millis(200);
 
 /// The message of a page that wants its events.
-const WISH: &str = r#"{"page":"/","uses":[],"offset":"now"}"#;
+const SUBSCRIPTION: &str = r#"{"page":"/","uses":[],"offset":"now"}"#;
 
 /// Opens sockets of one site.
 pub(super) struct Dialer<'a> {
@@ -171,7 +171,7 @@ impl Dialer<'_> {
 impl Socket {
     /// Sends the subscription, and waits for the answer.
     fn admitted(&mut self) -> Result<(), String> {
-        let said = self.0.send(Message::text(WISH));
+        let said = self.0.send(Message::text(SUBSCRIPTION));
         said.map_err(|error| error.to_string())?;
         match self.0.read() {
             Ok(Message::Close(frame)) => {
