@@ -55,7 +55,7 @@ fn about(ui: &Ui, what: &str, items: impl Iterator<Item = String>) {
 
 fn twin(warning: &Warning) -> Option<String> {
     match &warning.fault {
-        NameFault::Twin { other } => Some(format!("{} and {other}", warning.path)),
+        NameFault::Collision { other } => Some(format!("{} and {other}", warning.path)),
         _ => None,
     }
 }
@@ -63,6 +63,6 @@ fn twin(warning: &Warning) -> Option<String> {
 fn is_grouped(warning: &Warning) -> bool {
     matches!(
         warning.fault,
-        NameFault::Twin { .. } | NameFault::Decomposed
+        NameFault::Collision { .. } | NameFault::Decomposed
     )
 }

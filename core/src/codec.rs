@@ -39,9 +39,9 @@ impl Level {
 
     /// The level with a reference prefix, on a fast line: every level finds the matches in the
     /// prefix, and this one takes a third less time than [`Self::WIRE`].
-    pub const WIRE_BEHIND: Self = Self(2);
+    pub const WIRE_WITH_PREFIX: Self = Self(2);
     /// A server's level for stored frames: level 3 would save 4 % for a third more CPU.
-    pub const REST: Self = Self(1);
+    pub const STORED: Self = Self(1);
 
     /// A level from 1 to 19; `None` otherwise.
     pub const fn new(level: u8) -> Option<Self> {
@@ -73,7 +73,7 @@ impl Bounds {
         raw_bytes_max: PACK_RAW_BYTES_MAX,
     };
     /// A stored frame: RFC 9659 lets a browser refuse a larger window.
-    pub const REST: Self = Self {
+    pub const STORED: Self = Self {
         window_log_max: REST_WINDOW_LOG_MAX,
         raw_bytes_max: PART_BYTES,
     };

@@ -102,7 +102,7 @@ impl Weights {
 }
 
 /// Whether stored bytes can be sent unchanged to a client that accepts zstd.
-pub const fn is_zstd_at_rest(codec: Codec) -> bool {
+pub const fn is_stored_as_zstd(codec: Codec) -> bool {
     match codec {
         Codec::Zstd | Codec::ZstdParts => true,
         Codec::Stored | Codec::Parts => false,

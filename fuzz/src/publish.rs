@@ -15,7 +15,7 @@ pub(crate) fn pack(bytes: &[u8]) {
         return;
     };
     let ids: Vec<_> = pack.blobs().map(|blob| blob.id()).collect();
-    let object = pack.rest(&mut Encoder::new(), Level::REST);
+    let object = pack.rest(&mut Encoder::new(), Level::STORED);
     let toc = stored::open_object(&object.bytes).expect("an object opens that was just made");
     assert!(toc.entries().iter().map(|entry| entry.blob).eq(ids));
     for entry in toc.entries() {
@@ -33,7 +33,7 @@ pub(crate) fn part(bytes: &[u8]) {
     match part::open(bytes, part, &mut decoder) {
         Ok(Arrived::Whole(verified)) => {
             assert!(verified.raw().len() as u64 == part.len());
-            let rest = verified.rest(&mut Encoder::new(), Level::REST);
+            let rest = verified.rest(&mut Encoder::new(), Level::STORED);
             assert!(rest.bytes.len() as u64 <= part.len());
         }
         Ok(Arrived::Pending(mut draft)) => {

@@ -354,7 +354,7 @@ pub(crate) fn packed(blobs: &[&[u8]], coding: Coding) -> Vec<u8> {
 
 fn at_rest(wire: &[u8]) -> stored::StoredPack {
     let verified = wire::verify(wire, &mut Decoder::new()).unwrap();
-    verified.rest(&mut Encoder::new(), Level::REST)
+    verified.rest(&mut Encoder::new(), Level::STORED)
 }
 
 fn packs(out: &mut Out) {

@@ -99,7 +99,7 @@ impl Space {
         let wire = pack.finish(&mut Encoder::new(), Coding::Stored);
         let bytes = wire.unwrap().into_bytes();
         let verified = verify(&bytes, &mut pmx_core::codec::Decoder::new()).unwrap();
-        let rest = verified.rest(&mut Encoder::new(), Level::REST);
+        let rest = verified.rest(&mut Encoder::new(), Level::STORED);
         let mut toc = Vec::new();
         rest.toc.encode(&mut toc);
         let object = self.object();

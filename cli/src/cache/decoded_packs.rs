@@ -76,7 +76,7 @@ mod tests {
     fn pack(number: u8) -> WirePack {
         let mut builder = PackBuilder::new();
         builder.push(&[number; 1_000]).unwrap();
-        let coding = Coding::Zstd(Level::REST);
+        let coding = Coding::Zstd(Level::STORED);
         builder.finish(&mut Encoder::new(), coding).unwrap()
     }
 

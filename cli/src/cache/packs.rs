@@ -169,7 +169,7 @@ impl LocalPacks {
 
     fn keep_raw(&self, builder: &PackBuilder, encoder: &mut Encoder, blobs: Vec<Short>) {
         if self.is_kept()
-            && let Some(pack) = builder.plain(encoder, Coding::Zstd(Level::REST))
+            && let Some(pack) = builder.plain(encoder, Coding::Zstd(Level::STORED))
         {
             self.keep(&pack, blobs);
         }

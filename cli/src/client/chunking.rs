@@ -218,7 +218,7 @@ mod tests {
                 continue;
             };
             literal += part.len() - copies.bytes();
-            let (mut encoder, coding) = (Encoder::new(), Coding::Zstd(Level::REST));
+            let (mut encoder, coding) = (Encoder::new(), Coding::Zstd(Level::STORED));
             let wire =
                 WirePart::build_with_delta(&copies, window.part(), &mut encoder, coding).unwrap();
             let opened = open(&wire.bytes, part, &mut Decoder::new()).unwrap();

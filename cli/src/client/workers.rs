@@ -100,7 +100,7 @@ impl AdaptiveLevel {
         match self.compression {
             Compression::Level(level) => level,
             Compression::Auto if self.is_slow.load(Ordering::Relaxed) => Level::WIRE,
-            Compression::Auto => Level::WIRE_BEHIND,
+            Compression::Auto => Level::WIRE_WITH_PREFIX,
         }
     }
 

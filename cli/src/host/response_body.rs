@@ -270,7 +270,7 @@ mod tests {
         let noise: Vec<u8> = (0..3_000_000u32)
             .map(|n| (n.wrapping_mul(0x9e37_79b9) >> 24) as u8)
             .collect();
-        let frame = Encoder::new().frame(&noise[..1_000_000], Level::REST);
+        let frame = Encoder::new().frame(&noise[..1_000_000], Level::STORED);
         let (raw, framed) = (noise.len() as u64, (noise.len() + frame.len()) as u64);
         let object = [&noise[..], &frame].concat();
         let decode = |keep| Open::Decode {

@@ -38,7 +38,7 @@ pub(super) fn run(args: &DevArgs, context: &Context<'_>) -> Result<Ended, Failur
         trust: Trust::default(),
     };
     let url = running.url_of(&site.space);
-    let terms = Terms::plain(Mode::Publish, Compression::Level(Level::REST));
+    let terms = Terms::plain(Mode::Publish, Compression::Level(Level::STORED));
     let scan = args.folder.scan.clone();
     let job = Job::new(folder, scan, site, terms, AllowEmpty::No).on_own_host();
     let client = job.client(context);

@@ -64,7 +64,7 @@ impl Encoder {
         let mut context = CCtx::create();
         let settings = EncoderSettings {
             level,
-            shape: Shape::Behind {
+            shape: Shape::WithPrefix {
                 window_log: window_log(prefix.len() + bytes.len()),
             },
         };
@@ -121,7 +121,7 @@ struct EncoderSettings {
 enum Shape {
     Frame,
     Solid { window_log: u32 },
-    Behind { window_log: u32 },
+    WithPrefix { window_log: u32 },
 }
 
 impl EncoderSettings {
@@ -135,7 +135,7 @@ impl EncoderSettings {
         match self.shape {
             Shape::Frame => {}
             Shape::Solid { window_log } => parameters.push(CParameter::WindowLog(window_log)),
-            Shape::Behind { window_log } => parameters.extend([
+            Shape::WithPrefix { window_log } => parameters.extend([
                 CParameter::WindowLog(window_log),
                 CParameter::EnableLongDistanceMatching(true),
                 CParameter::LdmMinMatch(FAR_MATCH_BYTES),

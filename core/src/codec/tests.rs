@@ -79,7 +79,7 @@ fn large_windows_are_refused() {
         assert_eq!(decoder.frame(&frame, 4, Bounds::WIRE).unwrap(), b"abcd");
     }
     for (log, bounds) in [
-        (24, Bounds::REST),
+        (24, Bounds::STORED),
         (25, Bounds::WIRE),
         (27, Bounds::WIRE),
         (28, Bounds::WIRE),
@@ -99,7 +99,7 @@ fn large_windows_are_refused() {
         declared: 9 << 20,
         allowed: 8 << 20,
     };
-    refuse(&with_window(((23 - 10) << 3) | 1), 4, Bounds::REST, error);
+    refuse(&with_window(((23 - 10) << 3) | 1), 4, Bounds::STORED, error);
 }
 
 #[test]
@@ -143,7 +143,9 @@ fn decoder_refuses_all_but_one_plain_frame() {
     unused[4] |= 0b1_0000;
     let mut checksum = zstd(RAW, &[CParameter::ChecksumFlag(true)]);
     assert_eq!(
-        Decoder::new().frame(&checksum, len, Bounds::REST).unwrap(),
+        Decoder::new()
+            .frame(&checksum, len, Bounds::STORED)
+            .unwrap(),
         RAW
     );
     *checksum.last_mut().unwrap() ^= 1;
@@ -216,13 +218,13 @@ fn decoder_refuses_all_but_one_plain_frame() {
         ("empty", zstd(b"", &[]), 0, CodecError::Empty),
         ("empty for something", zstd(b"", &[]), len, size(0, len)),
     ] {
-        let decoded = Decoder::new().frame(&frame, expected, Bounds::REST);
+        let decoded = Decoder::new().frame(&frame, expected, Bounds::STORED);
         assert_eq!(decoded, Err(error), "{name}");
     }
     refuse(
         &checksum,
         len,
-        Bounds::REST,
+        Bounds::STORED,
         CodecError::Corrupt {
             reason: "Restored data doesn't match checksum",
         },
@@ -237,7 +239,7 @@ fn content_size_that_lies_by_one_is_refused() {
     for lie in [good[5] - 1, good[5] + 1] {
         let mut frame = good.clone();
         frame[5] = lie;
-        let decoded = Decoder::new().frame(&frame, u64::from(lie), Bounds::REST);
+        let decoded = Decoder::new().frame(&frame, u64::from(lie), Bounds::STORED);
         assert!(matches!(decoded, Err(CodecError::Corrupt { .. })), "{lie}");
     }
 }
@@ -246,7 +248,7 @@ fn content_size_that_lies_by_one_is_refused() {
 fn decoder_refuses_every_truncation() {
     let good = zstd(RAW, &[]);
     for end in 0..good.len() {
-        let decoded = Decoder::new().frame(&good[..end], RAW.len() as u64, Bounds::REST);
+        let decoded = Decoder::new().frame(&good[..end], RAW.len() as u64, Bounds::STORED);
         assert!(decoded.is_err(), "{end}");
     }
 }
@@ -261,10 +263,10 @@ fn hardest_level_stays_within_the_windows() {
     assert_eq!(Level::new(0), None);
     assert_eq!(Level::new(20), None);
     let frame = encoder.frame(&raw[..1 << 20], level);
-    assert!(decoder.frame(&frame, 1 << 20, Bounds::REST).is_ok());
-    for level in [Level::WIRE, Level::REST] {
+    assert!(decoder.frame(&frame, 1 << 20, Bounds::STORED).is_ok());
+    for level in [Level::WIRE, Level::STORED] {
         let frame = encoder.frame(&raw, level);
-        assert!(decoder.frame(&frame, PART_BYTES, Bounds::REST).unwrap() == raw);
+        assert!(decoder.frame(&frame, PART_BYTES, Bounds::STORED).unwrap() == raw);
         let solid = encoder.solid(&raw, level);
         assert!(decoder.frame(&solid, PART_BYTES, Bounds::WIRE).unwrap() == raw);
     }
@@ -283,9 +285,9 @@ proptest! {
             let len = blob.len() as u64;
             let frame = encoder.frame(blob, level);
             prop_assert_eq!(&frame, &Encoder::new().frame(blob, level));
-            prop_assert_eq!(&decoder.frame(&frame, len, Bounds::REST).unwrap(), blob);
+            prop_assert_eq!(&decoder.frame(&frame, len, Bounds::STORED).unwrap(), blob);
             let memory = used.clone();
-            let again = decoder.frame_in(memory, &frame, len, Bounds::REST);
+            let again = decoder.frame_in(memory, &frame, len, Bounds::STORED);
             prop_assert_eq!(&again.unwrap(), blob);
             let solid = encoder.solid(blob, level);
             prop_assert_eq!(&decoder.frame_up_to(&solid, Bounds::WIRE).unwrap(), blob);
@@ -300,7 +302,7 @@ proptest! {
         let framed = join(&[&MAGIC.to_le_bytes(), &bytes]);
         let mut decoder = Decoder::new();
         for input in [&bytes, &framed] {
-            if let Ok(raw) = decoder.frame(input, expected, Bounds::REST) {
+            if let Ok(raw) = decoder.frame(input, expected, Bounds::STORED) {
                 prop_assert_eq!(raw.len() as u64, expected);
             }
         }

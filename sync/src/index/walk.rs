@@ -122,7 +122,7 @@ impl Index {
         };
         let index_node = Arc::new(index_node);
         // Decoded rows take about three times their encoding.
-        let bytes = at.len as usize * 3 + TWIN_BYTES;
+        let bytes = at.len as usize * 3 + NODE_BYTES;
         self.index_nodes
             .insert((space, at), Arc::clone(&index_node), bytes);
         Ok(index_node)
@@ -130,7 +130,7 @@ impl Index {
 }
 
 /// Bytes that the cache charges for an index node beside its rows: key, maps, allocations.
-const TWIN_BYTES: usize = 256;
+const NODE_BYTES: usize = 256;
 
 fn decoded(
     read: Option<Bytes>,

@@ -350,7 +350,11 @@ pub fn open_frame<'a>(
             expected: raw_len,
             actual: stored.len() as u64,
         }),
-        Codec::Zstd => Ok(Cow::Owned(decoder.frame(stored, raw_len, Bounds::REST)?)),
+        Codec::Zstd => Ok(Cow::Owned(decoder.frame(
+            stored,
+            raw_len,
+            Bounds::STORED,
+        )?)),
         Codec::Parts | Codec::ZstdParts => Err(StoredPackError::Parts),
     }
 }

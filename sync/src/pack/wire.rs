@@ -155,12 +155,12 @@ const fn kind_of(flags: u8) -> Result<(PackKind, bool), PackError> {
     match flags {
         0 => Ok((PackKind::Stored, false)),
         FLAG_ZSTD => Ok((PackKind::Solid, false)),
-        FLAGS_BEHIND => Ok((PackKind::Solid, true)),
+        FLAGS_WITH_PREFIX => Ok((PackKind::Solid, true)),
         flags => Err(PackError::Flags(flags)),
     }
 }
 
-const FLAGS_BEHIND: u8 = FLAG_ZSTD | FLAG_PREFIX;
+const FLAGS_WITH_PREFIX: u8 = FLAG_ZSTD | FLAG_PREFIX;
 
 fn read_sizes(reader: &mut ByteReader<'_>) -> Result<Vec<usize>, PackError> {
     let count = reader.varint()?;

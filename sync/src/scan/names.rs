@@ -33,7 +33,7 @@ pub enum NameFault {
     Decomposed,
     /// macOS and Windows cannot store both.
     #[error("differs from \"{other}\" only in case or Unicode normalisation")]
-    Twin {
+    Collision {
         /// The other path, later in byte order.
         other: String,
     },

@@ -104,7 +104,7 @@ impl Piece {
         match &self.open {
             Open::AsIs => Ok(stored),
             Open::Decode { raw, keep } => {
-                let decoded = Bytes::from(decoder.frame(&stored, *raw, Bounds::REST)?);
+                let decoded = Bytes::from(decoder.frame(&stored, *raw, Bounds::STORED)?);
                 let end = keep.end.min(decoded.len() as u64) as usize;
                 Ok(cut(&decoded, (keep.start as usize).min(end)..end))
             }

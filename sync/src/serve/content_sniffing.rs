@@ -66,7 +66,7 @@ impl<B: Backend> Server<B> {
         {
             let decoded = self
                 .codecs()
-                .decode(|decoder| decoder.frame(&frame, size, Bounds::REST));
+                .decode(|decoder| decoder.frame(&frame, size, Bounds::STORED));
             let unread = |error| {
                 let detail = format!("decoding blob {}: {error}", held.entry.blob);
                 Problem::new(Code::Corrupt, detail)

@@ -153,7 +153,7 @@ impl<B: Backend> Server<B> {
         let place = &mut raw[piece.at..piece.at + piece.raw];
         if piece.codec == Codec::Zstd {
             let decode = |decoder: &mut pmx_core::codec::Decoder| {
-                decoder.frame(stored, piece.raw as u64, Bounds::REST)
+                decoder.frame(stored, piece.raw as u64, Bounds::STORED)
             };
             let decoded = self.codecs().decode(decode).map_err(drop)?;
             place.copy_from_slice(&decoded);

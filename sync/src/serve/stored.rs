@@ -246,7 +246,7 @@ impl Check {
     fn open(&self, stored: Bytes, decoder: &mut Decoder) -> Result<Content, String> {
         let raw = match self.at.codec {
             Codec::Zstd => {
-                let decoded = decoder.frame(&stored, self.raw, Bounds::REST);
+                let decoded = decoder.frame(&stored, self.raw, Bounds::STORED);
                 Bytes::from(decoded.map_err(|error| error.to_string())?)
             }
             Codec::Stored | Codec::Parts | Codec::ZstdParts => stored.clone(),

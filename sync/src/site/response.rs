@@ -2,7 +2,7 @@
 
 use http::StatusCode;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use pmx_core::coding::{Coding, is_zstd_at_rest};
+use pmx_core::coding::{Coding, is_stored_as_zstd};
 
 use super::answer::{Described, Plan, PlanBody, Snapshot};
 use super::clean_urls::RequestedPath;
@@ -290,7 +290,7 @@ fn coding_for(request: &SiteRequest, held: &LocatedFile) -> Option<Coding> {
     if held.entry.size == 0 {
         return Some(Coding::Identity);
     }
-    let has_frame = is_zstd_at_rest(held.at.codec) && !request.makes_live(&held.entry);
+    let has_frame = is_stored_as_zstd(held.at.codec) && !request.makes_live(&held.entry);
     request.accepted.coding(has_frame)
 }
 
@@ -308,7 +308,7 @@ fn cache_control(asked: &RequestedPath, held: &LocatedFile) -> HeaderValue {
 /// The request headers that an answer depends on.
 fn vary(request: &SiteRequest, held: &LocatedFile) -> Option<&'static str> {
     let may_live = request.may_live(&held.entry);
-    if !is_zstd_at_rest(held.at.codec) || request.makes_live(&held.entry) {
+    if !is_stored_as_zstd(held.at.codec) || request.makes_live(&held.entry) {
         return may_live.then_some("sec-fetch-dest");
     }
     let dictionary = request.dictionaries.is_some() && is_dictionary(held);

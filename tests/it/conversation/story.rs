@@ -110,7 +110,7 @@ pub(super) fn decoded(answer: &WholeResponse) -> Bytes {
     let mut whole = Vec::new();
     while !rest.is_empty() {
         let frame = zstd_safe::find_frame_compressed_size(rest).unwrap();
-        whole.extend(decoder.frame_up_to(&rest[..frame], Bounds::REST).unwrap());
+        whole.extend(decoder.frame_up_to(&rest[..frame], Bounds::STORED).unwrap());
         rest = &rest[frame..];
     }
     whole.into()

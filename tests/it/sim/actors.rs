@@ -423,7 +423,7 @@ fn decoded(answer: &WholeResponse) -> Option<Bytes> {
     if !answer.headers.contains_key("content-encoding") {
         return Some(without_script(&answer.body));
     }
-    let decode = |it: &mut Decoder| it.frame_up_to(&answer.body, Bounds::REST).ok();
+    let decode = |it: &mut Decoder| it.frame_up_to(&answer.body, Bounds::STORED).ok();
     DECODER.with_borrow_mut(decode).map(Bytes::from)
 }
 

@@ -434,7 +434,7 @@ impl Store<'_> {
             let stored = self.read(extent.object, range)?;
             let found = match codec {
                 Codec::Stored => stored.to_vec(),
-                Codec::Zstd => decoder.frame(&stored, raw, Bounds::REST).unwrap(),
+                Codec::Zstd => decoder.frame(&stored, raw, Bounds::STORED).unwrap(),
                 Codec::Parts | Codec::ZstdParts => return Err(format!("{blob} is in parts")),
             };
             if BlobId::of(&found) != blob {

@@ -22,13 +22,13 @@ const PAGE: &[u8] = b"<p>words and words and words and words and words and words
 const NOISE: &[u8] = b"\x8f\x1b\xd3\x42\x97\xe5\x06\x7c";
 
 fn object() -> StoredPack {
-    solid(&[PAGE, b"", NOISE]).rest(&mut Encoder::new(), Level::REST)
+    solid(&[PAGE, b"", NOISE]).rest(&mut Encoder::new(), Level::STORED)
 }
 
 #[test]
 fn stored_pack_format_is_the_documented_one() {
     let StoredPack { bytes, toc } =
-        pack(&[b"ab", b"c"], Coding::Stored).rest(&mut Encoder::new(), Level::REST);
+        pack(&[b"ab", b"c"], Coding::Stored).rest(&mut Encoder::new(), Level::STORED);
     let mut expected = b"abc\x02".to_vec();
     expected.extend_from_slice(BlobId::of(b"ab").as_bytes());
     expected.extend_from_slice(&[0, 2, 2]);
@@ -58,7 +58,7 @@ fn stored_blobs_are_coded_as_suits_each() {
         ]
     );
     // A page in a stored pack is not compressed: its sender knew its media type.
-    let stored = pack(&[PAGE], Coding::Stored).rest(&mut Encoder::new(), Level::REST);
+    let stored = pack(&[PAGE], Coding::Stored).rest(&mut Encoder::new(), Level::STORED);
     assert_eq!(stored.toc.entries()[0].codec, Codec::Stored);
 }
 
@@ -217,7 +217,7 @@ proptest! {
         let coding = if stored { Coding::Stored } else { Coding::Zstd(Level::WIRE) };
         let blobs: Vec<&[u8]> = blobs.iter().map(Vec::as_slice).collect();
         let StoredPack { bytes, toc } =
-            pack(&blobs, coding).rest(&mut Encoder::new(), Level::REST);
+            pack(&blobs, coding).rest(&mut Encoder::new(), Level::STORED);
         prop_assert_eq!(open_object(&bytes), Ok(toc.clone()));
         prop_assert_eq!(read_all(&bytes, &toc), Ok(()));
         prop_assert_eq!(toc.entries().len(), blobs.len());

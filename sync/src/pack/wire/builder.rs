@@ -5,8 +5,8 @@ use pmx_core::encode::write_varint;
 use pmx_core::id::PackId;
 
 use super::{
-    FLAG_ZSTD, FLAGS_BEHIND, MAGIC, PackError, Prefix, Reference, VERSION, check_count, check_raw,
-    check_size, frame_if_smaller,
+    FLAG_ZSTD, FLAGS_WITH_PREFIX, MAGIC, PackError, Prefix, Reference, VERSION, check_count,
+    check_raw, check_size, frame_if_smaller,
 };
 use crate::pack::Coding;
 
@@ -113,7 +113,7 @@ impl PackBuilder {
             return None;
         }
         let frame = encoder.compress_with_prefix(&prefix.raw, &self.raw, level);
-        Some(self.sealed(FLAGS_BEHIND, Some(prefix.reference()), Some(&frame)))
+        Some(self.sealed(FLAGS_WITH_PREFIX, Some(prefix.reference()), Some(&frame)))
     }
 
     /// Raw bytes of its blobs.

@@ -157,7 +157,7 @@ fn collisions_are_a_warning_and_an_error_where_strict() {
         let site = Site::new(&files);
         let found = site.scan();
         let warnings = found.stats().warnings.iter();
-        let twins = warnings.filter(|it| matches!(it.fault, NameFault::Twin { .. }));
+        let twins = warnings.filter(|it| matches!(it.fault, NameFault::Collision { .. }));
         assert_eq!(twins.count(), expected, "{names:?}");
         assert_eq!(found.totals().files, names.len() as u64);
         let error = site.try_scan(&strict());

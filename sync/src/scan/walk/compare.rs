@@ -96,7 +96,7 @@ impl<G: FileSystem> Walk<'_, G> {
             } else {
                 lock(&self.found.warnings).push(Warning {
                     path: shown(&path),
-                    fault: NameFault::Twin { other },
+                    fault: NameFault::Collision { other },
                 });
             }
         }

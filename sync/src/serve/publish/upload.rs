@@ -45,7 +45,7 @@ impl<B: Backend> Server<B> {
         drop((prefix, pack));
         let rest = self
             .codecs()
-            .encode(|encoder| verified.rest(encoder, Level::REST));
+            .encode(|encoder| verified.rest(encoder, Level::STORED));
         let mut toc = Vec::new();
         rest.toc.encode(&mut toc);
         Ok(SmallPack {
@@ -102,7 +102,7 @@ impl<B: Backend> Server<B> {
         let chaining_value = *verified.chaining_value().as_bytes();
         let rest = self
             .codecs()
-            .encode(|encoder| verified.rest(encoder, Level::REST));
+            .encode(|encoder| verified.rest(encoder, Level::STORED));
         let (len, codec) = (rest.bytes.len() as u64, rest.codec);
         let arrived = |ObjectKey { space, object }: ObjectKey| {
             let offset = 0;

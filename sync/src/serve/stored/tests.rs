@@ -178,7 +178,7 @@ fn stored(content: &[u8], codec: Codec) -> (Vec<u8>, Location) {
     match codec {
         Codec::Stored => (content.to_vec(), at(0, content.len(), codec)),
         Codec::Zstd => {
-            let frame = Encoder::new().frame(content, Level::REST);
+            let frame = Encoder::new().frame(content, Level::STORED);
             let location = at(0, frame.len(), codec);
             (frame, location)
         }

@@ -10,7 +10,7 @@ use super::*;
 use crate::pack::Coding;
 use crate::pack::part::{Arrived, Parts, WirePart, open, verify};
 
-const SOLID: Coding = Coding::Zstd(Level::REST);
+const SOLID: Coding = Coding::Zstd(Level::STORED);
 
 fn base() -> Root {
     NodeId::of(b"base")
