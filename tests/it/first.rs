@@ -115,7 +115,8 @@ fn first_publish_resumes_after_a_kill(world: World) {
         child.kill().unwrap();
         child.wait().unwrap();
         let again = world.sync(&space, &["--no-cache"]).ok();
-        let most = all - acknowledged * LAST_PACK + 100_000;
+        // Acknowledged packs are not sent again; a request that is repeated may be.
+        let most = all - acknowledged * LAST_PACK + LAST_PACK / 2;
         assert!(
             again.number("/bytes/sent") < most,
             "{acknowledged} packs: {again:?}"

@@ -1,7 +1,7 @@
 //! Progress objects: bytes that a server received, at the line's rate.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -43,6 +43,9 @@ pub(crate) fn throttled(port: u16, bytes_per_second: usize, passed: Arc<Mutex<u6
                 std::thread::sleep(Duration::from_millis(50));
             }
         }
+        // The other thread has the connection as well: without this, the server would wait for the
+        // rest of a body whose client is gone.
+        let _gone = server.shutdown(Shutdown::Both);
     })
 }
 
