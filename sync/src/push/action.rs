@@ -3,15 +3,15 @@
 use super::Uploads;
 use crate::wire::{BeginHead, DeployView, Section, Summary};
 
-/// The driver's next action.
+/// The driver's next action. The driver passes its result to the [`Push`](super::Push).
 #[derive(Debug)]
 pub enum Action {
-    /// `POST /api/publish/begin`; call [`Push::on_reply`] or [`Push::on_refusal`].
+    /// `POST /api/publish/begin`; the result goes to `Push::on_reply` or `Push::on_refusal`.
     Begin(Request),
-    /// Send the missing blobs, in any order; pass [`Push::on_uploaded`] the ids of the packs, in
-    /// the order of the plan.
+    /// Send the missing blobs, in any order. The ids of the packs go to `Push::on_uploaded`, in the
+    /// order of the plan.
     Upload(Uploads),
-    /// `POST /api/publish/commit`; call [`Push::on_reply`] or [`Push::on_refusal`].
+    /// `POST /api/publish/commit`; the result goes to `Push::on_reply` or `Push::on_refusal`.
     Commit(Request),
     /// The publish has ended.
     Done(Box<Outcome>),

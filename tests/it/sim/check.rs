@@ -69,8 +69,7 @@ fn rows(world: &World, space: &SpaceName, select: &str) -> Vec<SqlRow> {
     let Some(ledger) = world.spaces.ledger(space) else {
         return Vec::new();
     };
-    let rows = ledger.inner().run(select, &[]);
-    rows.unwrap_or_else(|error| panic!("{select}: {error}"))
+    ledger.inner().run(select, &[]).expect(select)
 }
 
 /// Stops all faults, drives the outbox, and checks everything.
@@ -447,23 +446,11 @@ impl Store<'_> {
 
 /// Everything that a space stores, for a later comparison.
 pub(crate) fn dump(world: &World, space: &SpaceName) -> String {
-    let tables = [
-        "meta",
-        "node",
-        "have",
-        "pack",
-        "part",
-        "deploy",
-        "outbox",
-        "alias",
-        "hold",
-        "build",
-        "loss",
-        "lost_blob",
-        "damaged",
-        "arrived",
-    ];
-    let tables = tables.map(|table| rows(world, space, &format!("SELECT * FROM {table}")));
+    let tables = "meta node have pack part deploy outbox alias hold build loss lost_blob damaged";
+    let tables = tables.split(' ').chain(["arrived"]);
+    let tables: Vec<_> = tables
+        .map(|table| rows(world, space, &format!("SELECT * FROM {table}")))
+        .collect();
     let mut objects = world.blobs.all();
     let id = tables[0]
         .iter()
