@@ -14,7 +14,7 @@
 //!
 //! The corpora are the Rust documentation that rustup installs: v1 is the default toolchain's, v2
 //! is nightly's. Peers are found on `PATH` (Debian: `rsync restic casync nginx wrk zstd b3sum git
-//! time`; crates.io: `rustic-rs`); the run reports a missing one, also in its rows. Contenders
+//! time`; crates.io: `rustic-rs`). The run reports a missing one, also in its rows. Contenders
 //! write to memory (`/dev/shm`), unless `TMPDIR` names another folder: see `machine.rs`.
 //!
 //! | workload | asks |

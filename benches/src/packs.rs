@@ -1,6 +1,6 @@
-//! Pack workload: the Worker's cost to verify a pack of 4 MiB, to store it as frames, and to decode
-//! it with the pages of the base as prefix. All in the Worker's own module on workerd, in processor
-//! time of workerd.
+//! Pack workload: the Worker's cost to verify a pack of 4 MiB and to store it as frames. It also
+//! decodes the pack with the pages of the base as prefix. All in the Worker's own module on
+//! workerd, in processor time of workerd.
 
 use std::fs;
 use std::io::{Read, Write};

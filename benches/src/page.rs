@@ -1,5 +1,5 @@
-//! One-page workload: the cost of a sync after one page changed, in the largest folder and in a
-//! small one, compared with the same sync without changes.
+//! One-page workload: the cost of a sync after one page changed, compared with the same sync
+//! without changes. The page is in the largest folder or in a small one.
 
 use std::collections::BTreeMap;
 use std::fs;

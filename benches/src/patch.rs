@@ -1,5 +1,5 @@
-//! Manifest patch workload: bytes of patch, and nodes read to find the changes, for 1, 10, 100 and
-//! 1,000 changed files in sites of 20,000 and 100,000.
+//! Manifest patch workload: bytes of patch, and nodes read to find the changes. There are 1, 10,
+//! 100 and 1,000 changed files in sites of 20,000 and 100,000.
 //!
 //! The workload calls the library, so its numbers are exact and the same on every machine. The
 //! changed files are spread evenly over the site. That is the worst case for a tree: no two share a

@@ -1,6 +1,6 @@
-//! Scan workload: how fast a folder becomes a root. `pmx hash --no-cache` is compared with reading
-//! the same bytes by `cat` and hashing them by `b3sum`, warm; and with `cat` with a cold page
-//! cache.
+//! Scan workload: how fast a folder becomes a root. With a warm page cache, `pmx hash --no-cache`
+//! is compared with reading the same bytes by `cat` and hashing them by `b3sum`. With a cold one,
+//! it is compared with `cat`.
 
 use std::ffi::OsStr;
 use std::fs;

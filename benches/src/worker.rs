@@ -123,8 +123,8 @@ impl PublishTarget {
     }
 }
 
-/// Operations: name in the table, name in the log, dollars a million at Cloudflare's list prices
-/// (R2 class A and B, KV, Durable Objects, Workers; July 2026).
+/// Operations: name in the table, name in the log, dollars a million. The prices are Cloudflare's
+/// list prices of R2 class A and B, KV, Durable Objects and Workers of July 2026.
 const PRICES: [(&str, &str, f64); 9] = [
     ("R2 writes", "r2_write", 4.50),
     ("R2 reads", "r2_read", 0.36),

@@ -1,7 +1,7 @@
 //! Zstd codec: the only place that encodes frames, and that decodes untrusted ones within bounds.
 //!
 //! A zstd frame can demand far more memory than its size. Eighteen bytes may ask for a window of
-//! 128 MiB, 32 KiB may unfold to a gigabyte, and a second frame may hide after the first. So a
+//! 128 MiB, and 32 KiB may unfold to a gigabyte. A second frame may hide after the first. So a
 //! [`Decoder`] reads the frame header itself (RFC 8878, section 3.1.1.1) and compares all of it
 //! with the caller's expectations before it allocates memory. It accepts only one plain frame. The
 //! header has the expected content size, a window within [`Bounds`] and no dictionary, and no bytes
@@ -32,12 +32,12 @@ pub struct Level(u8);
 impl Level {
     /// A client's level for solid packs when time matters.
     pub const WIRE: Self = Self(3);
-    /// A client's level for solid packs when bytes matter: a tenth fewer for three times the CPU,
-    /// which pays if the link carries less than 15 Mbit/s for each core that compresses.
-    /// Long-distance matching at level 3 costs as much and saves less.
+    /// A client's level for solid packs when bytes matter: a tenth fewer for three times the CPU.
+    /// It pays if the link carries less than 15 Mbit/s for each core that compresses. Long-distance
+    /// matching at level 3 costs as much and saves less.
     pub const WIRE_SMALL: Self = Self(5);
 
-    /// The level with a reference prefix, on a fast line: every level finds the matches in the
+    /// The level with a reference prefix, on a fast line. Every level finds the matches in the
     /// prefix, and this one takes a third less time than [`Self::WIRE`].
     pub const WIRE_WITH_PREFIX: Self = Self(2);
     /// A server's level for stored frames: level 3 would save 4 % for a third more CPU.

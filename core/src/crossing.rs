@@ -4,7 +4,7 @@
 //! crossing = 1 byte version, varint head length, head (JSON), varint count, varint length*, bytes*
 //! ```
 //!
-//! An update of a Worker reaches its isolates and its objects at different times, so each side must
+//! An update of a Worker reaches its isolates and its objects at different times. So each side must
 //! read messages of the previous and of the next release. A release therefore only adds: fields
 //! with a default, variants, and byte strings after the existing ones. An unknown variant and a
 //! greater [`VERSION`] are [`Foreign`]: the caller may send the request again.

@@ -40,7 +40,7 @@ impl SpaceName {
 }
 
 /// The name of an alias: a lower-case DNS label of at most [`ALIAS_NAME_BYTES_MAX`] bytes that is
-/// not a number, since a number in front of `--` is a deploy's.
+/// not a number. A number in front of `--` is a deploy's.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AliasName(Arc<str>);
 

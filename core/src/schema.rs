@@ -2,8 +2,8 @@
 //!
 //! A database records two numbers in a table of keys and values. `schema` is the version of its
 //! tables. `readable_by` is the oldest version of the code that may use them. Migrations only add
-//! tables and columns for one release, so older code still works with a newer database, and an
-//! operator can roll a server's update back. Code never lowers either number.
+//! tables and columns for one release, so older code still works with a newer database. An operator
+//! can roll a server's update back. Code never lowers either number.
 
 use thiserror::Error;
 

@@ -1,8 +1,8 @@
 //! SQL port: SQLite on both platforms, synchronous and with one writer.
 //!
 //! A Durable Object's `SqlStorage` and `rusqlite` share only the SQL text, so the port has two
-//! methods. A Durable Object may not run `BEGIN` or `SAVEPOINT`, binds at most 100 parameters,
-//! stores at most 2 MB in a value and passes integers through `f64`. Statements in this project
+//! methods. A Durable Object may not run `BEGIN` or `SAVEPOINT`, and binds at most 100 parameters.
+//! It stores at most 2 MB in a value and passes integers through `f64`. Statements in this project
 //! observe these limits.
 
 use thiserror::Error;

@@ -1,8 +1,8 @@
 //! Append to a stream, and close.
 //!
 //! The order of the checks is part of the protocol. The engine recognises a producer's retry before
-//! it compares `Stream-Seq` and before it refuses because the stream is closed: a client that lost
-//! a response gets it again.
+//! it compares `Stream-Seq`, and before it refuses because the stream is closed. So a client that
+//! lost a response gets it again.
 
 use std::borrow::Cow;
 

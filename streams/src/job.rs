@@ -2,7 +2,7 @@
 //!
 //! The transaction that makes an effect necessary queues a job for it, and a later transaction
 //! removes the job once the effect happened. An intent is a job as well, due later than the effect
-//! can possibly take: if the effect completes, its transaction removes the job; if not, the job
+//! can possibly take. If the effect completes, its transaction removes the job. If not, the job
 //! undoes what may be half done.
 //!
 //! Two drivers MUST NOT run the jobs of one stream at the same time.

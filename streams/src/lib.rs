@@ -2,9 +2,9 @@
 //!
 //! A stream is a log of bytes or of JSON messages. A reader resumes from an [`Offset`], so that it
 //! misses and repeats no message. The protocol is that of the Durable Streams project (v1.0,
-//! `PROTOCOL.md`). This crate does no I/O: it parses a request into a
-//! [`StreamRequest`](http::StreamRequest), runs a transaction over [`Sql`](pmx_core::sql::Sql) that
-//! returns a reply or a [`Refusal`], and renders that as a response. It does not depend on sites or
+//! `PROTOCOL.md`). This crate does no I/O. It parses a request into a
+//! [`StreamRequest`](http::StreamRequest) and runs a transaction over [`Sql`](pmx_core::sql::Sql).
+//! It renders the transaction's reply or [`Refusal`] as a response. It does not depend on sites or
 //! on publishing. `DESIGN.md` in this crate describes the formats and gives the reasons.
 
 #![forbid(unsafe_code)]

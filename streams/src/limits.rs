@@ -18,7 +18,7 @@ pub const STREAM_CHUNK_BYTES: usize = 1024 * 1024;
 pub const STREAM_SEGMENT_BYTES: u64 = 4 * 1024 * 1024;
 
 /// Bytes of the frames of one segment. An append of 16 MiB can be 8 million JSON messages of a
-/// byte, which makes 40 MiB of frames; readers never read a whole segment at once.
+/// byte, which makes 40 MiB of frames. Readers never read a whole segment at once.
 pub const STREAM_OBJECT_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 /// Bytes of a block of a segment, unless a single message is longer: what is read and hashed at
@@ -125,8 +125,8 @@ pub const WAKE_TOKEN_SECONDS: u64 = 24 * 60 * 60;
 /// Bytes of a stream token: the longest name of a stream in base64, and the other claims.
 pub const STREAM_JWT_BYTES_MAX: usize = 2_048;
 
-/// Bytes of a key of stream tokens: as many as the hash has (RFC 7518, section 3.2), or the holder
-/// of a token can guess the key.
+/// Bytes of a key of stream tokens: as many as the hash has (RFC 7518, section 3.2). The holder of
+/// a token could guess a shorter key.
 pub const STREAM_JWT_KEY_BYTES_MIN: usize = 32;
 
 /// Keys of stream tokens: two while one replaces the other. A wrong token costs a hash with each.

@@ -13,7 +13,7 @@ use thiserror::Error;
 /// beginning, in cold storage too, and a fork continues the count of its source. So an offset needs
 /// no lookup, and offsets sort as text.
 ///
-/// A position inside an append means the whole append, unless the text has a third number: the
+/// A position inside an append means the whole append, unless the text has a third number. The
 /// server issues such offsets where it has sent a part of an append.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Offset {

@@ -1,7 +1,7 @@
 //! Registry: the stream that lists all streams.
 //!
 //! It is a JSON stream that clients read like any other, and only the server appends to it. It has
-//! a message of the State Protocol for each creation and each end of a stream: a client that
+//! a message of the State Protocol for each creation and each end of a stream. A client that
 //! applies them in order knows which streams exist.
 
 use bytes::Bytes;

@@ -20,7 +20,7 @@ use super::row::{Columns, invalid_column};
 use super::segment::{BuildError, Builder, FRAME_HEAD_BYTES, Index, Kind, Segment};
 use crate::limits::STREAM_APPEND_BYTES_MAX;
 
-/// A footer has at most one byte for this many bytes of frames: an entry has about 30 bytes, and
+/// A footer has at most one byte for this many bytes of frames. An entry has about 30 bytes, and
 /// each block but the last has 64 KiB.
 const FOOTER_SHARE: usize = 1024;
 

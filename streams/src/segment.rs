@@ -3,7 +3,7 @@
 //! A segment holds whole messages in order: the messages of a JSON stream, or the appends of a
 //! stream of bytes. Consecutive messages form blocks of about 64 KiB. A footer has the place of
 //! each block in the object, its position in the stream and its checksum. The stream's SQL has a
-//! copy of the footer, so that a reader needs one ranged read of whole blocks, and verifies each
+//! copy of the footer, so that a reader needs one ranged read of whole blocks. It verifies each
 //! block before it uses any byte of it.
 //!
 //! All fixed integers are big-endian.

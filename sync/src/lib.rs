@@ -1,10 +1,10 @@
 //! Publish conversation, both halves, as pure functions.
 //!
 //! A site is a [`manifest`]: a Merkle tree of its paths whose root names all of it. A client
-//! [`scan`]s a folder into one, [`push`]es what the server lacks as [`pack`]s, and commits; a
-//! server keeps a [`space`] for each site and [`serve`]s it; open pages receive changes [`live`].
+//! [`scan`]s a folder into one, [`push`]es what the server lacks as [`pack`]s, and commits. A
+//! server keeps a [`space`] for each site and [`serve`]s it. Open pages receive changes [`live`].
 //! Nothing here reads a clock, opens a socket or knows an operating system, except [`scan`], which
-//! reads files: everything else takes bytes, values and `now`, and returns values. `DESIGN.md`
+//! reads files. Everything else takes bytes, values and `now`, and returns values. `DESIGN.md`
 //! beside this crate has every format to the byte.
 //!
 //! Publishing a folder to a host in memory:

@@ -16,16 +16,16 @@ pub const SEGMENT_BYTES_MAX: usize = 255;
 /// Segments of a path. A 100-level folder must work; twice a sane depth is enough.
 pub const PATH_DEPTH_MAX: usize = 128;
 
-/// Bytes of a media type with its parameters (RFC 6838 allows 127 + 1 + 127 for the names alone;
-/// nothing in use comes near half of that).
+/// Bytes of a media type with its parameters. RFC 6838 allows 127 + 1 + 127 for the names alone,
+/// and nothing in use comes near half of that.
 pub const MEDIA_BYTES_MAX: usize = 128;
 
-/// Rows of a manifest node. Boundaries come every 64 rows on average; a run of 512 without one has
+/// Rows of a manifest node. Boundaries come every 64 rows on average. A run of 512 without one has
 /// a probability of 0.03 %, and 512 rows of the longest paths stay under `NODE_BYTES_MAX`.
 pub const NODE_ROWS_MAX: usize = 512;
 
-/// Bytes of a manifest node: 512 rows of at most 1,100 bytes and 512 media types of 128 bytes,
-/// and well under the 2 MB that a Durable Object allows for one value.
+/// Bytes of a manifest node: 512 rows of at most 1,100 bytes and 512 media types of 128 bytes. A
+/// Durable Object allows 2 MB for one value, far more than that.
 pub const NODE_BYTES_MAX: usize = 640 * 1024;
 
 /// Levels of a manifest above its leaves. Six bits of a key's hash decide each level, so honest
@@ -50,8 +50,8 @@ pub const REFERENCING_PACK_RAW_BYTES: u64 = 4 * 1024 * 1024;
 pub const PACKS_NAMED_MAX: usize = 8 * 1024;
 
 /// Files of one site on the Worker: a commit of more does not fit the 128 MB of an isolate. The
-/// module's memory was 47 MB after a first publish of 80,000 files and 96 MB after the next one
-/// changed all of them; of 100,000 files it was 63 MB and 113 MB.
+/// module's memory was 47 MB after a first publish of 80,000 files, and 96 MB after the next one
+/// changed all of them. Of 100,000 files it was 63 MB and 113 MB.
 pub const ISOLATE_FILES_MAX: u64 = 80_000;
 
 /// Losses that readers marked and no publish has taken in. A publish looks for whole objects, so
@@ -73,9 +73,9 @@ pub const PENDING_PACKS_MAX: u64 = 32;
 /// Bytes of those tables together: 65,536 blobs.
 pub const PENDING_TOC_BYTES_MAX: u64 = 65_536 * 40;
 
-/// Blobs of a bucket of those that arrived, beyond its share of the files that the platform
-/// commits at once and an eighth of that: ids fall into 256 buckets by chance. With 2,000,000 files
-/// a bucket is a row of at most 0.7 MB, with 80,000 one of 44 KB.
+/// Blobs of a bucket of those that arrived, beyond its share of the files that the platform commits
+/// at once and an eighth of that. Ids fall into 256 buckets by chance. With 2,000,000 files a
+/// bucket is a row of at most 0.7 MB, with 80,000 one of 44 KB.
 pub const ARRIVED_BUCKET_SPARE_BLOBS: usize = 256;
 
 /// Packs that a server says have arrived: 4 GiB of them. More come again.
@@ -92,8 +92,8 @@ pub const PREFIX_ROWS_MAX: usize = PACK_BLOBS_MAX;
 /// an isolate's memory beside it.
 pub const PREFIX_RAW_BYTES_MAX: u64 = 8 * 1024 * 1024;
 
-/// Reads that putting a prefix together may take: an isolate may make a thousand subrequests, and
-/// a base that lies in more pieces than that is slower to read than a pack without it to send.
+/// Reads that putting a prefix together may take, of the thousand subrequests of an isolate. A base
+/// in more pieces is slower to read than a pack without it is to send.
 pub const PREFIX_READS_MAX: usize = 128;
 
 /// Runs that a part of a big blob copies: those of 8 MiB in pieces of 2 KiB.
@@ -109,8 +109,8 @@ pub const BODY_BYTES_MAX: usize = 12 * 1024 * 1024;
 /// Bytes of the JSON head of an envelope.
 pub const HEAD_BYTES_MAX: usize = 64 * 1024;
 
-/// Raw bytes of a patch that a client sends, and of a section that the Worker takes: there it is in
-/// memory twice, in the isolate of the request and in that of the space, beside a pack. A client
+/// Raw bytes of a patch that a client sends, and of a section that the Worker takes. There it is in
+/// memory twice, beside a pack: in the isolate of the request and in that of the space. A client
 /// sends a larger change as nodes.
 pub const PATCH_RAW_BYTES_MAX: usize = 12 * 1024 * 1024;
 
@@ -159,7 +159,7 @@ pub const DIFF_ROWS_MAX: usize = 10_000;
 pub const EVENT_PATHS_MAX: usize = 1_000;
 
 /// Paths that are looked through for the open pages they concern, where a deploy changed more than
-/// an event names: in memory for the length of one turn, at a few hundred bytes each.
+/// an event names. They are in memory for one turn, at a few hundred bytes each.
 pub const LIVE_PATHS_MAX: usize = 20_000;
 
 /// Bytes of what a page says over its socket: its address and those it uses.
@@ -183,8 +183,8 @@ pub const LIVE_SOCKETS_MAX: usize = 32_000;
 /// beginning is; the rest follows in pieces.
 pub const LIVE_PAGE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
-/// Bytes of the beginning of such a page, in which the script's place must lie: the start of its
-/// head, or else the page gets no script.
+/// Bytes of the beginning of such a page, in which its head must start. The script's place is
+/// there, or else the page gets no script.
 pub const LIVE_OPENING_BYTES: u64 = 64 * 1024;
 
 /// Bytes of what is kept as a dictionary, or sent by its difference to one: below this there is
@@ -209,7 +209,7 @@ pub const NATURE_BYTES_MAX: u64 = PART_BYTES;
 pub const DEPLOY_TOKENS_READ_MAX: usize = 16;
 
 /// Anonymous questions that a process or isolate asks a space in a second, once it has asked
-/// `QUESTIONS_BURST`: about a hundredth of what a space's single writer answers.
+/// `QUESTIONS_BURST`. A space's single writer answers about a hundred times as many.
 pub const QUESTIONS_PER_SECOND: u64 = 40;
 
 /// Anonymous questions to a space at once; see `QUESTIONS_PER_SECOND`.

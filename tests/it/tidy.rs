@@ -1,6 +1,6 @@
-//! Tree tidiness, which no reviewer has to check: sizes of files and functions, words of unfinished
-//! work, undeclared modules, and platform imports of the pure crates. The only exceptions are the
-//! data folders of earlier versions.
+//! Tree tidiness, which no reviewer has to check. It covers sizes of files and functions, words of
+//! unfinished work, undeclared modules, and platform imports of the pure crates. The only
+//! exceptions are the data folders of earlier versions.
 
 use std::fmt::Display;
 use std::path::{Path, PathBuf};

@@ -37,7 +37,7 @@ impl IfNoneMatch {
 }
 
 /// The tag of a page. It changes when another page follows, and when the stream is closed at the
-/// page's end, although no byte differs: a cached response has headers about both, and a 304 would
+/// page's end, although no byte differs. A cached response has headers about both, and a 304 would
 /// never correct them.
 pub(super) fn of_page(page: &Page) -> String {
     let after = match (page.is_up_to_date(), page.is_at_end()) {

@@ -2,7 +2,7 @@
 //!
 //! Both platforms use this and add sockets. The embedded host parses a request's head with
 //! [`StreamRequest::parse`], reads its body, calls the stream and renders the reply with
-//! [`answer`]; a Durable Object does the same with a request that the edge forwards. Every response
+//! [`answer`]. A Durable Object does the same with a request that the edge forwards. Every response
 //! passes [`StreamSettings::add_common_headers`], which adds the headers that browsers need.
 
 pub mod answer;

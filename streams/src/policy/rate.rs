@@ -1,7 +1,7 @@
 //! Rate limits of clients and of streams.
 //!
-//! Each rate is a token bucket, stored as one number by the generic cell rate algorithm (ITU-T
-//! I.371, "virtual scheduling"): the time at which the bucket is full again. A missing bucket
+//! Each rate is a token bucket, stored as one number: the time at which the bucket is full again.
+//! That is the generic cell rate algorithm (ITU-T I.371, "virtual scheduling"). A missing bucket
 //! counts as full, so an idle client or stream needs no memory, and dropping a bucket errs towards
 //! allowing.
 

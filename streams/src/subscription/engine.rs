@@ -403,7 +403,7 @@ impl Record {
         }
     }
 
-    /// Forgets that a stream was sent: its worker has not processed a later stream of the name, and
+    /// Forgets that a stream was sent. Its worker has not processed a later stream of the name, and
     /// a copy in progress must not count for that one. Returns whether anything changed.
     fn remove_stream(&mut self, stream: &StreamName) -> bool {
         let was_sent = self.wake.sent.remove(stream).is_some();

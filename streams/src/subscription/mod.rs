@@ -2,10 +2,10 @@
 //! Streams protocol, sections 6 and 7).
 //!
 //! A subscription names streams, one by one or by a [`Pattern`], and stores how far the workers
-//! have processed each of them. When one of them grows, the server wakes a worker: it sends a
-//! webhook, or it appends a message to a stream that workers read, one of which then claims the
-//! work. The worker holds a lease; if it sends no report until the lease ends, the server wakes
-//! another worker. Each wake has a generation, and reports of an earlier generation are fenced off.
+//! have processed each of them. When one of them grows, the server wakes a worker. It sends a
+//! webhook, or it appends a message to a stream that workers read, and a worker claims the work.
+//! The worker holds a lease; if it sends no report until the lease ends, the server wakes another
+//! worker. Each wake has a generation, and reports of an earlier generation are fenced off.
 //! A fan-out wakes no worker: the server copies the messages into another stream.
 //!
 //! One database has all subscriptions of a server ([`Subscriptions`]). Its transactions are

@@ -1,7 +1,7 @@
 //! Server secret: signs webhooks, wake ids and tokens.
 //!
 //! All keys are derived from 32 random bytes, which the store draws once. The server signs webhooks
-//! with Ed25519 (RFC 8032), so that receivers need no shared secret: they read the public key from
+//! with Ed25519 (RFC 8032), so that receivers need no shared secret. They read the public key from
 //! a JSON Web Key Set (RFC 7517, RFC 8037). Only the server that issues a token verifies it, so
 //! tokens carry a keyed hash, and the server stores none of them.
 

@@ -1,11 +1,11 @@
 //! SSRF protection: webhooks reach public addresses over TLS only.
 //!
-//! A client that creates a subscription makes the server send requests, so a URL must not lead into
+//! A client that creates a subscription makes the server send requests. Its URL must not lead into
 //! the server's own network (server-side request forgery, OWASP SSRF). The parser has a strict
-//! grammar of its own: it rejects what URL parsers read differently (credentials, backslashes,
-//! numbers that mean IPv4, escapes in the host). A name can still resolve to a private address: the
-//! code that opens the connection resolves it first, asks [`Reach::admits`] about each address, and
-//! connects to that one.
+//! grammar of its own. It rejects what URL parsers read differently: credentials, backslashes,
+//! numbers that mean IPv4, escapes in the host. A name can still resolve to a private address. So
+//! the code that opens the connection resolves it first, asks [`Reach::admits`] about each address,
+//! and connects to that one.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

@@ -43,7 +43,7 @@ pub(super) enum Phase {
     Queued {
         /// When the server delivers the wake.
         at: Timestamp,
-        /// From this time on the delivery begins the next generation: a worker that received this
+        /// From this time on the delivery begins the next generation. A worker that received this
         /// one may have lost its lease, or may not know of it.
         keep: Timestamp,
     },

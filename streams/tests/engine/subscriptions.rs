@@ -1,5 +1,5 @@
-//! Subscriptions against a model, in random schedules: workers claim, report, pause and return
-//! late; webhooks fail; the platform loses effects; streams grow, end and begin again.
+//! Subscriptions against a model, in random schedules. Workers claim, report, pause and return
+//! late. Webhooks fail, and the platform loses effects. Streams grow, end and begin again.
 //!
 //! Invariants in every schedule: the engine accepts at most one worker at a time, and it never
 //! hands out processed messages again. Once faults stop, a worker processes every message.

@@ -2,7 +2,7 @@
 //!
 //! The script becomes the first child of the page's head ([`insertion_point`]). There it works for
 //! any page, and precedes a `base` that would change its address. It carries the number of the
-//! page's deploy, and the nonce of the page's own scripts, so that a policy that admits those
+//! page's deploy, and the nonce of the page's own scripts. A policy that admits those
 //! (Content-Security-Policy, `nonce-...`) also admits this one. A policy that names only hashes
 //! blocks the script: such a page is not live.
 

@@ -65,8 +65,8 @@ impl Closing {
         Self::new(1001, "come again")
     }
 
-    /// The reason why the log cannot be read for a socket. 4410: the log no longer has the events
-    /// that the client missed, so it should reconnect.
+    /// The reason why the log cannot be read for a socket. With 4410, the log no longer has the
+    /// events that the client missed, so it should reconnect.
     pub fn of(problem: &Problem) -> Self {
         let code = match problem.code {
             Code::EventsGone | Code::StreamRequest => 4410,

@@ -1,10 +1,11 @@
 //! Node boundaries (content-defined chunking): each key alone decides whether a node ends.
 //!
-//! A key's level is the number of trailing zero groups of six bits in its keyed BLAKE3, so one key
+//! A key's level is the number of trailing zero groups of six bits in its keyed BLAKE3. So one key
 //! in 64 has at least level 1, one in 4,096 level 2, and so on. A node of level n ends after a key
 //! whose level is above n. Edits of other keys never move such a boundary, so the shape is a
-//! function of the set of paths (cf. the layers of the atproto Merkle search tree). The split rule
-//! of Noms' prolly trees hashes contents instead, so there a changed value can move a boundary.
+//! function of the set of paths. Compare the layers of the atproto Merkle search tree. The split
+//! rule of Noms' prolly trees hashes contents instead, so there a changed value can move a
+//! boundary.
 
 use pmx_core::hash::BOUNDARY_KEY;
 

@@ -12,8 +12,8 @@
 //! key      = varint bytes shared with the key before, varint length of the rest, the rest
 //! ```
 //!
-//! A decoder refuses all other encodings: a shared length that is not the longest, a media type
-//! that is unused, unordered or duplicate, keys out of order, trailing bytes.
+//! A decoder refuses all other encodings: a shared length that is not the longest, keys out of
+//! order, trailing bytes. A media type must not be unused, unordered or duplicate.
 
 use std::sync::Arc;
 

@@ -1,7 +1,7 @@
 //! Packs: the wire format for uploads, and the different format of stored objects.
 //!
-//! On the wire a pack is solid: one zstd frame has many blobs in path order, because the pages of a
-//! site mostly share their words ([`wire`]; [`plan`] assigns blobs to packs). A stored object has
+//! On the wire a pack is solid ([`wire`]; [`plan`] assigns blobs to packs). One zstd frame has many
+//! blobs in path order, because the pages of a site mostly share their words. A stored object has
 //! one frame for each blob, so that a page is one ranged read ([`stored`]). Blobs above
 //! [`PART_BYTES`](pmx_core::limits::PART_BYTES) are uploaded and stored in parts ([`part`]).
 //! Received bytes are claims until they are hashed: only hashing makes a [`VerifiedBlob`], a

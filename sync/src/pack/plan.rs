@@ -3,8 +3,8 @@
 //! The client knows size and media type of all blobs to upload before it reads a byte of them. So
 //! it plans first, and then reads, compresses and sends several packs at once. The plan keeps path
 //! order, because neighbours resemble each other. It fills packs, because larger ones compress
-//! better. Only the last two share the rest, so that a site a little above one pack becomes two
-//! packs of the same size, and the last pack is never tiny.
+//! better. Only the last two share the rest, so that the last pack is never tiny. A site a little
+//! above one pack becomes two packs of the same size.
 
 use std::collections::HashSet;
 

@@ -16,7 +16,7 @@ use crate::pointer::Pointer;
 use crate::space::{Command, Reply};
 
 /// Pointer store (KV or a table): readers find there the active deploy of a site and of its
-/// previews. The store may lag behind the space, but never goes back: a write whose
+/// previews. The store may lag behind the space, but never goes back. A write whose
 /// [`Pointer::order`] is smaller than that of the stored pointer MUST change nothing.
 pub trait Pointers {
     /// Reads the pointer of a channel.

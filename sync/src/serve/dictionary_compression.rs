@@ -1,8 +1,8 @@
 //! Dictionary compression (RFC 9842): returning browsers receive a delta to a version that they
 //! cached.
 //!
-//! The server looks the dictionary up by the id that it gave the browser, in the deploys that
-//! readers see or saw lately, and hashes it. On any mismatch it sends the ordinary response.
+//! The server looks the dictionary up by the id that it gave the browser, and hashes it. It looks
+//! in the deploys that readers see or saw lately. On any mismatch it sends the ordinary response.
 
 use std::iter::once;
 

@@ -61,8 +61,8 @@ pub(super) fn min_deploy(
     claims.filter_map(|claim| tokens.read(channel, claim)).max()
 }
 
-/// Adds the offset of a page's deploy in the site's events: in a header of the protocol, and in one
-/// that the page's own scripts can read.
+/// Adds the offset of a page's deploy in the site's events. One header is the protocol's, and the
+/// page's own scripts can read the other.
 pub(super) fn mark(headers: &mut HeaderMap, deploy: u64) {
     let values = [
         (NEXT_OFFSET, Offset::at(deploy).to_string()),

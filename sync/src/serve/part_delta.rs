@@ -1,8 +1,8 @@
 //! Part delta application: fills in the runs that a part copies from a blob of the base.
 //!
-//! The server reads only the parts of that blob that the runs touch, one after the other, because
-//! each takes as much memory as the result. It verifies both input and result. As with a pack's
-//! reference prefix, every failure has one code, which the client works around.
+//! The server reads only the parts of that blob that the runs touch. It reads one after the other,
+//! because each takes as much memory as the result. It verifies both input and result. As with a
+//! pack's reference prefix, every failure has one code, which the client works around.
 
 use pmx_core::limits::PART_BYTES;
 use pmx_core::location::{Codec, Location};

@@ -1,8 +1,8 @@
 //! Activation rules: what may replace the active deploy, as pure functions of the ledger's view.
 //!
-//! The rules refuse a publish in this order: it repeats another's key, meets a hold, is an older
-//! build, or meets a deploy that it may not replace ([`Replace`]). `DESIGN.md`, section 11, has the
-//! rules.
+//! The rules refuse a publish in this order: it repeats another's key, meets a hold, or is an older
+//! build. Last, it meets a deploy that it may not replace ([`Replace`]). `DESIGN.md`, section 11,
+//! has the rules.
 
 use pmx_core::code::Code;
 use pmx_core::id::Root;

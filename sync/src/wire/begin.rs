@@ -109,7 +109,7 @@ pub struct BeginReply {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub parts: Vec<Offered>,
     /// With [`State::Base`], and with [`State::Outline`] before the first deploy: packs that
-    /// arrived and that no deploy has, so that the client need not send them again.
+    /// arrived and that no deploy has. The client need not send them again.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub packs: Vec<PackId>,
     /// With [`State::Base`]: the most raw bytes of base rows that a pack may refer to. `None`

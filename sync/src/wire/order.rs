@@ -15,7 +15,7 @@ pub struct Order {
     value: u64,
 }
 
-/// The name of a sequence of builds: `run` and `commit`, which users name, or a name made from a CI
+/// The name of a sequence of builds. Users name `run` and `commit`. Other names are made from a CI
 /// system's variables for the provider, the repository and the workflow.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(transparent)]

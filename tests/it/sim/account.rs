@@ -258,8 +258,8 @@ impl Account {
         ))
     }
 
-    /// Whether a build may replace a deploy by its order: a build of the same sequence, not newer,
-    /// made that deploy or found its content unchanged.
+    /// Whether a build may replace a deploy by its order. A build of the same sequence, not newer,
+    /// must have made that deploy or found its content unchanged.
     fn is_newer(&self, asked: &Asked, before: Option<&DeployView>) -> bool {
         let (Some(order), Some(before)) = (&asked.order, before) else {
             return false;

@@ -1,5 +1,5 @@
-//! Rate limits on the Worker: the edge counts the requests of clients, in each isolate, and the
-//! object of a stream counts the requests to it.
+//! Rate limits on the Worker. The edge counts the requests of clients, in each isolate. The object
+//! of a stream counts the requests to it.
 
 use std::cell::RefCell;
 

@@ -97,7 +97,7 @@ impl Incoming {
     }
 
     /// Reads and drops the body of a refused request: a client that still sends would not read the
-    /// response. It reads at most the size of an append, and holds one chunk at a time, because a
+    /// response. It reads at most the size of an append. It holds one chunk at a time, because a
     /// refused body has no share of the memory.
     pub(crate) async fn drain(&self) {
         let unread = self.body.is_none().then(|| self.request.body());

@@ -2,7 +2,7 @@
 //!
 //! A topic exists while a reader waits for its stream, and counts the changes. A reader marks the
 //! count, reads, and waits for a higher count. So it misses no change. All readers at one offset
-//! share the page that one of them reads at a count: a thousand readers cost one read, and one
+//! share the page that one of them reads at a count. So a thousand readers cost one read, and one
 //! chunk of bytes. Readers pull: each takes the next chunk once its client has taken the last. So a
 //! slow client delays no other reader, and holds at most one chunk.
 

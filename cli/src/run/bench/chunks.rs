@@ -1,10 +1,11 @@
 //! Chunk store, computed: one stream of the site, with content-defined chunks. Each new chunk is
 //! compressed separately.
 //!
-//! The cut points are those of FastCDC (Xia et al., "The Design of Fast Content-Defined Chunking
-//! for Data Deduplication Based Storage Systems", IEEE TPDS 2020) with normalisation level 2. The
-//! sizes are those of casync and desync: 16, 64 and 256 KiB. The stream is the contents in path
-//! order, without an archive's metadata. Each publish sends an index of all chunks, 40 bytes each.
+//! The cut points are those of FastCDC with normalisation level 2. Its paper is Xia et al., "The
+//! Design of Fast Content-Defined Chunking for Data Deduplication Based Storage Systems", IEEE TPDS
+//! 2020. The sizes are those of casync and desync: 16, 64 and 256 KiB. The stream is the contents
+//! in path order, without an archive's metadata. Each publish sends an index of all chunks, 40
+//! bytes each.
 
 use std::collections::BTreeSet;
 use std::fs::File;

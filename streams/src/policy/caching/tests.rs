@@ -204,8 +204,8 @@ enum Kind {
     Private,
 }
 
-/// A cache as lazy as RFC 9111 allows: it stores every response that it may, reuses it for as long
-/// as it may, and serves stale ones while it may revalidate later.
+/// A cache as lazy as RFC 9111 allows. It stores every response that it may, and reuses it for as
+/// long as it may. It serves stale ones while it may revalidate later.
 struct Cache {
     kind: Kind,
     now: u64,

@@ -64,10 +64,8 @@ impl<S: Sql> SubscriptionStore<'_, S> {
         number: u64,
         path: &StreamName,
     ) -> Result<Option<Link>, SqlError> {
-        let select = "SELECT path, explicit, acked, tail, incarnation FROM subscription_link
-             WHERE number = ? AND path = ?";
-        let rows = self.0.run(select, &[number.into(), path.as_str().into()])?;
-        rows.into_iter().next().map(Link::read).transpose()
+        let params = [number.into(), path.as_str().into()];
+        self.select_link("WHERE number = ? AND path = ?", &params)
     }
 
     /// The streams of a subscription, those with pending work first.
@@ -76,12 +74,9 @@ impl<S: Sql> SubscriptionStore<'_, S> {
         number: u64,
         limit: usize,
     ) -> Result<Vec<Link>, SqlError> {
-        let select = "SELECT path, explicit, acked, tail, incarnation FROM subscription_link
-             WHERE number = ? ORDER BY acked >= tail, path LIMIT ?";
-        let rows = self
-            .0
-            .run(select, &[number.into(), (limit as u64).into()])?;
-        rows.into_iter().map(Link::read).collect()
+        let params = [number.into(), (limit as u64).into()];
+        let clauses = "WHERE number = ? ORDER BY acked >= tail, path LIMIT ?";
+        self.select_links(clauses, &params)
     }
 
     /// A stream with pending work. As `round` grows, the pending streams take turns.
@@ -90,11 +85,22 @@ impl<S: Sql> SubscriptionStore<'_, S> {
         number: u64,
         round: u64,
     ) -> Result<Option<Link>, SqlError> {
-        let select = "SELECT path, explicit, acked, tail, incarnation FROM subscription_link
-             WHERE number = ?1 AND acked < tail ORDER BY path LIMIT 1 OFFSET ?2 %
+        let clauses = "WHERE number = ?1 AND acked < tail ORDER BY path LIMIT 1 OFFSET ?2 %
              (SELECT max(count(*), 1) FROM subscription_link WHERE number = ?1 AND acked < tail)";
-        let rows = self.0.run(select, &[number.into(), round.into()])?;
-        rows.into_iter().next().map(Link::read).transpose()
+        self.select_link(clauses, &[number.into(), round.into()])
+    }
+
+    fn select_link(&self, clauses: &str, params: &[Value]) -> Result<Option<Link>, SqlError> {
+        Ok(self.select_links(clauses, params)?.into_iter().next())
+    }
+
+    /// The links that the clauses of a `SELECT` choose, in their order.
+    fn select_links(&self, clauses: &str, params: &[Value]) -> Result<Vec<Link>, SqlError> {
+        let select = format!(
+            "SELECT path, explicit, acked, tail, incarnation FROM subscription_link {clauses}"
+        );
+        let rows = self.0.run(&select, params)?;
+        rows.into_iter().map(Link::read).collect()
     }
 
     pub(in crate::subscription) fn has_pending(&self, number: u64) -> Result<bool, SqlError> {

@@ -13,8 +13,8 @@ pub struct ChainingValue(Hash);
 
 impl ChainingValue {
     /// Hashes the bytes of a part. A scan that hashes part by part gets the blob's id from
-    /// [`Parts::merge`](super::Parts::merge), and can check each part when it reads it again for
-    /// the upload.
+    /// [`Parts::merge`](super::Parts::merge). It can check each part when it reads it again for the
+    /// upload.
     pub fn of(part: Part, bytes: &[u8]) -> Result<Self, PartError> {
         check_len(part, bytes.len() as u64)?;
         Ok(subtree(part.offset(), bytes))
@@ -64,8 +64,8 @@ fn merge(values: &[ChainingValue]) -> [u8; Hash::LEN] {
     }
 }
 
-/// The left subtree is full: it has the largest power of two of parts that leaves at least one to
-/// the right (BLAKE3 paper, section 2.1).
+/// The left subtree is full (BLAKE3 paper, section 2.1). It has the largest power of two of parts
+/// that leaves at least one to the right.
 fn halves(values: &[ChainingValue]) -> (&[ChainingValue], &[ChainingValue]) {
     values.split_at(values.len().next_power_of_two() / 2)
 }
