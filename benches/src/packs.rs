@@ -9,7 +9,7 @@ use std::net::TcpStream;
 use anyhow::{Context, Result, ensure};
 use pmx_core::codec::{Encoder, Level};
 use pmx_sync::limits::PREFIX_RAW_BYTES_MAX;
-use pmx_sync::pack::Coding;
+use pmx_sync::pack::PackCoding;
 use pmx_sync::pack::wire::PackBuilder;
 
 use crate::bench::Bench;
@@ -78,7 +78,7 @@ fn pack(bench: &Bench) -> Result<Vec<u8>> {
         }
         builder.push(&fs::read(&file.path)?)?;
     }
-    let coding = Coding::Zstd(Level::WIRE);
+    let coding = PackCoding::Zstd(Level::WIRE);
     let pack = builder.finish(&mut Encoder::new(), coding);
     Ok(pack.context("the corpus is empty")?.into_bytes())
 }

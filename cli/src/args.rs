@@ -39,7 +39,7 @@ use replacing::number;
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
-    pub command: Command,
+    pub command: CliCommand,
     /// What is printed, and how.
     #[command(flatten)]
     pub output: OutputArgs,
@@ -47,7 +47,7 @@ pub struct Cli {
 
 /// The commands.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub enum CliCommand {
     /// Serve a folder here, and publish it again whenever it changes
     Dev(DevArgs),
     /// Run the embedded host

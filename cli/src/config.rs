@@ -17,7 +17,7 @@ use pmx_sync::scan::{Collisions, Secrets};
 use crate::args::{FolderArgs, ScanArgs, SiteArgs};
 use crate::env::Environment;
 use crate::error::Failure;
-use crate::server::{self, Reach, Server};
+use crate::server::{self, LinkSecurity, Server};
 use crate::token::Token;
 use crate::trust::Trust;
 
@@ -288,8 +288,8 @@ impl Layers {
             }
         }
         match (server.reach(), token) {
-            (Reach::Loopback, None) => Ok(()),
-            (Reach::Loopback | Reach::Encrypted | Reach::Plain, _) => {
+            (LinkSecurity::Loopback, None) => Ok(()),
+            (LinkSecurity::Loopback | LinkSecurity::Encrypted | LinkSecurity::Plain, _) => {
                 Err(trust::unknown_server(server, &project.file))
             }
         }
@@ -313,10 +313,13 @@ impl Layers {
             return Token::parse(text).map(Some);
         }
         match (server.reach(), self.data(args.data.as_deref())) {
-            (Reach::Loopback, Ok(folder)) => Token::of_host(&folder),
-            (Reach::Loopback, Err(failure)) if failure.code == Code::Untrusted => Err(failure),
+            (LinkSecurity::Loopback, Ok(folder)) => Token::of_host(&folder),
+            (LinkSecurity::Loopback, Err(failure)) if failure.code == Code::Untrusted => {
+                Err(failure)
+            }
             // Without a home folder, this user has no host either.
-            (Reach::Loopback, Err(_)) | (Reach::Encrypted | Reach::Plain, _) => Ok(None),
+            (LinkSecurity::Loopback, Err(_))
+            | (LinkSecurity::Encrypted | LinkSecurity::Plain, _) => Ok(None),
         }
     }
 }

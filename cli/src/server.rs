@@ -15,12 +15,12 @@ pub const DEFAULT: &str = "http://127.0.0.1:8787";
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Server {
     base: String,
-    reach: Reach,
+    reach: LinkSecurity,
 }
 
 /// How a server is reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Reach {
+pub enum LinkSecurity {
     /// On this machine.
     Loopback,
     /// Over a network, encrypted.
@@ -55,9 +55,9 @@ impl Server {
         let local = is_loopback(parsed.host());
         let scheme = scheme.unwrap_or(if local { "http" } else { "https" });
         let reach = match (local, scheme) {
-            (true, _) => Reach::Loopback,
-            (false, "https") => Reach::Encrypted,
-            (false, _) => Reach::Plain,
+            (true, _) => LinkSecurity::Loopback,
+            (false, "https") => LinkSecurity::Encrypted,
+            (false, _) => LinkSecurity::Plain,
         };
         let base = format!("{scheme}://{}", authority.to_ascii_lowercase());
         Uri::try_from(&base).map_err(|_| fault("it is not a URL"))?;
@@ -77,13 +77,14 @@ impl Server {
             .split_once("://")
             .map(|(_, authority)| authority)?;
         let parsed: http::uri::Authority = authority.parse().ok()?;
-        let is_plain = self.reach == Reach::Loopback && !parsed.host().ends_with(".localhost");
+        let is_plain =
+            self.reach == LinkSecurity::Loopback && !parsed.host().ends_with(".localhost");
         let port = parsed.port().map(|port| format!(":{port}"));
         is_plain.then(|| format!("{LOOPBACK_API}{}", port.unwrap_or_default()))
     }
 
     /// How it is reached.
-    pub const fn reach(&self) -> Reach {
+    pub const fn reach(&self) -> LinkSecurity {
         self.reach
     }
 
@@ -130,25 +131,37 @@ mod tests {
     #[test]
     fn addresses_are_normalised() {
         for (text, base, reach) in [
-            (DEFAULT, "http://127.0.0.1:8787", Reach::Loopback),
-            ("localhost:80", "http://localhost:80", Reach::Loopback),
+            (DEFAULT, "http://127.0.0.1:8787", LinkSecurity::Loopback),
+            (
+                "localhost:80",
+                "http://localhost:80",
+                LinkSecurity::Loopback,
+            ),
             (
                 "http://docs.localhost/",
                 "http://docs.localhost",
-                Reach::Loopback,
+                LinkSecurity::Loopback,
             ),
-            ("http://[::1]:8787", "http://[::1]:8787", Reach::Loopback),
-            ("Example.org", "https://example.org", Reach::Encrypted),
+            (
+                "http://[::1]:8787",
+                "http://[::1]:8787",
+                LinkSecurity::Loopback,
+            ),
+            (
+                "Example.org",
+                "https://example.org",
+                LinkSecurity::Encrypted,
+            ),
             (
                 "https://example.org:444/",
                 "https://example.org:444",
-                Reach::Encrypted,
+                LinkSecurity::Encrypted,
             ),
-            ("http://10.0.0.1", "http://10.0.0.1", Reach::Plain),
+            ("http://10.0.0.1", "http://10.0.0.1", LinkSecurity::Plain),
             (
                 "http://127.0.0.1.example.org",
                 "http://127.0.0.1.example.org",
-                Reach::Plain,
+                LinkSecurity::Plain,
             ),
         ] {
             let server = Server::parse(text).unwrap();

@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Party that must act on a failure: it decides the exit code of `pmx`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum CodeKind {
     /// Anything else: exit 1.
     Other,
     /// The command line or the configuration: exit 2.
@@ -26,7 +26,7 @@ pub enum Kind {
     Limit,
 }
 
-impl Kind {
+impl CodeKind {
     /// The exit code of `pmx`.
     pub const fn exit(self) -> u8 {
         match self {
@@ -62,8 +62,8 @@ macro_rules! codes {
             }
 
             /// The party that must act.
-            pub const fn kind(self) -> Kind {
-                match self { $(Self::$variant => Kind::$kind,)* }
+            pub const fn kind(self) -> CodeKind {
+                match self { $(Self::$variant => CodeKind::$kind,)* }
             }
 
             /// The HTTP status an API answer with this code has.

@@ -61,7 +61,7 @@ impl AliasName {
     pub fn slug(text: &str) -> Result<Self, InvalidName> {
         let label = label_of(text);
         if label.is_empty() {
-            refuse(Some(NameFault::NoLetters), text)?;
+            refuse(Some(LabelFault::NoLetters), text)?;
         }
         if label.len() <= ALIAS_NAME_BYTES_MAX {
             return Self::parse(&label);
@@ -157,29 +157,29 @@ const RESERVED_SPACES: &[&str] = &[
     "www",
 ];
 
-fn label_fault(text: &str, bytes_max: usize) -> Option<NameFault> {
+fn label_fault(text: &str, bytes_max: usize) -> Option<LabelFault> {
     let legal = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
     if text.is_empty() {
-        Some(NameFault::Empty)
+        Some(LabelFault::Empty)
     } else if text.len() > bytes_max {
-        Some(NameFault::TooLong { bytes_max })
+        Some(LabelFault::TooLong { bytes_max })
     } else if !text.bytes().all(legal) {
-        Some(NameFault::Character)
+        Some(LabelFault::Character)
     } else if text.starts_with('-') || text.ends_with('-') {
-        Some(NameFault::OuterHyphen)
+        Some(LabelFault::OuterHyphen)
     } else if text.contains("--") {
-        Some(NameFault::DoubleHyphen)
+        Some(LabelFault::DoubleHyphen)
     } else {
         None
     }
 }
 
-fn number_fault(text: &str) -> Option<NameFault> {
+fn number_fault(text: &str) -> Option<LabelFault> {
     let number = text.bytes().all(|b| b.is_ascii_digit());
-    number.then_some(NameFault::Number)
+    number.then_some(LabelFault::Number)
 }
 
-fn refuse(fault: Option<NameFault>, text: &str) -> Result<(), InvalidName> {
+fn refuse(fault: Option<LabelFault>, text: &str) -> Result<(), InvalidName> {
     match fault {
         None => Ok(()),
         Some(reason) => Err(InvalidName::Invalid {
@@ -198,7 +198,7 @@ pub enum InvalidName {
         /// The text, shortened.
         name: String,
         /// The fault.
-        reason: NameFault,
+        reason: LabelFault,
     },
     /// The text is a reserved label.
     #[error("the name {name:?} is reserved")]
@@ -220,7 +220,7 @@ impl InvalidName {
 
 /// Fault of a name.
 #[derive(Debug, Clone, Copy, Error, PartialEq, Eq)]
-pub enum NameFault {
+pub enum LabelFault {
     /// The text is empty.
     #[error("it is empty")]
     Empty,

@@ -43,7 +43,7 @@ impl Recorded {
 
 /// Verdict on a database: this release may use it, may migrate it, or must refuse it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub enum Compatibility {
     /// Use it unchanged: its tables are those of this code, or newer ones with additions.
     Use,
     /// Apply each version after this one, then use it.
@@ -108,13 +108,13 @@ const READABLE_BY: &str = "readable_by";
 
 impl Schema {
     /// Decides whether this code may use a database with these numbers.
-    pub const fn check(&self, recorded: Recorded) -> Result<Verdict, SchemaError> {
+    pub const fn check(&self, recorded: Recorded) -> Result<Compatibility, SchemaError> {
         let Recorded {
             schema,
             readable_by,
         } = recorded;
         if schema < self.version {
-            return Ok(Verdict::Migrate { from: schema });
+            return Ok(Compatibility::Migrate { from: schema });
         }
         if readable_by > self.version {
             return Err(SchemaError::TooNew {
@@ -124,7 +124,7 @@ impl Schema {
                 known: self.version,
             });
         }
-        Ok(Verdict::Use)
+        Ok(Compatibility::Use)
     }
 
     /// Reads the numbers of a database; `None` if it records no version.

@@ -1,7 +1,7 @@
 //! Fuzz seeds: valid inputs, most of them from the golden vectors.
 
 use data_encoding::HEXLOWER;
-use pmx_streams::segment::{Builder, Kind};
+use pmx_streams::segment::{SegmentBuilder, StreamKind};
 use serde_json::Value;
 
 const VECTORS: &str = include_str!("../../tests/golden/vectors.json");
@@ -39,8 +39,8 @@ pub(crate) fn envelopes() -> Vec<Vec<u8>> {
 
 pub(crate) fn segments() -> Vec<Vec<u8>> {
     let messages: [&[u8]; 3] = [b"{\"a\":1}", b"2", b"[\"three\"]"];
-    let segments = [Kind::Bytes, Kind::Json].map(|kind| {
-        let mut builder = Builder::new(kind, 7);
+    let segments = [StreamKind::Bytes, StreamKind::Json].map(|kind| {
+        let mut builder = SegmentBuilder::new(kind, 7);
         for message in messages {
             builder.push(message).expect("a segment takes a message");
         }

@@ -1,10 +1,10 @@
 //! Stream segments.
 
-use pmx_streams::segment::{Index, open};
+use pmx_streams::segment::{SegmentIndex, open};
 
 /// An opened segment is readable from any position to its end, where its index is.
 pub(crate) fn object(bytes: &[u8]) {
-    if let Ok(index) = Index::from_object_tail(bytes, bytes.len() as u64) {
+    if let Ok(index) = SegmentIndex::from_object_tail(bytes, bytes.len() as u64) {
         let _other = index.locate(index.first(), index.end(), usize::MAX);
     }
     let Ok(index) = open(bytes) else { return };

@@ -15,9 +15,9 @@ use super::engine::Engine;
 use super::json;
 use super::lifecycle;
 use super::producer::{self, Sequence};
-use super::record::Stream;
+use super::record::StreamRecord;
 use super::reply::{Appended, Refusal};
-use super::segment::Kind;
+use super::segment::StreamKind;
 use crate::limits::STREAM_APPEND_BYTES_MAX;
 
 /// An append, with the work that follows it.
@@ -79,7 +79,7 @@ impl<S: Sql> Engine<'_, S> {
 
     fn append_to(
         &self,
-        stream: &mut Stream,
+        stream: &mut StreamRecord,
         call: &Append,
         now: Timestamp,
     ) -> Result<Appended, Refusal> {
@@ -120,7 +120,7 @@ impl<S: Sql> Engine<'_, S> {
     fn find_repeated(
         &self,
         call: &Append,
-        stream: &mut Stream,
+        stream: &mut StreamRecord,
         now: Timestamp,
     ) -> Result<Option<Appended>, Refusal> {
         let next = stream.offset(stream.tail);
@@ -151,7 +151,7 @@ impl<S: Sql> Engine<'_, S> {
     fn commit(
         &self,
         call: &Append,
-        stream: &mut Stream,
+        stream: &mut StreamRecord,
         body: &[u8],
         now: Timestamp,
     ) -> Result<Appended, Refusal> {
@@ -189,13 +189,13 @@ pub(super) enum EmptyArray {
 
 /// The stored form of a body: JSON messages each followed by a comma, or the bytes unchanged.
 pub(super) fn encode_body<'a>(
-    stream: &Stream,
+    stream: &StreamRecord,
     body: &'a [u8],
     empty: EmptyArray,
 ) -> Result<Cow<'a, [u8]>, Refusal> {
     match stream.kind() {
-        Kind::Bytes => Ok(Cow::Borrowed(body)),
-        Kind::Json => {
+        StreamKind::Bytes => Ok(Cow::Borrowed(body)),
+        StreamKind::Json => {
             let run = json::flatten(body).map_err(|why| Refusal::Json { why })?;
             if run.count == 0 && empty == EmptyArray::Refused {
                 let why = "an empty array is no message".to_owned();
@@ -207,7 +207,7 @@ pub(super) fn encode_body<'a>(
 }
 
 /// Refuses an append beyond the last position, which no real stream reaches.
-pub(super) fn check_position(stream: &Stream, body: &[u8]) -> Result<(), Refusal> {
+pub(super) fn check_position(stream: &StreamRecord, body: &[u8]) -> Result<(), Refusal> {
     let bytes = body.len() as u64;
     let limit = EXACT_INTEGER_MAX.saturating_sub(stream.weight.max(stream.tail));
     if bytes <= limit {
@@ -217,7 +217,7 @@ pub(super) fn check_position(stream: &Stream, body: &[u8]) -> Result<(), Refusal
     }
 }
 
-fn check_type(call: &Append, stream: &Stream) -> Result<(), Refusal> {
+fn check_type(call: &Append, stream: &StreamRecord) -> Result<(), Refusal> {
     match &call.media_type {
         // An empty body has no type, and the closed state is reported before a wrong type.
         _ if call.body.is_empty() || stream.closed => Ok(()),
@@ -226,7 +226,7 @@ fn check_type(call: &Append, stream: &Stream) -> Result<(), Refusal> {
     }
 }
 
-fn check_seq(call: &Append, stream: &Stream) -> Result<(), Refusal> {
+fn check_seq(call: &Append, stream: &StreamRecord) -> Result<(), Refusal> {
     match (&call.seq, &stream.seq) {
         _ if call.body.is_empty() => Ok(()),
         (Some(seq), Some(last)) if seq.as_bytes() <= last.as_bytes() => Err(Refusal::Seq),

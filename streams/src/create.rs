@@ -9,7 +9,7 @@ use super::engine::Engine;
 use super::fork::ForkSnapshot;
 use super::generation::Generation;
 use super::job::RELEASE;
-use super::record::{Branch, Stream, exact};
+use super::record::{Branch, StreamRecord, exact};
 use super::reply::{Created, Refusal};
 
 /// Result of [`Engine::begin_fork`].
@@ -36,7 +36,7 @@ impl<S: Sql> Engine<'_, S> {
         let media = call.media_type.clone();
         let media = media.unwrap_or_else(|| MediaType::new("application/octet-stream"));
         let expiry = call.expiry.unwrap_or(Expiry::Never);
-        let mut stream = Stream::new(generation, media, expiry, now);
+        let mut stream = StreamRecord::new(generation, media, expiry, now);
         stream.expiry_text.clone_from(&call.expiry_text);
         self.insert_stream(call, stream, None, now)
     }
@@ -83,7 +83,7 @@ impl<S: Sql> Engine<'_, S> {
             Some(expiry) => (expiry, &call.expiry_text),
             None => (snapshot.expiry, &snapshot.expiry_text),
         };
-        let mut stream = Stream::new(reference, media.clone(), expiry, now);
+        let mut stream = StreamRecord::new(reference, media.clone(), expiry, now);
         stream.expiry_text.clone_from(text);
         stream.expiry_inherited = call.expiry.is_none();
         stream.branch = call.fork.as_ref().map(|fork| Branch {
@@ -118,7 +118,7 @@ impl<S: Sql> Engine<'_, S> {
     fn insert_stream(
         &self,
         call: &Create,
-        mut stream: Stream,
+        mut stream: StreamRecord,
         snapshot: Option<&ForkSnapshot>,
         now: Timestamp,
     ) -> Result<Created, Refusal> {
@@ -151,7 +151,7 @@ impl<S: Sql> Engine<'_, S> {
 }
 
 /// The first property in which an existing stream differs from a call.
-fn difference(call: &Create, stream: &Stream) -> Option<&'static str> {
+fn difference(call: &Create, stream: &StreamRecord) -> Option<&'static str> {
     let is_fork = call.fork.is_some();
     let same_type = match &call.media_type {
         Some(media) => media.essence() == stream.media.essence(),

@@ -5,7 +5,7 @@ use pmx_core::time::Timestamp;
 
 use super::engine::Engine;
 use super::job;
-use super::record::Stream;
+use super::record::StreamRecord;
 use super::reply::Refusal;
 
 /// Result of a deletion.
@@ -25,7 +25,11 @@ impl<S: Sql> Engine<'_, S> {
     }
 
     /// Ends a stream: destroys it, or keeps its row for its forks.
-    pub(super) fn end(&self, mut stream: Stream, now: Timestamp) -> Result<Deleted, SqlError> {
+    pub(super) fn end(
+        &self,
+        mut stream: StreamRecord,
+        now: Timestamp,
+    ) -> Result<Deleted, SqlError> {
         if stream.references == 0 {
             self.destroy(&stream, now)?;
             return Ok(Deleted::Destroyed);
@@ -43,7 +47,7 @@ impl<S: Sql> Engine<'_, S> {
     }
 
     /// Deletes all rows of a stream without forks, and queues jobs for the rest.
-    pub(super) fn destroy(&self, stream: &Stream, now: Timestamp) -> Result<(), SqlError> {
+    pub(super) fn destroy(&self, stream: &StreamRecord, now: Timestamp) -> Result<(), SqlError> {
         if stream.cold {
             let what = stream.generation.to_string();
             self.enqueue(job::DELETE_SEGMENTS, &what, None, now)?;

@@ -17,7 +17,7 @@ use super::create::ForkStart;
 use super::engine::Engine;
 use super::fork::ForkSnapshot;
 use super::generation::Generation;
-use super::job::Job;
+use super::job::StreamJob;
 use super::name::StreamName;
 use super::read::ReadResult;
 use super::reply::{Created, Page, Refusal};
@@ -90,7 +90,7 @@ async fn abandon<S: Sql, P: OtherStreams>(
     engine.atomically(|engine| engine.abandon_fork(reference, now))?;
     if others.release(source, reference, now).await.is_ok() {
         let source = source.clone();
-        let job = Job::Release { source, reference };
+        let job = StreamJob::Release { source, reference };
         engine.atomically(|engine| engine.complete_job(&job, now))?;
     }
     Ok(())
@@ -174,16 +174,16 @@ pub async fn run_jobs<S: Sql, C: Cold, P: OtherStreams, R>(
 /// Performs the effect of a job. It takes the bytes of a segment out of the job, so that there is
 /// only one copy of them.
 pub async fn perform<C: Cold, P: OtherStreams>(
-    job: &mut Job,
+    job: &mut StreamJob,
     cold: &C,
     others: &P,
     now: Timestamp,
 ) -> Result<(), BackendError> {
     match job {
-        Job::WriteSegment { key, body, .. } => cold.write(key, mem::take(body)).await,
-        Job::DeleteSegment { key } => cold.delete(&[*key]).await,
-        Job::DeleteSegments { generation } => delete_segments(*generation, cold).await,
-        Job::Release { source, reference } => others.release(source, *reference, now).await,
+        StreamJob::WriteSegment { key, body, .. } => cold.write(key, mem::take(body)).await,
+        StreamJob::DeleteSegment { key } => cold.delete(&[*key]).await,
+        StreamJob::DeleteSegments { generation } => delete_segments(*generation, cold).await,
+        StreamJob::Release { source, reference } => others.release(source, *reference, now).await,
     }
 }
 

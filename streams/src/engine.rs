@@ -7,7 +7,7 @@
 
 use pmx_core::sql::{Sql, SqlError};
 
-use super::record::Stream;
+use super::record::StreamRecord;
 use super::row_cache::RowCache;
 use crate::limits::{
     STREAM_APPEND_BYTES_MAX, STREAM_CHUNK_BYTES, STREAM_READ_BYTES, STREAM_SEGMENT_BYTES,
@@ -134,7 +134,7 @@ impl<'a, S: Sql> Engine<'a, S> {
 
 impl<S: Sql> Engine<'_, S> {
     /// Caches the row that the database now contains.
-    pub(super) fn cache_row(&self, stream: &Stream) {
+    pub(super) fn cache_row(&self, stream: &StreamRecord) {
         if let Some(row_cache) = self.row_cache {
             row_cache.set(Some(stream.clone()));
         }

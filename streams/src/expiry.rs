@@ -10,14 +10,14 @@ use pmx_core::time::Timestamp;
 
 use super::call::Expiry;
 use super::engine::Engine;
-use super::record::Stream;
+use super::record::StreamRecord;
 use super::reply::Refusal;
 
 /// A read renews the time to live once this fraction of it has passed. This bounds the writes of
 /// reads; a stream may expire early by the same fraction.
 const RENEWAL_FRACTION: u64 = 10;
 
-impl Stream {
+impl StreamRecord {
     /// When the stream expires, unless a client reads or writes it before.
     pub(super) fn ends(&self) -> Option<Timestamp> {
         match self.expiry {
@@ -69,7 +69,7 @@ impl<S: Sql> Engine<'_, S> {
         self.touch(&mut stream, now)
     }
 
-    pub(super) fn touch(&self, stream: &mut Stream, now: Timestamp) -> Result<(), Refusal> {
+    pub(super) fn touch(&self, stream: &mut StreamRecord, now: Timestamp) -> Result<(), Refusal> {
         if stream.needs_renewal(now) {
             stream.touched = now;
             self.save(stream)?;
@@ -83,10 +83,10 @@ mod tests {
     use super::*;
     use crate::{Generation, MediaType};
 
-    fn stream(expiry: Expiry, touched: u64) -> Stream {
+    fn stream(expiry: Expiry, touched: u64) -> StreamRecord {
         let generation = Generation::from_random([7; 16]);
         let media = MediaType::new("text/plain");
-        Stream::new(generation, media, expiry, at(touched))
+        StreamRecord::new(generation, media, expiry, at(touched))
     }
 
     fn at(millis: u64) -> Timestamp {

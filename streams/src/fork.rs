@@ -15,10 +15,10 @@ use super::call::{Expiry, Fork, MediaType};
 use super::engine::Engine;
 use super::generation::Generation;
 use super::offset::Offset;
-use super::record::Stream;
+use super::record::StreamRecord;
 use super::reply::Refusal;
 use super::row::{Columns, invalid_column};
-use super::segment::Kind;
+use super::segment::StreamKind;
 use crate::limits::STREAM_APPEND_BYTES_MAX;
 
 /// Everything that a fork copies from its source.
@@ -122,7 +122,7 @@ impl<S: Sql> Engine<'_, S> {
         Ok(!self.run(select, [reference.to_string().into()])?.is_empty())
     }
 
-    fn snapshot_at(&self, stream: &Stream, at: u64) -> Result<ForkSnapshot, SqlError> {
+    fn snapshot_at(&self, stream: &StreamRecord, at: u64) -> Result<ForkSnapshot, SqlError> {
         let select = "SELECT start, finish, generation, object_end, footer, appends \
              FROM stream_segment WHERE s = ? AND start < ? ORDER BY start";
         let rows = self.run(select, [at.into()])?;
@@ -130,8 +130,8 @@ impl<S: Sql> Engine<'_, S> {
         let hot_start = stream.hot.min(at);
         let (hot, appends) = match stream.kind() {
             _ if hot_start == at => (Bytes::new(), Vec::new()),
-            Kind::Json => (self.hot(stream, hot_start..at, usize::MAX)?.0, Vec::new()),
-            Kind::Bytes => (
+            StreamKind::Json => (self.hot(stream, hot_start..at, usize::MAX)?.0, Vec::new()),
+            StreamKind::Bytes => (
                 self.hot(stream, hot_start..at, usize::MAX)?.0,
                 self.appends_within(hot_start..at)?,
             ),
@@ -152,7 +152,7 @@ impl<S: Sql> Engine<'_, S> {
     /// Copies a snapshot into the fork. The caller writes the stream's row.
     pub(super) fn copy_snapshot(
         &self,
-        stream: &mut Stream,
+        stream: &mut StreamRecord,
         snapshot: &ForkSnapshot,
     ) -> Result<(), SqlError> {
         let insert = "INSERT INTO stream_segment \
@@ -173,9 +173,11 @@ impl<S: Sql> Engine<'_, S> {
         stream.tail = snapshot.hot_start;
         if !snapshot.hot.is_empty() {
             match stream.kind() {
-                Kind::Bytes => split(&snapshot.hot, &snapshot.appends)
+                StreamKind::Bytes => split(&snapshot.hot, &snapshot.appends)
                     .try_for_each(|append| self.insert_rows(stream, append))?,
-                Kind::Json => self.insert_rows(stream, &[&snapshot.hot[..], b","].concat())?,
+                StreamKind::Json => {
+                    self.insert_rows(stream, &[&snapshot.hot[..], b","].concat())?
+                }
             }
         }
         if stream.tail == snapshot.at {

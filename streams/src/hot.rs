@@ -14,9 +14,9 @@ use pmx_core::sql::{Sql, SqlError, Value};
 
 use super::engine::Engine;
 use super::json;
-use super::record::Stream;
+use super::record::StreamRecord;
 use super::row::{Columns, invalid_column};
-use super::segment::Kind;
+use super::segment::StreamKind;
 
 /// Bytes that SQLite concatenates into one value, without the last row. A Durable Object has at
 /// most 2 MB in a value.
@@ -41,30 +41,34 @@ enum BoundaryKind {
 impl<S: Sql> Engine<'_, S> {
     /// Inserts a body after the last message: the bytes of an append, or JSON messages each
     /// followed by a comma. The caller saves the stream.
-    pub(super) fn insert_rows(&self, stream: &mut Stream, body: &[u8]) -> Result<(), SqlError> {
+    pub(super) fn insert_rows(
+        &self,
+        stream: &mut StreamRecord,
+        body: &[u8],
+    ) -> Result<(), SqlError> {
         let row_bytes = self.config.chunk_bytes.max(1);
         match stream.kind() {
-            Kind::Bytes => {
+            StreamKind::Bytes => {
                 let begin = stream.tail;
                 body.chunks(row_bytes).try_for_each(|row| {
                     let head = stream.tail - begin;
                     self.insert_row(stream, &[row], row.len() as u64, head)
                 })
             }
-            Kind::Json => self.insert_messages(stream, body, row_bytes),
+            StreamKind::Json => self.insert_messages(stream, body, row_bytes),
         }
     }
 
     /// Inserts a body that fits in one row, and saves the stream's own row, by one statement.
     pub(super) fn insert_rows_and_save(
         &self,
-        stream: &mut Stream,
+        stream: &mut StreamRecord,
         body: &[u8],
     ) -> Result<(), SqlError> {
         let (start, weight) = (stream.tail, stream.weight);
         stream.tail += match stream.kind() {
-            Kind::Bytes => body.len() as u64,
-            Kind::Json => json::Messages(body).count() as u64,
+            StreamKind::Bytes => body.len() as u64,
+            StreamKind::Json => json::Messages(body).count() as u64,
         };
         stream.weight += body.len() as u64;
         stream.hot_rows += 1;
@@ -86,7 +90,7 @@ impl<S: Sql> Engine<'_, S> {
 
     fn insert_messages(
         &self,
-        stream: &mut Stream,
+        stream: &mut StreamRecord,
         mut run: &[u8],
         row_bytes: usize,
     ) -> Result<(), SqlError> {
@@ -111,7 +115,7 @@ impl<S: Sql> Engine<'_, S> {
 
     fn insert_row(
         &self,
-        stream: &mut Stream,
+        stream: &mut StreamRecord,
         parts: &[&[u8]],
         positions: u64,
         head: u64,
@@ -138,7 +142,7 @@ impl<S: Sql> Engine<'_, S> {
     /// reaches `budget`. Returns them, JSON messages joined by commas, and where they end.
     pub(super) fn hot(
         &self,
-        stream: &Stream,
+        stream: &StreamRecord,
         range: Range<u64>,
         budget: usize,
     ) -> Result<(Bytes, u64), SqlError> {
@@ -160,8 +164,8 @@ impl<S: Sql> Engine<'_, S> {
         }
         let end = at.start.min(range.end);
         let body = match stream.kind() {
-            Kind::Bytes => slice_bytes(body, first.start, range.start..end),
-            Kind::Json => slice_messages(body, first.start, range.start..end, at.start),
+            StreamKind::Bytes => slice_bytes(body, first.start, range.start..end),
+            StreamKind::Json => slice_messages(body, first.start, range.start..end, at.start),
         };
         Ok((
             body.ok_or_else(|| invalid_column("as long as its messages"))?,
@@ -172,7 +176,7 @@ impl<S: Sql> Engine<'_, S> {
     /// Reads the rows of the log before a boundary, in groups that bound the memory.
     pub(super) fn rows_before(
         &self,
-        stream: &Stream,
+        stream: &StreamRecord,
         end: RowBoundary,
         mut each: impl FnMut(&[u8]) -> Result<(), SqlError>,
     ) -> Result<(), SqlError> {
@@ -217,7 +221,7 @@ impl<S: Sql> Engine<'_, S> {
     }
 
     /// The row that contains a position.
-    fn row_at(&self, stream: &Stream, position: u64) -> Result<RowBoundary, SqlError> {
+    fn row_at(&self, stream: &StreamRecord, position: u64) -> Result<RowBoundary, SqlError> {
         if position == stream.hot {
             return Ok(RowBoundary {
                 start: stream.hot,
@@ -233,7 +237,7 @@ impl<S: Sql> Engine<'_, S> {
     /// The first row after `at` that reaches a weight, or the end.
     fn row_after(
         &self,
-        stream: &Stream,
+        stream: &StreamRecord,
         at: RowBoundary,
         weight: u64,
         between: BoundaryKind,
@@ -289,7 +293,7 @@ impl<S: Sql> Engine<'_, S> {
     }
 
     /// The boundary at which the next segment ends.
-    pub(super) fn split_point(&self, stream: &Stream) -> Result<RowBoundary, SqlError> {
+    pub(super) fn split_point(&self, stream: &StreamRecord) -> Result<RowBoundary, SqlError> {
         let first = self.row_at(stream, stream.hot)?;
         let heavy = first
             .weight
@@ -308,7 +312,7 @@ impl<S: Sql> Engine<'_, S> {
     /// Deletes the rows before a boundary. The caller saves the stream.
     pub(super) fn drop_before(
         &self,
-        stream: &mut Stream,
+        stream: &mut StreamRecord,
         boundary: RowBoundary,
     ) -> Result<(), SqlError> {
         let count = "SELECT count(*) FROM stream_log WHERE s = ? AND start < ? AND part = 0";

@@ -9,7 +9,7 @@ use pmx_core::sql::{Sql, SqlError};
 use pmx_core::time::Timestamp;
 
 use super::engine::Engine;
-use super::record::Stream;
+use super::record::StreamRecord;
 use super::row::Columns;
 
 /// Kind of the job row that keeps the number until its time.
@@ -20,7 +20,11 @@ const RETENTION: Duration = Duration::from_hours(7 * 24);
 
 impl<S: Sql> Engine<'_, S> {
     /// Keeps the next incarnation of the name when a stream ends.
-    pub(super) fn save_incarnation(&self, stream: &Stream, now: Timestamp) -> Result<(), SqlError> {
+    pub(super) fn save_incarnation(
+        &self,
+        stream: &StreamRecord,
+        now: Timestamp,
+    ) -> Result<(), SqlError> {
         let next = (stream.incarnation + 1).to_string();
         self.dequeue(INCARNATION, "")?;
         self.enqueue(INCARNATION, "", Some(&next), now.after(RETENTION))

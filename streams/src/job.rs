@@ -19,15 +19,15 @@ use super::generation::Generation;
 use super::incarnation::INCARNATION;
 use super::lifecycle::REPORT;
 use super::name::StreamName;
-use super::record::Stream;
+use super::record::StreamRecord;
 use super::reply::Refusal;
 use super::row::{Columns, invalid_column};
-use super::segment::Index;
+use super::segment::SegmentIndex;
 
 /// An effect outside of the database. Afterwards, the driver calls [`Engine::complete_job`] or
 /// [`Engine::fail_job`].
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Job {
+pub enum StreamJob {
     /// Write a segment.
     WriteSegment {
         /// The segment's key.
@@ -35,7 +35,7 @@ pub enum Job {
         /// The segment's bytes.
         body: Bytes,
         /// The segment's index.
-        index: Index,
+        index: SegmentIndex,
     },
     /// Delete a segment without references.
     DeleteSegment {
@@ -75,7 +75,7 @@ pub(super) fn backoff(tries: u64, most: Duration) -> Duration {
 
 impl<S: Sql> Engine<'_, S> {
     /// The next due job. Expiry needs no effect and happens within this call.
-    pub fn next_job(&self, now: Timestamp) -> Result<Option<Job>, SqlError> {
+    pub fn next_job(&self, now: Timestamp) -> Result<Option<StreamJob>, SqlError> {
         if let Some(job) = self.due_job(now)? {
             return Ok(Some(job));
         }
@@ -93,8 +93,8 @@ impl<S: Sql> Engine<'_, S> {
     }
 
     /// Records that the effect of a job happened.
-    pub fn complete_job(&self, job: &Job, now: Timestamp) -> Result<(), SqlError> {
-        if let Job::WriteSegment { key, index, .. } = job
+    pub fn complete_job(&self, job: &StreamJob, now: Timestamp) -> Result<(), SqlError> {
+        if let StreamJob::WriteSegment { key, index, .. } = job
             && !self.rotated(key, index)?
         {
             // The stream has ended or rotated otherwise: nothing references the segment.
@@ -105,22 +105,22 @@ impl<S: Sql> Engine<'_, S> {
     }
 
     /// Records that the effect of a job failed, and schedules a retry with backoff.
-    pub fn fail_job(&self, job: &Job, now: Timestamp) -> Result<(), SqlError> {
+    pub fn fail_job(&self, job: &StreamJob, now: Timestamp) -> Result<(), SqlError> {
         let (kind, what) = match job {
-            Job::WriteSegment { .. } => (ROTATE, String::new()),
-            Job::DeleteSegment { .. } | Job::DeleteSegments { .. } | Job::Release { .. } => {
-                job.key()
-            }
+            StreamJob::WriteSegment { .. } => (ROTATE, String::new()),
+            StreamJob::DeleteSegment { .. }
+            | StreamJob::DeleteSegments { .. }
+            | StreamJob::Release { .. } => job.key(),
         };
         match job {
-            Job::WriteSegment { .. } => self.retry_later(kind, &what, now),
+            StreamJob::WriteSegment { .. } => self.retry_later(kind, &what, now),
             // Another transaction may have completed it.
-            Job::DeleteSegment { .. } | Job::DeleteSegments { .. } | Job::Release { .. } => {
-                match self.tries(kind, &what)? {
-                    Some(_) => self.retry_later(kind, &what, now),
-                    None => Ok(()),
-                }
-            }
+            StreamJob::DeleteSegment { .. }
+            | StreamJob::DeleteSegments { .. }
+            | StreamJob::Release { .. } => match self.tries(kind, &what)? {
+                Some(_) => self.retry_later(kind, &what, now),
+                None => Ok(()),
+            },
         }
     }
 
@@ -167,7 +167,7 @@ impl<S: Sql> Engine<'_, S> {
     /// When the log has to be rotated, if it is long enough.
     pub(super) fn rotates_at(
         &self,
-        stream: &Stream,
+        stream: &StreamRecord,
         now: Timestamp,
     ) -> Result<Option<Timestamp>, SqlError> {
         let bytes = stream.weight.saturating_sub(stream.hot_weight);
@@ -183,7 +183,7 @@ impl<S: Sql> Engine<'_, S> {
     }
 
     /// The first queued job that is due.
-    fn due_job(&self, now: Timestamp) -> Result<Option<Job>, SqlError> {
+    fn due_job(&self, now: Timestamp) -> Result<Option<StreamJob>, SqlError> {
         let select = "SELECT kind, what, whom FROM stream_chore \
              WHERE s = ? AND kind NOT IN (?, ?, ?) AND at <= ? ORDER BY at, kind, what LIMIT 1";
         let params = [
@@ -273,7 +273,7 @@ impl<S: Sql> Engine<'_, S> {
     }
 }
 
-impl Job {
+impl StreamJob {
     /// Kind and argument of the job's row.
     fn key(&self) -> (&'static str, String) {
         match self {
@@ -286,18 +286,20 @@ impl Job {
     }
 }
 
-fn read(row: SqlRow) -> Result<Job, SqlError> {
+fn read(row: SqlRow) -> Result<StreamJob, SqlError> {
     let mut row = Columns::of(row);
     let (kind, what, whom) = (row.text()?, row.text()?, row.optional_text()?);
     let job = match (kind.as_str(), whom) {
         (DELETE_SEGMENTS, None) => {
-            Generation::from_hex(&what).map(|generation| Job::DeleteSegments { generation })
+            Generation::from_hex(&what).map(|generation| StreamJob::DeleteSegments { generation })
         }
-        (DELETE_SEGMENT, None) => SegmentKey::parse(&what).map(|key| Job::DeleteSegment { key }),
+        (DELETE_SEGMENT, None) => {
+            SegmentKey::parse(&what).map(|key| StreamJob::DeleteSegment { key })
+        }
         (RELEASE, Some(whom)) => StreamName::parse(&whom)
             .ok()
             .zip(Generation::from_hex(&what))
-            .map(|(source, reference)| Job::Release { source, reference }),
+            .map(|(source, reference)| StreamJob::Release { source, reference }),
         (_, _) => None,
     };
     job.ok_or_else(|| invalid_column("a job"))

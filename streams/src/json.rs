@@ -7,7 +7,7 @@ use serde::de::IgnoredAny;
 
 /// A run of messages, each followed by a comma.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Run {
+pub(super) struct MessageRun {
     pub(super) text: Vec<u8>,
     /// The number of messages.
     pub(super) count: u64,
@@ -15,14 +15,14 @@ pub(super) struct Run {
 
 /// Parses a body: the elements of an array are messages, any other value is one message. `Err` is
 /// the reason why the body is not JSON.
-pub(super) fn flatten(body: &[u8]) -> Result<Run, String> {
+pub(super) fn flatten(body: &[u8]) -> Result<MessageRun, String> {
     let text = std::str::from_utf8(body).map_err(|_| "it is not UTF-8".to_owned())?;
     serde_json::from_str::<IgnoredAny>(text).map_err(|error| error.to_string())?;
     let body = body.trim_ascii();
     let inner = body
         .strip_prefix(b"[")
         .and_then(|rest| rest.strip_suffix(b"]"));
-    let mut run = Run {
+    let mut run = MessageRun {
         text: Vec::with_capacity(body.len() + 1),
         count: 0,
     };
@@ -34,7 +34,7 @@ pub(super) fn flatten(body: &[u8]) -> Result<Run, String> {
     Ok(run)
 }
 
-impl Run {
+impl MessageRun {
     fn push(&mut self, message: &[u8]) {
         self.text.extend_from_slice(message.trim_ascii());
         self.text.push(b',');

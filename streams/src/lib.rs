@@ -51,12 +51,12 @@ pub use delete::Deleted;
 pub use engine::{Engine, EngineConfig};
 pub use fork::ForkSnapshot;
 pub use generation::Generation;
-pub use job::Job;
+pub use job::StreamJob;
 pub use lifecycle::{
     HubAck, HubUpdate, LifecycleChange, LifecycleEvent, StreamMetadata, StreamTail,
 };
-pub use name::{InvalidName, StreamName};
+pub use name::{InvalidStreamName, StreamName};
 pub use offset::{InvalidOffset, Offset};
 pub use read::{ColdRead, ReadResult};
-pub use reply::{Appended, Created, Page, Refusal, View};
+pub use reply::{Appended, Created, Page, Refusal, StreamProperties};
 pub use row_cache::RowCache;

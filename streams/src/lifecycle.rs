@@ -20,8 +20,8 @@ use super::call::{Expiry, MediaType};
 use super::engine::{Engine, Reporting};
 use super::generation::Generation;
 use super::offset::Offset;
-use super::record::Stream;
-use super::reply::View;
+use super::record::StreamRecord;
+use super::reply::StreamProperties;
 use super::row::Columns;
 use crate::limits::STREAM_LIFECYCLE_EVENTS_MAX;
 
@@ -90,8 +90,8 @@ pub struct HubAck {
     pub followed: bool,
 }
 
-impl From<&View> for StreamMetadata {
-    fn from(view: &View) -> Self {
+impl From<&StreamProperties> for StreamMetadata {
+    fn from(view: &StreamProperties) -> Self {
         Self {
             media_type: view.media_type.clone(),
             expiry: view.expiry,
@@ -99,7 +99,7 @@ impl From<&View> for StreamMetadata {
     }
 }
 
-impl Stream {
+impl StreamRecord {
     /// Whether the hub follows the stream and does not know its tail.
     pub(super) const fn is_report_due(&self) -> bool {
         self.followed && self.reported < self.tail
@@ -127,7 +127,7 @@ impl<S: Sql> Engine<'_, S> {
         let rows = self.run(select, [most.into()])?;
         let events: Vec<LifecycleEvent> = rows.into_iter().map(read).collect::<Result<_, _>>()?;
         let stream = self.load()?;
-        let is_report_due = stream.as_ref().is_some_and(Stream::is_report_due);
+        let is_report_due = stream.as_ref().is_some_and(StreamRecord::is_report_due);
         if events.is_empty() && !is_report_due {
             return Ok(None);
         }
@@ -190,7 +190,7 @@ impl<S: Sql> Engine<'_, S> {
     /// Records that the stream was created.
     pub(super) fn record_created(
         &self,
-        stream: &mut Stream,
+        stream: &mut StreamRecord,
         now: Timestamp,
     ) -> Result<(), SqlError> {
         stream.followed = self.reporting == Reporting::Hub;
@@ -199,20 +199,24 @@ impl<S: Sql> Engine<'_, S> {
     }
 
     /// Records that no client can read the stream any more.
-    pub(super) fn record_ended(&self, stream: &Stream, now: Timestamp) -> Result<(), SqlError> {
+    pub(super) fn record_ended(
+        &self,
+        stream: &StreamRecord,
+        now: Timestamp,
+    ) -> Result<(), SqlError> {
         self.record_event(stream, LifecycleChange::Ended, now)
     }
 
     /// When the alarm has to report, unless a job records that already.
     pub(super) fn reports_at(
         &self,
-        stream: Option<&Stream>,
+        stream: Option<&StreamRecord>,
         now: Timestamp,
     ) -> Result<Option<Timestamp>, SqlError> {
         if self.reporting == Reporting::Off {
             return Ok(None);
         }
-        let is_report_due = stream.is_some_and(Stream::is_report_due);
+        let is_report_due = stream.is_some_and(StreamRecord::is_report_due);
         let is_due = is_report_due || self.has_lifecycle_events()?;
         let is_scheduled = is_due && self.tries(REPORT, "")?.is_some();
         Ok((is_due && !is_scheduled).then(|| now.after(GRACE)))
@@ -226,7 +230,7 @@ impl<S: Sql> Engine<'_, S> {
 
     fn record_event(
         &self,
-        stream: &Stream,
+        stream: &StreamRecord,
         change: LifecycleChange,
         at: Timestamp,
     ) -> Result<(), SqlError> {
@@ -245,7 +249,7 @@ impl<S: Sql> Engine<'_, S> {
         self.run(insert, [body.into()]).map(drop)
     }
 
-    fn save_reported(&self, stream: &Stream) -> Result<(), SqlError> {
+    fn save_reported(&self, stream: &StreamRecord) -> Result<(), SqlError> {
         let update = "UPDATE stream SET followed = ?2, round = ?3, told = ?4 WHERE s = ?1";
         let params = [
             u64::from(stream.followed).into(),
@@ -258,7 +262,7 @@ impl<S: Sql> Engine<'_, S> {
     }
 }
 
-impl Stream {
+impl StreamRecord {
     /// Applies an acknowledgement, unless it arrives after one of a later round.
     fn apply_ack(&mut self, ack: &HubAck) {
         if ack.round >= self.round {

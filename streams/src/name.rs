@@ -14,7 +14,7 @@ pub struct StreamName(String);
 
 /// Why a text is not a stream name.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum InvalidName {
+pub enum InvalidStreamName {
     /// It is empty.
     #[error("a stream needs a name")]
     Empty,
@@ -28,18 +28,18 @@ pub enum InvalidName {
 
 impl StreamName {
     /// Parses a name.
-    pub fn parse(text: &str) -> Result<Self, InvalidName> {
+    pub fn parse(text: &str) -> Result<Self, InvalidStreamName> {
         if text.is_empty() {
-            return Err(InvalidName::Empty);
+            return Err(InvalidStreamName::Empty);
         }
         if text.len() > STREAM_NAME_BYTES_MAX {
-            return Err(InvalidName::Long(text.len()));
+            return Err(InvalidStreamName::Long(text.len()));
         }
         match text
             .chars()
             .find(|&c| !c.is_ascii_graphic() || "?#".contains(c))
         {
-            Some(other) => Err(InvalidName::Character(other)),
+            Some(other) => Err(InvalidStreamName::Character(other)),
             None => Ok(Self(text.to_owned())),
         }
     }
@@ -57,9 +57,9 @@ impl fmt::Display for StreamName {
 }
 
 impl TryFrom<String> for StreamName {
-    type Error = InvalidName;
+    type Error = InvalidStreamName;
 
-    fn try_from(text: String) -> Result<Self, InvalidName> {
+    fn try_from(text: String) -> Result<Self, InvalidStreamName> {
         Self::parse(&text)
     }
 }

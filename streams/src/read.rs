@@ -11,10 +11,10 @@ use super::cold::{Cold, SegmentKey};
 use super::engine::Engine;
 use super::generation::Generation;
 use super::offset::Offset;
-use super::record::Stream;
-use super::reply::{Page, Refusal, View};
+use super::record::StreamRecord;
+use super::reply::{Page, Refusal, StreamProperties};
 use super::row::{Columns, invalid_column};
-use super::segment::{Index, Kind};
+use super::segment::{SegmentIndex, StreamKind};
 
 /// Most segments that one page reads. One or two of the usual size fill it.
 const SEGMENTS_MAX: usize = 512;
@@ -34,7 +34,7 @@ pub enum ReadResult {
 /// A page that begins in cold storage.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ColdRead {
-    view: View,
+    view: StreamProperties,
     start: u64,
     /// Whether the page begins at the start of the append that contains `start`.
     whole: bool,
@@ -48,7 +48,7 @@ pub struct ColdRead {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct SegmentRead {
     key: SegmentKey,
-    index: Index,
+    index: SegmentIndex,
     /// The end for readers of this stream: a fork may end before its source's segment.
     finish: u64,
     /// Whether each frame is a whole append, in a stream of bytes.
@@ -57,7 +57,7 @@ struct SegmentRead {
 
 impl<S: Sql> Engine<'_, S> {
     /// The stream's properties, without renewing the time to live.
-    pub fn head(&self, now: Timestamp) -> Result<View, Refusal> {
+    pub fn head(&self, now: Timestamp) -> Result<StreamProperties, Refusal> {
         Ok(self.live(now)?.view())
     }
 
@@ -74,7 +74,7 @@ impl<S: Sql> Engine<'_, S> {
         self.page(&self.live(now)?, call)
     }
 
-    fn page(&self, stream: &Stream, call: &Read) -> Result<ReadResult, Refusal> {
+    fn page(&self, stream: &StreamRecord, call: &Read) -> Result<ReadResult, Refusal> {
         let (start, whole) = match call.from {
             From::Start => (0, true),
             From::Now => (stream.tail, true),
@@ -88,7 +88,7 @@ impl<S: Sql> Engine<'_, S> {
                 self.cold_read(stream, start, whole, budget)?,
             ));
         }
-        let start = if whole && stream.kind() == Kind::Bytes && start < stream.tail {
+        let start = if whole && stream.kind() == StreamKind::Bytes && start < stream.tail {
             self.append_at(start)?
         } else {
             start
@@ -108,7 +108,7 @@ impl<S: Sql> Engine<'_, S> {
 
     fn cold_read(
         &self,
-        stream: &Stream,
+        stream: &StreamRecord,
         start: u64,
         whole: bool,
         budget: usize,
@@ -159,7 +159,7 @@ fn segment(row: SqlRow) -> Result<SegmentRead, SqlError> {
     let generation =
         Generation::from_hex(&row.text()?).ok_or_else(|| invalid_column("a generation"))?;
     let end = row.integer()?;
-    let index = Index::decode(&row.blob()?).map_err(|error| SqlError(error.to_string()))?;
+    let index = SegmentIndex::decode(&row.blob()?).map_err(|error| SqlError(error.to_string()))?;
     let key = SegmentKey {
         generation,
         start,
@@ -174,7 +174,7 @@ fn segment(row: SqlRow) -> Result<SegmentRead, SqlError> {
     })
 }
 
-impl Stream {
+impl StreamRecord {
     /// Whether an offset belongs to this stream and not to an earlier one of the name. Offset zero
     /// belongs to each of them.
     pub(super) const fn has(&self, offset: Offset) -> bool {
@@ -184,7 +184,7 @@ impl Stream {
 
 impl ColdRead {
     /// The stream's properties at the time of the read.
-    pub fn view(&self) -> &View {
+    pub fn view(&self) -> &StreamProperties {
         &self.view
     }
 
@@ -238,8 +238,8 @@ impl SegmentRead {
         // Messages stay whole, except in segments of the first release, whose frames are parts of
         // appends: there a page may end between any two bytes.
         let to = match self.index.kind() {
-            Kind::Bytes if !self.appends => self.finish.min(at.saturating_add(budget as u64)),
-            Kind::Bytes | Kind::Json => self.finish,
+            StreamKind::Bytes if !self.appends => self.finish.min(at.saturating_add(budget as u64)),
+            StreamKind::Bytes | StreamKind::Json => self.finish,
         };
         let span = self
             .index

@@ -7,14 +7,14 @@ use pmx_core::time::Timestamp;
 use super::call::{Expiry, MediaType};
 use super::generation::Generation;
 use super::offset::Offset;
-use super::reply::View;
+use super::reply::StreamProperties;
 use super::row::{Columns, invalid_column};
-use super::segment::Kind;
+use super::segment::StreamKind;
 
 /// A stream's own row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(clippy::struct_excessive_bools, reason = "a row, column by column")]
-pub(super) struct Stream {
+pub(super) struct StreamRecord {
     pub(super) generation: Generation,
     pub(super) media: MediaType,
     pub(super) expiry: Expiry,
@@ -50,7 +50,7 @@ pub(super) const COLUMNS: &str = "generation, media, expiry, expiry_value, expir
      closed, deleted, tail, weight, hot, hot_weight, hot_rows, seq, touched, cold, edges, source, \
      fork_at, fork_beyond, followed, round, told, incarnation";
 
-impl Stream {
+impl StreamRecord {
     /// An empty stream.
     pub(super) fn new(
         generation: Generation,
@@ -84,11 +84,11 @@ impl Stream {
     }
 
     /// What the stream's positions count.
-    pub(super) fn kind(&self) -> Kind {
+    pub(super) fn kind(&self) -> StreamKind {
         if self.media.is_json() {
-            Kind::Json
+            StreamKind::Json
         } else {
-            Kind::Bytes
+            StreamKind::Bytes
         }
     }
 
@@ -98,8 +98,8 @@ impl Stream {
     }
 
     /// The properties that clients see.
-    pub(super) fn view(&self) -> View {
-        View {
+    pub(super) fn view(&self) -> StreamProperties {
+        StreamProperties {
             media_type: self.media.clone(),
             next: self.offset(self.tail),
             closed: self.closed,

@@ -13,7 +13,7 @@ use super::offset::Offset;
 
 /// Properties of a stream.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct View {
+pub struct StreamProperties {
     /// The media type, as its creator wrote it.
     pub media_type: MediaType,
     /// The tail.
@@ -34,7 +34,7 @@ pub struct Created {
     /// Whether the stream is new.
     pub fresh: bool,
     /// The stream's properties.
-    pub view: View,
+    pub view: StreamProperties,
 }
 
 /// Result of an append.
@@ -54,7 +54,7 @@ pub struct Appended {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Page {
     /// The stream's properties.
-    pub view: View,
+    pub view: StreamProperties,
     /// Where the page begins.
     pub start: Offset,
     /// Where it ends.

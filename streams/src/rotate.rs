@@ -13,11 +13,13 @@ use pmx_core::time::Timestamp;
 use super::cold::SegmentKey;
 use super::engine::Engine;
 use super::hot::RowBoundary;
-use super::job::{Job, ROTATE};
+use super::job::{ROTATE, StreamJob};
 use super::json;
-use super::record::Stream;
+use super::record::StreamRecord;
 use super::row::{Columns, invalid_column};
-use super::segment::{BuildError, Builder, FRAME_HEAD_BYTES, Index, Kind, Segment};
+use super::segment::{
+    BuildError, FRAME_HEAD_BYTES, Segment, SegmentBuilder, SegmentIndex, StreamKind,
+};
 use crate::limits::STREAM_APPEND_BYTES_MAX;
 
 /// A footer has at most one byte for this many bytes of frames. An entry has about 30 bytes, and
@@ -29,7 +31,11 @@ const MEMORY_RETRY_TIME: Duration = Duration::from_secs(1);
 
 impl<S: Sql> Engine<'_, S> {
     /// Builds a segment of the oldest rows, and queues its deletion in case the write fails.
-    pub(super) fn rotate(&self, mut stream: Stream, now: Timestamp) -> Result<Job, SqlError> {
+    pub(super) fn rotate(
+        &self,
+        mut stream: StreamRecord,
+        now: Timestamp,
+    ) -> Result<StreamJob, SqlError> {
         let boundary = self.split_point(&stream)?;
         let segment = self.segment_before(&stream, boundary)?;
         let end = boundary.start;
@@ -43,7 +49,7 @@ impl<S: Sql> Engine<'_, S> {
             stream.cold = true;
             self.save(&stream)?;
         }
-        Ok(Job::WriteSegment {
+        Ok(StreamJob::WriteSegment {
             key,
             body: segment.bytes.into(),
             index: segment.index,
@@ -52,11 +58,15 @@ impl<S: Sql> Engine<'_, S> {
 
     /// Builds the segment of the rows before a boundary. It reads them in groups, so that the
     /// segment and all of its rows are never in memory together.
-    fn segment_before(&self, stream: &Stream, boundary: RowBoundary) -> Result<Segment, SqlError> {
+    fn segment_before(
+        &self,
+        stream: &StreamRecord,
+        boundary: RowBoundary,
+    ) -> Result<Segment, SqlError> {
         let weight = boundary.weight.saturating_sub(stream.hot_weight) as usize;
-        let mut builder = Builder::new(stream.kind(), stream.hot);
+        let mut builder = SegmentBuilder::new(stream.kind(), stream.hot);
         match stream.kind() {
-            Kind::Bytes => {
+            StreamKind::Bytes => {
                 let appends = self.appends_within(stream.hot..boundary.start)?;
                 let heads = appends.len() * FRAME_HEAD_BYTES;
                 builder.reserve(weight + heads + weight / FOOTER_SHARE);
@@ -66,7 +76,7 @@ impl<S: Sql> Engine<'_, S> {
                 })?;
                 appends.end()?;
             }
-            Kind::Json => {
+            StreamKind::Json => {
                 builder.reserve(weight + weight / 8);
                 self.rows_before(stream, boundary, |rows| {
                     let mut messages = json::Messages(rows);
@@ -99,7 +109,7 @@ impl<S: Sql> Engine<'_, S> {
 
     /// Lists a written segment and deletes its rows from the log. Returns false if the stream has
     /// ended or rotated otherwise since the segment was built.
-    pub(super) fn rotated(&self, key: &SegmentKey, index: &Index) -> Result<bool, SqlError> {
+    pub(super) fn rotated(&self, key: &SegmentKey, index: &SegmentIndex) -> Result<bool, SqlError> {
         let Some(mut stream) = self.load()? else {
             return Ok(false);
         };
@@ -130,7 +140,7 @@ impl<S: Sql> Engine<'_, S> {
     }
 
     /// Bytes of the log before a row.
-    fn weight_at(&self, stream: &Stream, start: u64) -> Result<u64, SqlError> {
+    fn weight_at(&self, stream: &StreamRecord, start: u64) -> Result<u64, SqlError> {
         let select = "SELECT weight FROM stream_log WHERE s = ? AND start = ? AND part = 0";
         let row = self.run(select, [start.into()])?.into_iter().next();
         row.map_or(Ok(stream.weight), |row| Columns::of(row).integer())
@@ -139,7 +149,7 @@ impl<S: Sql> Engine<'_, S> {
 
 /// Splits a sequence of byte slices into the frames of appends.
 struct Appends<'a, L> {
-    builder: &'a mut Builder,
+    builder: &'a mut SegmentBuilder,
     lengths: L,
     /// Missing bytes of the current append.
     left: usize,
@@ -147,7 +157,7 @@ struct Appends<'a, L> {
 
 impl<'a> Appends<'a, ()> {
     fn new(
-        builder: &'a mut Builder,
+        builder: &'a mut SegmentBuilder,
         lengths: &'a [u64],
     ) -> Appends<'a, impl Iterator<Item = usize>> {
         let lengths = lengths

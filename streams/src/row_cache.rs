@@ -5,19 +5,19 @@
 
 use std::cell::RefCell;
 
-use super::record::Stream;
+use super::record::StreamRecord;
 
 /// The row as last read or written, or nothing if it has to be read. It belongs to one key of one
 /// database, and all transactions of that key have to use it.
 #[derive(Debug, Default)]
-pub struct RowCache(RefCell<Option<Stream>>);
+pub struct RowCache(RefCell<Option<StreamRecord>>);
 
 impl RowCache {
-    pub(super) fn get(&self) -> Option<Stream> {
+    pub(super) fn get(&self) -> Option<StreamRecord> {
         self.0.borrow().clone()
     }
 
-    pub(super) fn set(&self, stream: Option<Stream>) {
+    pub(super) fn set(&self, stream: Option<StreamRecord>) {
         self.0.replace(stream);
     }
 }

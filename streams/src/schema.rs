@@ -1,7 +1,7 @@
 //! Schema versions of streams, subscriptions and the hub. On the embedded host, one database has
 //! the streams and the subscriptions; on the Worker, the hub's database has the subscriptions.
 
-use pmx_core::schema::{Schema, SchemaError, Verdict};
+use pmx_core::schema::{Compatibility, Schema, SchemaError};
 use pmx_core::sql::{Sql, SqlError};
 
 /// Streams. Version 2 added `stream.incarnation`, `stream_log.head` and `stream_segment.appends`,
@@ -44,11 +44,11 @@ pub(super) fn install_or_migrate<S: Sql>(
     sql.run(&numbers, &[])?;
     let verdict = match schema.recorded(sql)? {
         Some(recorded) => schema.check(recorded)?,
-        None => Verdict::Migrate { from: 1 },
+        None => Compatibility::Migrate { from: 1 },
     };
     match verdict {
-        Verdict::Use => Ok(()),
-        Verdict::Migrate { .. } => {
+        Compatibility::Use => Ok(()),
+        Compatibility::Migrate { .. } => {
             create(sql)?;
             Ok(schema.record(sql)?)
         }

@@ -13,7 +13,7 @@
 //! | | *frames, a message each:* |
 //! | 4 | length of the message: 1 to `STREAM_APPEND_BYTES_MAX` |
 //! | length | the message |
-//! | | *footer (also the encoding of an [`Index`]):* |
+//! | | *footer (also the encoding of a [`SegmentIndex`]):* |
 //! | varint | count of blocks: 1 to `BLOCKS_MAX` |
 //! | count times | *a block:* |
 //! | varint | its messages: at least 1 |
@@ -31,7 +31,7 @@
 //!
 //! A position counts messages in a JSON stream and bytes of messages otherwise. A frame joins the
 //! last block if that stays within `STREAM_BLOCK_BYTES`, else it begins the next one. So equal
-//! messages yield equal segments, and a reader refuses a segment that no [`Builder`] writes.
+//! messages yield equal segments, and a reader refuses a segment that no [`SegmentBuilder`] writes.
 
 use pmx_core::encode::Malformed;
 use thiserror::Error;
@@ -43,20 +43,20 @@ mod footer;
 mod index;
 mod reader;
 
-pub use builder::{BuildError, Builder, Segment};
-pub use index::{Index, Span};
+pub use builder::{BuildError, Segment, SegmentBuilder};
+pub use index::{SegmentIndex, Span};
 pub use reader::open;
 
 /// What the positions of a stream count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum StreamKind {
     /// Bytes. A message is one append; readers see no boundary between appends.
     Bytes,
     /// JSON messages. Readers get them joined by commas.
     Json,
 }
 
-impl Kind {
+impl StreamKind {
     const fn tag(self) -> u8 {
         match self {
             Self::Bytes => 0,
@@ -84,7 +84,7 @@ const BLOCKS_MAX: usize = 2 * (STREAM_OBJECT_BYTES_MAX / STREAM_BLOCK_BYTES) as 
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum SegmentError {
-    /// The object does not end in a footer, or not in one that a [`Builder`] writes.
+    /// The object does not end in a footer, or not in one that a [`SegmentBuilder`] writes.
     #[error("the footer of a segment is malformed")]
     Footer(#[from] Malformed),
     /// The footer does not match its checksum.

@@ -10,7 +10,7 @@ use pmx_core::time::Timestamp;
 
 use super::engine::Engine;
 use super::name::StreamName;
-use super::record::{COLUMNS, Stream};
+use super::record::{COLUMNS, StreamRecord};
 use super::reply::Refusal;
 use super::row::Columns;
 use super::row_cache::RowCache;
@@ -134,13 +134,17 @@ impl<S: Sql> Engine<'_, S> {
     }
 
     /// The stream's own row, whatever its state.
-    pub(super) fn load(&self) -> Result<Option<Stream>, SqlError> {
+    pub(super) fn load(&self) -> Result<Option<StreamRecord>, SqlError> {
         if let Some(stream) = self.row_cache.and_then(RowCache::get) {
             return Ok(Some(stream));
         }
         let select = format!("SELECT {COLUMNS} FROM stream WHERE s = ?");
         let rows = self.run(&select, [])?;
-        let stream = rows.into_iter().next().map(Stream::read).transpose()?;
+        let stream = rows
+            .into_iter()
+            .next()
+            .map(StreamRecord::read)
+            .transpose()?;
         if let Some(stream) = &stream {
             self.cache_row(stream);
         }
@@ -148,7 +152,7 @@ impl<S: Sql> Engine<'_, S> {
     }
 
     /// The stream, if clients may see it.
-    pub(super) fn live(&self, now: Timestamp) -> Result<Stream, Refusal> {
+    pub(super) fn live(&self, now: Timestamp) -> Result<StreamRecord, Refusal> {
         let stream = self.load()?.ok_or(Refusal::Unknown)?;
         if stream.is_over(now) {
             return Err(stream.gone_error());
@@ -157,7 +161,7 @@ impl<S: Sql> Engine<'_, S> {
     }
 
     /// Inserts the row of a new stream.
-    pub(super) fn insert(&self, stream: &Stream) -> Result<(), SqlError> {
+    pub(super) fn insert(&self, stream: &StreamRecord) -> Result<(), SqlError> {
         let insert = format!(
             "INSERT INTO stream (s, {COLUMNS}) VALUES \
              (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
@@ -168,7 +172,7 @@ impl<S: Sql> Engine<'_, S> {
     }
 
     /// Updates the columns of a stream that can change.
-    pub(super) fn save(&self, stream: &Stream) -> Result<(), SqlError> {
+    pub(super) fn save(&self, stream: &StreamRecord) -> Result<(), SqlError> {
         let update = "UPDATE stream SET closed = ?, deleted = ?, tail = ?, weight = ?, hot = ?, \
              hot_weight = ?, hot_rows = ?, seq = ?, touched = ?, cold = ?, edges = ? WHERE s = ?";
         let params = [

@@ -19,9 +19,9 @@ use pmx_core::codec::{Decoder, Encoder, Level};
 use pmx_core::id::BlobId;
 use pmx_sync::media::{Media, media_of_name};
 use pmx_sync::pack::part::{Parts, WirePart};
-use pmx_sync::pack::plan::{BlobToUpload, PackPlan, Plan};
+use pmx_sync::pack::plan::{BlobToUpload, PackPlan, UploadPlan};
 use pmx_sync::pack::wire::{self, PackBuilder};
-use pmx_sync::pack::{Coding, PackKind};
+use pmx_sync::pack::{PackCoding, PackKind};
 
 fn main() {
     let folders: Vec<_> = std::env::args_os().skip(1).collect();
@@ -42,7 +42,7 @@ fn main() {
             media: &file.media,
         })
         .collect();
-    let plan = Plan::of(&wanted);
+    let plan = UploadPlan::of(&wanted);
     baseline(&plan, &files);
     for level in [1, 3, 5].map(|level| Level::new(level).unwrap()) {
         send(&plan, &files, level);
@@ -82,7 +82,7 @@ fn read(folder: &Path) -> Vec<File> {
 }
 
 /// What the goals are ratios of: 4 MiB of files at a time, level 3, nothing else.
-fn baseline(plan: &Plan, files: &[File]) {
+fn baseline(plan: &UploadPlan, files: &[File]) {
     let solid = plan
         .packs
         .iter()
@@ -111,7 +111,7 @@ fn fill(builder: &mut PackBuilder, pack: &PackPlan, files: &[File]) {
     }
 }
 
-fn send(plan: &Plan, files: &[File], level: Level) {
+fn send(plan: &UploadPlan, files: &[File], level: Level) {
     let mut encoder = Encoder::new();
     let mut builder = PackBuilder::new();
     for kind in [PackKind::Solid, PackKind::Stored] {
@@ -139,7 +139,7 @@ fn send(plan: &Plan, files: &[File], level: Level) {
         let bytes = &files[*index].bytes;
         for part in Parts::of(bytes.len() as u64).unwrap().all() {
             let bytes = &bytes[part.offset() as usize..][..part.len() as usize];
-            let coding = Coding::Zstd(level);
+            let coding = PackCoding::Zstd(level);
             let wire = WirePart::of(part, bytes, &mut encoder, coding).unwrap();
             (count, raw, sent) = (count + 1, raw + bytes.len(), sent + wire.bytes.len());
         }
@@ -152,7 +152,7 @@ fn send(plan: &Plan, files: &[File], level: Level) {
     );
 }
 
-fn receive(plan: &Plan, files: &[File]) {
+fn receive(plan: &UploadPlan, files: &[File]) {
     let (mut encoder, mut decoder) = (Encoder::new(), Decoder::new());
     let mut builder = PackBuilder::new();
     let wires = plan.packs.iter().map(|pack| {

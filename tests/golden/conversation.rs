@@ -9,7 +9,7 @@ use pmx_core::id::{PackId, Root};
 use pmx_core::name::SpaceName;
 use pmx_core::sql::{Sql, Value};
 use pmx_sync::manifest::{Built, NodeMap, build, diff, encode_patch};
-use pmx_sync::pack::Coding;
+use pmx_sync::pack::PackCoding;
 use pmx_sync::serve::Server;
 use pmx_sync::testing::Single;
 use pmx_sync::wire::{
@@ -127,7 +127,7 @@ fn first_publish(talk: &mut Talk<'_>, site: &Built) {
         vec![(SectionKind::Nodes, nodes)],
     );
     talk.post(("1-begin", 1), "/api/publish/begin", tell);
-    let pack = packed(&[b"A\n", b"B\n"], Coding::Stored);
+    let pack = packed(&[b"A\n", b"B\n"], PackCoding::Stored);
     let target = format!("/api/publish/packs/{}?space=demo", PackId::of(&pack));
     talk.step(("2-pack", 2), Method::PUT, &target, pack);
     let commit = head(
@@ -154,7 +154,7 @@ fn small_publish(talk: &mut Talk<'_>, before: &Built, after: &Built) {
     );
     let sections = vec![
         (SectionKind::Patch, encode_patch(&changes)),
-        (SectionKind::Pack, packed(&[b"new\n"], Coding::Stored)),
+        (SectionKind::Pack, packed(&[b"new\n"], PackCoding::Stored)),
     ];
     let body = envelope(&head, sections);
     talk.post(("4-small", 4), "/api/publish/begin", body.clone());

@@ -19,7 +19,7 @@ use pmx_core::location::{Codec, Extent, Location};
 use pmx_sync::index::IndexNode;
 use pmx_sync::manifest::{Change, Child, NodeMap, Totals, build, diff, encode_patch};
 use pmx_sync::pack::part::{self, ChainingValue, PartDelta, PartTable, Parts, Run, WirePart};
-use pmx_sync::pack::{Coding, stored, wire};
+use pmx_sync::pack::{PackCoding, stored, wire};
 use pmx_sync::path::SitePath;
 use pmx_sync::wire::{Envelope, Section, SectionKind};
 use serde::{Deserialize, Serialize};
@@ -341,7 +341,7 @@ const PAGES: [&[u8]; 3] = [
     b"<html><head><title>two</title></head><body>words, words, words, words, two</body></html>",
 ];
 
-pub(crate) fn packed(blobs: &[&[u8]], coding: Coding) -> Vec<u8> {
+pub(crate) fn packed(blobs: &[&[u8]], coding: PackCoding) -> Vec<u8> {
     let mut builder = wire::PackBuilder::new();
     for blob in blobs {
         builder.push(blob).unwrap();
@@ -358,7 +358,7 @@ fn at_rest(wire: &[u8]) -> stored::StoredPack {
 }
 
 fn packs(out: &mut Out) {
-    let stored = packed(&PAGES, Coding::Stored);
+    let stored = packed(&PAGES, PackCoding::Stored);
     put(out, "pack/stored/id", PackId::of(&stored).to_hex());
     put(out, "pack/stored", hex(&stored));
     let rest = at_rest(&stored);
@@ -372,7 +372,7 @@ fn parts(out: &mut Out) {
     // The last part of a blob of 8 MiB and three bytes.
     let parts = Parts::of((8 << 20) + 3).unwrap();
     let last = parts.part(1).unwrap();
-    let wire = WirePart::of(last, b"abc", &mut Encoder::new(), Coding::Stored).unwrap();
+    let wire = WirePart::of(last, b"abc", &mut Encoder::new(), PackCoding::Stored).unwrap();
     put(out, "part/stored", hex(wire.bytes));
     put(
         out,
@@ -382,8 +382,8 @@ fn parts(out: &mut Out) {
     let mut copies = PartDelta::of(last, NodeId::of(b"base"), 300);
     let (at, from, len) = (1, 9_000_000, 2);
     assert!(copies.push(Run { at, from, len }));
-    let wire =
-        WirePart::build_with_delta(&copies, b"abc", &mut Encoder::new(), Coding::Stored).unwrap();
+    let wire = WirePart::build_with_delta(&copies, b"abc", &mut Encoder::new(), PackCoding::Stored)
+        .unwrap();
     put(out, "part/copies", hex(wire.bytes));
     let locations = vec![
         location(7, 0, 4_000_000, Codec::Zstd),
@@ -424,11 +424,11 @@ pub(crate) fn is_blessing() -> bool {
 
 /// The vectors with zstd frames, as this version of zstd encodes them.
 fn frames() -> BTreeMap<String, String> {
-    let solid = packed(&PAGES, Coding::Zstd(Level::WIRE));
+    let solid = packed(&PAGES, PackCoding::Zstd(Level::WIRE));
     let page = PAGES.concat();
-    let rest = at_rest(&packed(&[&page], Coding::Zstd(Level::WIRE))).bytes;
+    let rest = at_rest(&packed(&[&page], PackCoding::Zstd(Level::WIRE))).bytes;
     let parts = Parts::of((8 << 20) + page.len() as u64).unwrap();
-    let coding = Coding::Zstd(Level::WIRE);
+    let coding = PackCoding::Zstd(Level::WIRE);
     let part = WirePart::of(parts.part(1).unwrap(), &page, &mut Encoder::new(), coding).unwrap();
     let nodes = vec![(SectionKind::Nodes, vec![b'n'; 1_000])];
     let envelope = envelope(&serde_json::json!({"v": 1}), nodes);

@@ -136,7 +136,7 @@ fn upload_of_parts_resumes_after_an_interruption(world: World) {
     for part in parts.all().take(2) {
         let body = &bytes[part.offset() as usize..][..part.len() as usize];
         let mut encoder = pmx_core::codec::Encoder::new();
-        let coding = pmx_sync::pack::Coding::Stored;
+        let coding = pmx_sync::pack::PackCoding::Stored;
         let wire = pmx_sync::pack::part::WirePart::of(part, body, &mut encoder, coding).unwrap();
         let (number, size) = (part.number(), bytes.len());
         let path = format!("/api/publish/blobs/{id}/{number}?space=docs&size={size}");

@@ -12,7 +12,7 @@ use pmx_core::time::Timestamp;
 use pmx_sync::limits::PATCH_RAW_BYTES_MAX;
 use pmx_sync::manifest::{Entry, NewNode, Node, NodeMap, Row, build};
 use pmx_sync::media::Media;
-use pmx_sync::pack::Coding;
+use pmx_sync::pack::PackCoding;
 use pmx_sync::pack::wire::{PackBuilder, verify};
 use pmx_sync::path::SitePath;
 use pmx_sync::push::{Action, Base, BaseBlobs, Intent, Mode, Push};
@@ -96,7 +96,7 @@ impl Space {
         for content in contents {
             pack.push(content).unwrap();
         }
-        let wire = pack.finish(&mut Encoder::new(), Coding::Stored);
+        let wire = pack.finish(&mut Encoder::new(), PackCoding::Stored);
         let bytes = wire.unwrap().into_bytes();
         let verified = verify(&bytes, &mut pmx_core::codec::Decoder::new()).unwrap();
         let rest = verified.rest(&mut Encoder::new(), Level::STORED);

@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use pmx_core::time::Timestamp;
 use pmx_streams::subscription::{
-    Action, BaseUrl, Config, Copying, Delivery, Effect, Outcome, Pattern, PatternCache,
-    SubscriptionId, SubscriptionRefusal, SubscriptionRequest, SubscriptionResponse, Subscriptions,
-    TailOffsets, WebhookCapacity,
+    BaseUrl, Copying, Delivery, Effect, EffectOutcome, Pattern, PatternCache, PlatformAction,
+    SubscriptionConfig, SubscriptionId, SubscriptionRefusal, SubscriptionRequest,
+    SubscriptionResponse, Subscriptions, TailOffsets, WebhookCapacity,
 };
 use pmx_streams::{
     self as stream, Append, Create, Engine, EngineConfig, Expiry, Generation, MediaType,
@@ -144,7 +144,7 @@ impl World {
         streams: &[&str],
         target: &str,
     ) -> Result<SubscriptionResponse, SubscriptionRefusal> {
-        let config = Config {
+        let config = SubscriptionConfig {
             pattern: pattern.map(|pattern| Pattern::parse(pattern).unwrap()),
             streams: streams.iter().copied().map(name).collect(),
             delivery: Delivery::FanOut(name(target)),
@@ -241,7 +241,7 @@ impl World {
     /// Sets the generation of the source, as the platform does.
     fn stamped(&self, effect: Effect) -> Effect {
         let Effect { lease, action } = effect;
-        let Action::Copy(mut copying) = action else {
+        let PlatformAction::Copy(mut copying) = action else {
             panic!("no worker is woken here");
         };
         let key = SOURCES
@@ -253,7 +253,7 @@ impl World {
             .head(self.at())
             .ok();
         copying.generation = view.and_then(|view| Generation::from_hex(&view.generation));
-        let action = Action::Copy(copying);
+        let action = PlatformAction::Copy(copying);
         Effect { lease, action }
     }
 
@@ -276,17 +276,17 @@ impl World {
         }
     }
 
-    fn copy(&mut self, effect: &Effect) -> Outcome {
-        let Action::Copy(copying) = &effect.action else {
+    fn copy(&mut self, effect: &Effect) -> EffectOutcome {
+        let PlatformAction::Copy(copying) = &effect.action else {
             panic!("no worker is woken here");
         };
         match self.copied(copying) {
             Ok(outcome) => outcome,
-            Err(_) => Outcome::Failed,
+            Err(_) => EffectOutcome::Failed,
         }
     }
 
-    fn copied(&mut self, copying: &Copying) -> Result<Outcome, stream::Refusal> {
+    fn copied(&mut self, copying: &Copying) -> Result<EffectOutcome, stream::Refusal> {
         let key = SOURCES
             .iter()
             .position(|it| it.0 == copying.source.as_str());
@@ -312,7 +312,7 @@ impl World {
         let copies = copies?;
         let engine = self.engine(TARGET, &engine_config);
         engine.append(&copies.append, now)?;
-        Ok(Outcome::Copied(copies.to))
+        Ok(EffectOutcome::Copied(copies.to))
     }
 
     /// Performs all due copies without faults.

@@ -11,7 +11,7 @@ use pmx_core::id::{PackId, SpaceId};
 use pmx_core::name::SpaceName;
 use pmx_core::problem::Problem;
 use pmx_core::time::Timestamp;
-use pmx_sync::pack::Coding;
+use pmx_sync::pack::PackCoding;
 use pmx_sync::pack::wire::PackBuilder;
 use pmx_sync::serve::{Nonce, Server, Spaces};
 use pmx_sync::space::{Command, Reply};
@@ -75,7 +75,9 @@ impl Home {
         self.sent.set(number);
         let mut pack = PackBuilder::new();
         pack.push(&number.to_le_bytes()).unwrap();
-        let pack = pack.finish(&mut Encoder::new(), Coding::Stored).unwrap();
+        let pack = pack
+            .finish(&mut Encoder::new(), PackCoding::Stored)
+            .unwrap();
         let pack = Bytes::from(pack.into_bytes());
         let path = format!("/api/publish/packs/{}?space=docs", PackId::of(&pack));
         let request = Request::put(path)

@@ -12,8 +12,8 @@ use pmx_core::sql::Sql as _;
 use pmx_core::time::Timestamp;
 use pmx_streams::limits::{HUB_WEBHOOKS_AGAIN_MAX, HUB_WEBHOOKS_MAX};
 use pmx_streams::subscription::{
-    Action, BaseUrl, Config, Delivery, Outcome, SubscriptionId, SubscriptionRequest, Subscriptions,
-    TailOffsets, WebhookCapacity, WebhookPolicy, WebhookUrl,
+    BaseUrl, Delivery, EffectOutcome, PlatformAction, SubscriptionConfig, SubscriptionId,
+    SubscriptionRequest, Subscriptions, TailOffsets, WebhookCapacity, WebhookPolicy, WebhookUrl,
 };
 use pmx_streams::{Offset, StreamName};
 use pmx_tests::sql::Sqlite;
@@ -179,7 +179,7 @@ fn webhook_that_failed_has_less_time_and_less_room() {
     assert_eq!(first.len(), HUB_WEBHOOKS_MAX);
     for effect in &first {
         assert_eq!(timeout(&effect.action), Duration::from_secs(30));
-        it.on_delivery_result(&effect.lease, &Outcome::Failed, at(30))
+        it.on_delivery_result(&effect.lease, &EffectOutcome::Failed, at(30))
             .unwrap();
     }
     // Two webhooks without a failure come first; beside them, there is capacity for two retries.
@@ -190,7 +190,7 @@ fn webhook_that_failed_has_less_time_and_less_room() {
         .collect();
     assert_eq!(times, [30, 30, 10, 10]);
     for effect in &second {
-        it.on_delivery_result(&effect.lease, &Outcome::Failed, at(130))
+        it.on_delivery_result(&effect.lease, &EffectOutcome::Failed, at(130))
             .unwrap();
     }
     assert_eq!(turn(1_000, room).len(), HUB_WEBHOOKS_AGAIN_MAX);
@@ -207,7 +207,7 @@ fn webhook(number: usize, stream: &StreamName) -> SubscriptionRequest {
     let url = WebhookUrl::parse("https://worker.dev/hook", WebhookPolicy::Public).unwrap();
     SubscriptionRequest::Create {
         id: SubscriptionId::parse(&format!("s{number}")).unwrap(),
-        config: Box::new(Config {
+        config: Box::new(SubscriptionConfig {
             streams: [stream.clone()].into(),
             pattern: None,
             delivery: Delivery::Webhook(url),
@@ -218,9 +218,9 @@ fn webhook(number: usize, stream: &StreamName) -> SubscriptionRequest {
     }
 }
 
-fn timeout(action: &Action) -> Duration {
+fn timeout(action: &PlatformAction) -> Duration {
     match action {
-        Action::Webhook { timeout, .. } => *timeout,
-        Action::Append { .. } | Action::Copy(_) => panic!("{action:?}"),
+        PlatformAction::Webhook { timeout, .. } => *timeout,
+        PlatformAction::Append { .. } | PlatformAction::Copy(_) => panic!("{action:?}"),
     }
 }

@@ -8,7 +8,7 @@ use worker::{Headers, Method, ObjectNamespace, Request, RequestInit, Response, w
 use crate::depth;
 use crate::js_error::may_ask_again;
 use crate::location::LocationHint;
-use crate::op_counts::{self, Kind};
+use crate::op_counts::{self, OpKind};
 use crate::retry::repeated;
 
 /// Encodes a value outside of this module's memory.
@@ -69,7 +69,7 @@ impl Callee<'_> {
             Some(hint) => namespace.get_by_name_with_location_hint(name, hint.as_str())?,
             None => namespace.get_by_name(name)?,
         };
-        op_counts::note(Kind::SpaceCall);
+        op_counts::note(OpKind::SpaceCall);
         let mut answer = stub.fetch_with_request(request).await?;
         Ok((answer.status_code(), answer.bytes().await?.into()))
     }

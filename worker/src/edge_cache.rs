@@ -13,7 +13,7 @@ use pmx_core::backend::ObjectKey;
 use pmx_core::domain::Domain;
 use worker::{Cache, Response, ResponseBuilder};
 
-use crate::op_counts::{self, Kind};
+use crate::op_counts::{self, OpKind};
 
 /// Ranges that wait to be written: usually nodes of at most 64 KiB.
 const PENDING_MAX: usize = 64;
@@ -66,7 +66,7 @@ impl EdgeCache {
     pub(crate) async fn find(&self, key: ObjectKey, range: &Range<u64>) -> Option<Bytes> {
         let found = Cache::default().get(self.address(key, range), false).await;
         let bytes = found.ok()??.bytes().await.ok()?;
-        op_counts::note(Kind::CacheRead);
+        op_counts::note(OpKind::CacheRead);
         let is_whole = bytes.len() as u64 == range.end.saturating_sub(range.start);
         is_whole.then(|| bytes.into())
     }

@@ -14,14 +14,14 @@ use worker::{Env, Response, web_sys};
 
 use crate::head;
 use crate::response_body;
-use crate::sampling::Share;
-use crate::streams::answer::{Body, response};
+use crate::sampling::SampleRate;
+use crate::streams::answer::{AnswerBody, response};
 
 /// The operator's settings.
 pub(crate) struct Front {
     transport: Transport,
     /// Which requests get a log line.
-    pub(crate) logged: Share,
+    pub(crate) logged: SampleRate,
     frames: Frames,
 }
 
@@ -42,7 +42,7 @@ impl Front {
         };
         let hsts = Hsts::parse(text("HSTS").as_deref());
         let hsts = hsts.ok_or_else(wrong("HSTS", "a number of seconds, or off"))?;
-        let logged = Share::parse(text("LOG_SAMPLE").as_deref());
+        let logged = SampleRate::parse(text("LOG_SAMPLE").as_deref());
         Ok(Self {
             transport: match text("SITE_SCHEME").as_deref() {
                 Some("http") => Transport::Any,
@@ -120,7 +120,7 @@ fn refused(request: &web_sys::Request, env: &Env) -> Result<Option<Response>, Pr
         return Ok(None);
     };
     crate::http::discard(request);
-    response(refusal.map(Body::Bytes), &head.method).map(Some)
+    response(refusal.map(AnswerBody::Bytes), &head.method).map(Some)
 }
 
 #[cfg(test)]

@@ -16,8 +16,8 @@ use worker::{Delay, KvStore};
 
 use crate::http::now;
 use crate::js_error::backend;
-use crate::op_counts::{self, Kind};
-use crate::recent::Recent;
+use crate::op_counts::{self, OpKind};
+use crate::recent::ReadTimes;
 
 /// The namespace that holds the pointers of all channels, and those that this isolate has seen.
 pub(crate) struct Kv {
@@ -25,7 +25,7 @@ pub(crate) struct Kv {
     seen: BoundedCache<Channel, Pointer>,
     /// Channels that KV lacked, and when. An invented name costs one lookup in [`ABSENT_TIME`].
     absent: BoundedCache<Channel, Timestamp>,
-    recent: Recent,
+    recent: ReadTimes,
     /// For tests: this lag alone delays the pointers of KV.
     lag: Option<Lag>,
 }
@@ -37,7 +37,7 @@ impl Kv {
             store,
             seen: BoundedCache::new(SEEN_BYTES),
             absent: BoundedCache::new(ABSENT_BYTES),
-            recent: Recent::new(moment),
+            recent: ReadTimes::new(moment),
             lag,
         }
     }
@@ -70,7 +70,7 @@ impl Pointers for Kv {
         if absent.is_some_and(|at| now() < at.after(ABSENT_TIME)) {
             return Ok(self.seen.find(channel));
         }
-        op_counts::note(Kind::KvRead);
+        op_counts::note(OpKind::KvRead);
         let read = self.store.get(&key(channel)).cache_ttl(CACHE_SECONDS);
         let Some(text) = read.text().await.map_err(backend(doing()))? else {
             let bytes = channel.space.as_str().len() + 160;
@@ -106,7 +106,7 @@ impl Pointers for Kv {
         let newest = self.newest(channel, pointer.clone());
         let text = serde_json::to_string(&newest);
         let text = text.map_err(|error| BackendError::new(doing(), error))?;
-        op_counts::note(Kind::KvWrite);
+        op_counts::note(OpKind::KvWrite);
         let put = self
             .store
             .put(&key(channel), text)

@@ -7,7 +7,7 @@ use std::cell::Cell;
 
 /// One kind of operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum OpKind {
     /// An object of R2 read, whole or in part (class B).
     R2Read,
     /// A check whether R2 has an object (class B).
@@ -33,12 +33,12 @@ pub(crate) enum Kind {
 }
 
 /// Counts an operation.
-pub(crate) fn note(kind: Kind) {
+pub(crate) fn note(kind: OpKind) {
     add(kind, 1);
 }
 
 /// Counts several operations.
-pub(crate) fn add(kind: Kind, count: u64) {
+pub(crate) fn add(kind: OpKind, count: u64) {
     COUNTS.with(|counts| {
         if let Some((_, cell)) = counts.iter().find(|(known, _)| *known == kind) {
             cell.set(cell.get().saturating_add(count));
@@ -48,7 +48,7 @@ pub(crate) fn add(kind: Kind, count: u64) {
 
 /// Takes the operations since the last call, by name. It omits those that did not occur.
 pub(crate) fn take() -> serde_json::Map<String, serde_json::Value> {
-    let taken = |(kind, cell): &(Kind, Cell<u64>)| {
+    let taken = |(kind, cell): &(OpKind, Cell<u64>)| {
         let count = cell.replace(0);
         (count > 0).then(|| (name(*kind).to_owned(), count.into()))
     };
@@ -66,39 +66,39 @@ pub(crate) fn memory() -> usize {
     0
 }
 
-type Counts = [(Kind, Cell<u64>); 11];
+type Counts = [(OpKind, Cell<u64>); 11];
 
 thread_local! {
     static COUNTS: Counts = const {
         [
-            (Kind::R2Read, Cell::new(0)),
-            (Kind::R2Head, Cell::new(0)),
-            (Kind::R2List, Cell::new(0)),
-            (Kind::R2Write, Cell::new(0)),
-            (Kind::R2Delete, Cell::new(0)),
-            (Kind::CacheRead, Cell::new(0)),
-            (Kind::KvRead, Cell::new(0)),
-            (Kind::KvWrite, Cell::new(0)),
-            (Kind::SpaceCall, Cell::new(0)),
-            (Kind::RowRead, Cell::new(0)),
-            (Kind::RowWritten, Cell::new(0)),
+            (OpKind::R2Read, Cell::new(0)),
+            (OpKind::R2Head, Cell::new(0)),
+            (OpKind::R2List, Cell::new(0)),
+            (OpKind::R2Write, Cell::new(0)),
+            (OpKind::R2Delete, Cell::new(0)),
+            (OpKind::CacheRead, Cell::new(0)),
+            (OpKind::KvRead, Cell::new(0)),
+            (OpKind::KvWrite, Cell::new(0)),
+            (OpKind::SpaceCall, Cell::new(0)),
+            (OpKind::RowRead, Cell::new(0)),
+            (OpKind::RowWritten, Cell::new(0)),
         ]
     };
 }
 
-const fn name(kind: Kind) -> &'static str {
+const fn name(kind: OpKind) -> &'static str {
     match kind {
-        Kind::R2Read => "r2_read",
-        Kind::R2Head => "r2_head",
-        Kind::R2List => "r2_list",
-        Kind::R2Write => "r2_write",
-        Kind::R2Delete => "r2_delete",
-        Kind::CacheRead => "cache_read",
-        Kind::KvRead => "kv_read",
-        Kind::KvWrite => "kv_write",
-        Kind::SpaceCall => "space_call",
-        Kind::RowRead => "row_read",
-        Kind::RowWritten => "row_written",
+        OpKind::R2Read => "r2_read",
+        OpKind::R2Head => "r2_head",
+        OpKind::R2List => "r2_list",
+        OpKind::R2Write => "r2_write",
+        OpKind::R2Delete => "r2_delete",
+        OpKind::CacheRead => "cache_read",
+        OpKind::KvRead => "kv_read",
+        OpKind::KvWrite => "kv_write",
+        OpKind::SpaceCall => "space_call",
+        OpKind::RowRead => "row_read",
+        OpKind::RowWritten => "row_written",
     }
 }
 
@@ -108,8 +108,8 @@ mod tests {
 
     #[test]
     fn op_counts_are_reset_when_taken() {
-        note(Kind::R2Read);
-        add(Kind::RowWritten, 3);
+        note(OpKind::R2Read);
+        add(OpKind::RowWritten, 3);
         let taken = serde_json::Value::from(take()).to_string();
         assert_eq!(taken, r#"{"r2_read":1,"row_written":3}"#);
         assert!(take().is_empty());

@@ -15,7 +15,7 @@ use worker::{Bucket, Delay, Object, ResponseBody};
 
 use crate::edge_cache::EdgeCache;
 use crate::js_error::{backend, is_passing};
-use crate::op_counts::{self, Kind};
+use crate::op_counts::{self, OpKind};
 use crate::retry::repeated;
 
 /// The bucket that holds the objects of all spaces.
@@ -54,7 +54,7 @@ impl R2 {
             offset: range.start,
             length: range.end.saturating_sub(range.start),
         };
-        op_counts::note(Kind::R2Read);
+        op_counts::note(OpKind::R2Read);
         match self.bucket.get(key).range(part).execute().await {
             Ok(found) => Ok(found),
             Err(thrown) if is_outside(&thrown.to_string()) => Ok(None),
@@ -64,7 +64,7 @@ impl R2 {
 
     async fn has(&self, key: &str) -> Result<bool, BackendError> {
         let look = async || {
-            op_counts::note(Kind::R2Head);
+            op_counts::note(OpKind::R2Head);
             self.bucket.head(key).await
         };
         let found = repeated(is_again, look).await;
@@ -99,7 +99,7 @@ impl R2 {
         drop(body);
         let bucket: &Store = self.bucket.as_ref().unchecked_ref();
         let put = repeated(is_again, async || {
-            op_counts::note(Kind::R2Write);
+            op_counts::note(OpKind::R2Write);
             let promise = bucket.put(key, &array)?;
             JsFuture::from(promise).await.map_err(worker::Error::from)
         });
@@ -110,7 +110,7 @@ impl R2 {
     async fn remove<K: ToString>(&self, keys: &[K]) -> Result<(), BackendError> {
         for some in keys.chunks(DELETED_AT_ONCE_MAX) {
             let names: Vec<String> = some.iter().map(ToString::to_string).collect();
-            op_counts::note(Kind::R2Delete);
+            op_counts::note(OpKind::R2Delete);
             let deleted = self.bucket.delete_multiple(names).await;
             deleted.map_err(backend(format!("deleting {} objects", some.len())))?;
         }
@@ -170,7 +170,7 @@ impl Cold for R2 {
 
     async fn list(&self, generation: Generation) -> Result<Vec<SegmentKey>, BackendError> {
         let prefix = SegmentKey::prefix(generation);
-        op_counts::note(Kind::R2List);
+        op_counts::note(OpKind::R2List);
         let listed = self.bucket.list().prefix(&prefix).execute().await;
         let listed = listed.map_err(backend(format!("listing {prefix}")))?;
         let names = listed.objects().into_iter().map(|object| object.key());

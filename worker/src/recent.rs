@@ -12,7 +12,7 @@ use pmx_core::time::Timestamp;
 use pmx_sync::bounded_cache::BoundedCache;
 
 /// When each channel's pointer was read from KV.
-pub(crate) struct Recent {
+pub(crate) struct ReadTimes {
     read: BoundedCache<Channel, Timestamp>,
     moment: Duration,
 }
@@ -23,7 +23,7 @@ pub(crate) const MOMENT: Duration = Duration::from_secs(5);
 /// Bytes of names: about a thousand channels.
 const NAMES_BYTES: usize = 256 * 1024;
 
-impl Recent {
+impl ReadTimes {
     /// Creates the record; a pointer counts for `moment`.
     pub(crate) fn new(moment: Duration) -> Self {
         Self {
@@ -61,7 +61,7 @@ mod tests {
 
     #[test]
     fn pointer_counts_for_five_seconds_and_its_channel() {
-        let recent = Recent::new(MOMENT);
+        let recent = ReadTimes::new(MOMENT);
         let at = Timestamp::from_millis;
         assert!(!recent.counts(&channel("docs"), at(10_000)));
         recent.note(&channel("docs"), at(10_000));
@@ -78,7 +78,7 @@ mod tests {
 
     #[test]
     fn names_that_strangers_make_up_are_bounded() {
-        let recent = Recent::new(MOMENT);
+        let recent = ReadTimes::new(MOMENT);
         let at = Timestamp::from_millis(1);
         for number in 0..10_000 {
             recent.note(&channel(&format!("made-up-{number}")), at);

@@ -5,7 +5,7 @@
 
 /// The share of ordinary lines that are written.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Share(f64);
+pub(crate) struct SampleRate(f64);
 
 /// One page view in a hundred: enough for rates and times, at a hundredth of the price.
 const SHARE: f64 = 0.01;
@@ -19,7 +19,7 @@ pub(crate) enum By {
     Reader,
 }
 
-impl Share {
+impl SampleRate {
     /// Reads an operator's choice, from 0 to 1.
     pub(crate) fn parse(text: Option<&str>) -> Option<Self> {
         let Some(text) = text else {
@@ -45,7 +45,7 @@ mod tests {
 
     #[test]
     fn publishes_and_errors_always_have_a_line() {
-        let none = Share::parse(Some("0")).unwrap();
+        let none = SampleRate::parse(Some("0")).unwrap();
         for (by, status, expected) in [
             (By::Publisher, 200, true),
             (By::Publisher, 404, true),
@@ -62,7 +62,7 @@ mod tests {
     #[test]
     fn page_views_have_one_by_their_share() {
         let lines = |text: Option<&str>| {
-            let share = Share::parse(text).unwrap();
+            let share = SampleRate::parse(text).unwrap();
             let draws = (0..1000).map(|n| f64::from(n) / 1000.0);
             draws
                 .filter(|draw| share.takes(By::Reader, 200, *draw))
@@ -73,7 +73,7 @@ mod tests {
         assert_eq!(lines(Some("1")), 1000);
         assert_eq!(lines(Some("0")), 0);
         for bad in ["", "-0.1", "1.1", "NaN", "inf", "10%"] {
-            assert_eq!(Share::parse(Some(bad)), None, "{bad}");
+            assert_eq!(SampleRate::parse(Some(bad)), None, "{bad}");
         }
     }
 }

@@ -36,7 +36,7 @@ use crate::front::{Front, front};
 use crate::http::{body, now};
 use crate::isolate::{Cloudflare, server};
 use crate::js_error;
-use crate::live::object::Live;
+use crate::live::object::Subscribers;
 use crate::op_counts;
 use crate::response_body;
 use crate::sampling::By;
@@ -48,7 +48,7 @@ pub struct SpaceDO {
     state: State,
     env: Env,
     ledger: ObjectDatabase,
-    live: AssertUnwindSafe<Rc<Live>>,
+    live: AssertUnwindSafe<Rc<Subscribers>>,
     pace: AssertUnwindSafe<Pace>,
     backoff: AssertUnwindSafe<Backoff>,
 }
@@ -58,7 +58,7 @@ impl DurableObject for SpaceDO {
         let ledger = ObjectDatabase::new(state.storage());
         let pace = AssertUnwindSafe(Pace::default());
         let backoff = AssertUnwindSafe(Backoff::default());
-        let live = AssertUnwindSafe(Live::new(&state, &env));
+        let live = AssertUnwindSafe(Subscribers::new(&state, &env));
         Self {
             state,
             env,

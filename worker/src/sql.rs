@@ -12,7 +12,7 @@ use worker::wasm_bindgen::{JsCast, JsValue};
 use worker::{SqlStorage, Storage};
 
 use crate::js_error::words;
-use crate::op_counts::{self, Kind};
+use crate::op_counts::{self, OpKind};
 
 /// The ledger of this object's space.
 pub(crate) struct ObjectDatabase {
@@ -93,8 +93,8 @@ impl Sql for ObjectDatabase {
                 rows.iter().map(|found| row(&found)).collect()
             }
         };
-        op_counts::add(Kind::RowRead, count(cursor.rows_read()));
-        op_counts::add(Kind::RowWritten, count(cursor.rows_written()));
+        op_counts::add(OpKind::RowRead, count(cursor.rows_read()));
+        op_counts::add(OpKind::RowWritten, count(cursor.rows_written()));
         rows
     }
 

@@ -23,7 +23,7 @@ use worker::{Env, State, console_error, web_sys};
 use crate::head::announced;
 use crate::response_body;
 use crate::streams::alarm::LATE;
-use crate::streams::request::{HeadReader, Incoming, head};
+use crate::streams::request::{HeadReader, ObjectRequest, head};
 use crate::streams::rpc::{REQUEST_BYTES_MAX, RpcRequest, is_rpc};
 use crate::streams::stream::{Contents, Stream};
 
@@ -51,7 +51,7 @@ impl StreamDO {
     ) -> Result<JsValue, JsValue> {
         let object = Rc::clone(&self.0);
         let body = body.map(Into::into);
-        let incoming = Incoming { request, body };
+        let incoming = ObjectRequest { request, body };
         at_once(async move { object.fetch(&incoming).await })
     }
 
@@ -109,7 +109,7 @@ struct Object {
 }
 
 impl Object {
-    async fn fetch(&self, incoming: &Incoming) -> Result<JsValue, JsValue> {
+    async fn fetch(&self, incoming: &ObjectRequest) -> Result<JsValue, JsValue> {
         match self.answer(incoming).await {
             Ok(answer) => Ok(answer.into()),
             Err(problem) => {
@@ -147,7 +147,7 @@ impl Object {
         Ok(JsValue::UNDEFINED)
     }
 
-    async fn answer(&self, incoming: &Incoming) -> Result<web_sys::Response, Problem> {
+    async fn answer(&self, incoming: &ObjectRequest) -> Result<web_sys::Response, Problem> {
         let stream = self.open()?;
         let request = &incoming.request;
         let head = head(request, HeadReader::Stream)?;

@@ -99,11 +99,11 @@ mod tests {
     use clap::Parser;
 
     use super::*;
-    use crate::args::{Cli, Command};
+    use crate::args::{Cli, CliCommand};
 
     fn ways(line: &str) -> String {
         match Cli::try_parse_from(line.split(' ')).unwrap().command {
-            Command::Bench(args) => {
+            CliCommand::Bench(args) => {
                 let names: Vec<_> = args.ways().into_iter().map(Way::name).collect();
                 names.join(" ")
             }

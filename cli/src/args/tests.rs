@@ -10,7 +10,7 @@ fn parse(line: &str) -> Result<Cli, clap::Error> {
 
 fn sync(line: &str) -> SyncArgs {
     match parse(line).unwrap().command {
-        Command::Sync(args) => *args,
+        CliCommand::Sync(args) => *args,
         other => panic!("{other:?}"),
     }
 }

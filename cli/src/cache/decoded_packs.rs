@@ -68,7 +68,7 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use pmx_core::codec::{Encoder, Level};
-    use pmx_sync::pack::Coding;
+    use pmx_sync::pack::PackCoding;
     use pmx_sync::pack::wire::{PackBuilder, WirePack};
 
     use super::*;
@@ -76,7 +76,7 @@ mod tests {
     fn pack(number: u8) -> WirePack {
         let mut builder = PackBuilder::new();
         builder.push(&[number; 1_000]).unwrap();
-        let coding = Coding::Zstd(Level::STORED);
+        let coding = PackCoding::Zstd(Level::STORED);
         builder.finish(&mut Encoder::new(), coding).unwrap()
     }
 

@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use pmx_core::codec::{Encoder, Level};
 use pmx_core::id::{BlobId, PackId};
-use pmx_sync::pack::Coding;
+use pmx_sync::pack::PackCoding;
 use pmx_sync::pack::wire::{PackBuilder, WirePack};
 
 use super::decoded_packs::{DecodedPacks, Slot};
@@ -169,7 +169,7 @@ impl LocalPacks {
 
     fn keep_raw(&self, builder: &PackBuilder, encoder: &mut Encoder, blobs: Vec<Short>) {
         if self.is_kept()
-            && let Some(pack) = builder.plain(encoder, Coding::Zstd(Level::STORED))
+            && let Some(pack) = builder.plain(encoder, PackCoding::Zstd(Level::STORED))
         {
             self.keep(&pack, blobs);
         }

@@ -169,7 +169,7 @@ mod tests {
     use pmx_core::codec::{Decoder, Encoder, Level};
     use pmx_core::id::{BlobId, NodeId};
     use pmx_sync::pack::part::{Arrived, Parts, WirePart, open};
-    use pmx_sync::pack::{Coding, PackKind};
+    use pmx_sync::pack::{PackCoding, PackKind};
 
     use super::*;
 
@@ -218,7 +218,7 @@ mod tests {
                 continue;
             };
             literal += part.len() - copies.bytes();
-            let (mut encoder, coding) = (Encoder::new(), Coding::Zstd(Level::STORED));
+            let (mut encoder, coding) = (Encoder::new(), PackCoding::Zstd(Level::STORED));
             let wire =
                 WirePart::build_with_delta(&copies, window.part(), &mut encoder, coding).unwrap();
             let opened = open(&wire.bytes, part, &mut Decoder::new()).unwrap();

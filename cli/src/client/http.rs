@@ -30,18 +30,18 @@ use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
 use self::fault::Fault;
-use self::stranger::Seen;
+use self::stranger::ForeignAnswer;
 use super::retry;
 use crate::config::Site;
 use crate::error::Failure;
 use crate::http_client::{self, HttpClient, Versions};
 use crate::interrupt::Interrupt;
-use crate::server::{Reach, Server};
+use crate::server::{LinkSecurity, Server};
 use crate::token::Token;
 use crate::trust::Trust;
 
+pub use counted_body::BodyProgress;
 use counted_body::CountedBody;
-pub use counted_body::Share;
 pub use transfer::{Activity, Traffic, Transfer};
 
 /// Bytes of an answer. The longest valid one reports every second of 2,000,000 files as missing, in
@@ -86,7 +86,7 @@ struct ApiRequest<'a> {
     media: &'static str,
     body: &'a [u8],
     /// The progress that the body represents.
-    share: Option<&'a Share<'a>>,
+    share: Option<&'a BodyProgress<'a>>,
 }
 
 impl Client {
@@ -152,7 +152,7 @@ impl Client {
         space: &SpaceName,
         id: PackId,
         pack: &[u8],
-        share: &Share<'_>,
+        share: &BodyProgress<'_>,
     ) -> Result<(), Failure> {
         let path = format!("/api/publish/packs/{id}?space={space}");
         self.send(&ApiRequest::put(&path, pack, share)).map(drop)
@@ -165,7 +165,7 @@ impl Client {
         blob: BlobId,
         number: u64,
         body: &[u8],
-        share: &Share<'_>,
+        share: &BodyProgress<'_>,
     ) -> Result<(), Failure> {
         let PartHead { space, size } = head;
         let path = format!("/api/publish/blobs/{blob}/{number}?space={space}&size={size}");
@@ -262,7 +262,7 @@ impl Client {
     }
 
     /// A refusal, and whether a retry may help.
-    fn refused(&self, call: &ApiRequest<'_>, seen: &Seen<'_>) -> Broken {
+    fn refused(&self, call: &ApiRequest<'_>, seen: &ForeignAnswer<'_>) -> Broken {
         let failure = self.refusal(call, seen);
         let code = failure.problem.as_ref().map(|problem| problem.code);
         if retry::may_pass(seen.status, code) {
@@ -347,8 +347,8 @@ struct ApiResponse {
 }
 
 impl ApiResponse {
-    fn seen<'a>(&'a self, media: &'a str) -> Seen<'a> {
-        Seen {
+    fn seen<'a>(&'a self, media: &'a str) -> ForeignAnswer<'a> {
+        ForeignAnswer {
             status: self.status,
             headers: &self.headers,
             media,
@@ -362,8 +362,8 @@ fn connections(server: &Server, trust: &Trust) -> Result<HttpClient, Failure> {
     let versions = match server.reach() {
         // The API's host differs from the address's host here, and HTTP/2 has no field for a second
         // one.
-        Reach::Loopback => Versions::Http1,
-        Reach::Encrypted | Reach::Plain => Versions::Http2,
+        LinkSecurity::Loopback => Versions::Http1,
+        LinkSecurity::Encrypted | LinkSecurity::Plain => Versions::Http2,
     };
     let builder = http_client::builder(trust, versions)?
         .connect_timeout(CONNECT_TIME)
@@ -372,8 +372,8 @@ fn connections(server: &Server, trust: &Trust) -> Result<HttpClient, Failure> {
         .user_agent(concat!("pmx/", env!("CARGO_PKG_VERSION")));
     HttpClient::new(match server.reach() {
         // Servers on this machine are not reached through a proxy.
-        Reach::Loopback => builder,
-        Reach::Encrypted | Reach::Plain => http_client::with_proxies(builder),
+        LinkSecurity::Loopback => builder,
+        LinkSecurity::Encrypted | LinkSecurity::Plain => http_client::with_proxies(builder),
     })
 }
 
@@ -405,7 +405,7 @@ impl<'a> ApiRequest<'a> {
         }
     }
 
-    const fn put(path: &'a str, body: &'a [u8], share: &'a Share<'a>) -> Self {
+    const fn put(path: &'a str, body: &'a [u8], share: &'a BodyProgress<'a>) -> Self {
         Self {
             method: Method::PUT,
             path,

@@ -13,11 +13,11 @@ use std::time::Instant;
 use pmx_core::id::BlobId;
 use pmx_core::name::SpaceName;
 use pmx_sync::pack::PackKind;
-use pmx_sync::pack::plan::{PackPlan, Piece, Plan};
+use pmx_sync::pack::plan::{BlobShape, PackPlan, UploadPlan};
 use pmx_sync::pack::wire::PackBuilder;
 use pmx_sync::scan::{Listed, Prefetch};
 
-use super::http::{Client, Share};
+use super::http::{BodyProgress, Client};
 use super::workers::{self, AdaptiveLevel, ScratchPool, lock};
 use crate::args::Compression;
 use crate::cache::LocalPacks;
@@ -37,9 +37,9 @@ struct PrefetchedPack<'a> {
 
 /// Reads every file that fits a pack, several at once, and keeps the contents within the limit.
 pub fn prefetch(ahead: &Prefetch, interrupt: &Interrupt) -> Result<Prefetched, Failure> {
-    let plan = Plan::of_pieces(ahead.files().map(|Listed { size, media, .. }| {
+    let plan = UploadPlan::of_pieces(ahead.files().map(|Listed { size, media, .. }| {
         // The publish sends blobs that need parts.
-        Some(Piece { size, media })
+        Some(BlobShape { size, media })
     }));
     let (left, seen) = (AtomicU64::new(KEPT_RAW_BYTES), Mutex::new(BTreeSet::new()));
     let filled = Mutex::new(Vec::new());
@@ -83,7 +83,7 @@ fn fill(
 
 /// Prefetched packs: their indices in the plan, their bytes and their blobs.
 pub struct Prefetched {
-    plan: Plan,
+    plan: UploadPlan,
     filled: Vec<(usize, PackBuilder, Vec<BlobId>)>,
 }
 
@@ -148,7 +148,7 @@ impl InitialUpload<'_> {
         if let Some(pack) = pack.as_ref().filter(|_| plan.kind == PackKind::Solid) {
             self.packs.add(pack, blobs);
         }
-        let share = Share::new(bar, plan.raw);
+        let share = BodyProgress::new(bar, plan.raw);
         if let Some(pack) = pack {
             let started = Instant::now();
             self.client

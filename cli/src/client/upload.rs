@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use pmx_core::code::Kind;
+use pmx_core::code::CodeKind;
 use pmx_core::codec::Level;
 use pmx_core::id::{BlobId, PackId};
 use pmx_core::name::SpaceName;
@@ -19,14 +19,14 @@ use pmx_sync::manifest::Row;
 use pmx_sync::pack::part::{ChainingValue, Part, Parts, WirePart};
 use pmx_sync::pack::plan::PackPlan;
 use pmx_sync::pack::wire::WirePack;
-use pmx_sync::pack::{Coding, PackKind};
+use pmx_sync::pack::{PackCoding, PackKind};
 use pmx_sync::push::{DeltaReference, Uploads};
 use pmx_sync::scan::Scan;
 use pmx_sync::wire::PartHead;
 
 use super::build::{Build, changed, unreadable};
 use super::chunking::{ChunkWindow, ChunkedBase};
-use super::http::{Client, Share};
+use super::http::{BodyProgress, Client};
 use super::workers::{self, AdaptiveLevel, Scratch, ScratchPool, lock};
 use crate::args::Compression;
 use crate::cache::{Chunk, LocalPacks};
@@ -147,7 +147,7 @@ impl Upload<'_> {
         let is_refused = work.is_refused.load(Ordering::Relaxed);
         let behind = work.uploads.reference.filter(|_| !is_refused);
         let pack = build(behind)?;
-        let share = Share::new(self.bar, plan.raw);
+        let share = BodyProgress::new(self.bar, plan.raw);
         let sent = match self.send(&pack, &share, work) {
             Err(failure) if behind.is_some() && is_of_reference(&failure) => {
                 work.is_refused.store(true, Ordering::Relaxed);
@@ -162,7 +162,12 @@ impl Upload<'_> {
         sent
     }
 
-    fn send(&self, pack: &WirePack, share: &Share<'_>, work: &Work<'_>) -> Result<PackId, Failure> {
+    fn send(
+        &self,
+        pack: &WirePack,
+        share: &BodyProgress<'_>,
+        work: &Work<'_>,
+    ) -> Result<PackId, Failure> {
         let id = pack.id();
         if !work.uploads.arrived.contains(&id) {
             let started = Instant::now();
@@ -204,7 +209,7 @@ impl Upload<'_> {
             copies = old.and_then(|old| old.copies(part, &pieces));
             lock(&work.pieces).insert((blob, part.number()), window.own(&pieces));
         }
-        let share = Share::new(self.bar, part.len());
+        let share = BodyProgress::new(self.bar, part.len());
         if fate == Fate::Hashed {
             share.finish();
             return ChainingValue::of(part, window.part()).map_err(|_| changed(row));
@@ -231,7 +236,7 @@ impl Upload<'_> {
         row: &Row,
         part: Part,
         wire: &WirePart,
-        share: &Share<'_>,
+        share: &BodyProgress<'_>,
     ) -> Result<ChainingValue, Failure> {
         let head = PartHead {
             space: self.space.clone(),
@@ -312,10 +317,10 @@ fn check_big(
 /// Whether the reference may have caused a refusal: the server lacks it, or the client's signature
 /// is wrong. Without a reference, the same bytes arrive.
 fn is_of_reference(failure: &Failure) -> bool {
-    failure.code.kind() == Kind::Integrity
+    failure.code.kind() == CodeKind::Integrity
 }
 
-fn coding(row: &Row, level: Level) -> Coding {
+fn coding(row: &Row, level: Level) -> PackCoding {
     let kind = if row.entry.media.is_compressed() {
         PackKind::Stored
     } else {

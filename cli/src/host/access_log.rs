@@ -27,10 +27,10 @@ pub enum Log {
 
 impl Log {
     /// Begins the log entry of a request.
-    pub(crate) fn request(self, head: &Parts) -> Option<Entry> {
+    pub(crate) fn request(self, head: &Parts) -> Option<OpenRequest> {
         match self {
             Self::Quiet => None,
-            Self::Json => Some(Entry {
+            Self::Json => Some(OpenRequest {
                 method: head.method.to_string(),
                 host: cut(text_of(&head.headers, &HOST)),
                 path: cut(head.uri.path()),
@@ -63,14 +63,14 @@ impl Log {
 }
 
 /// A request under way.
-pub(crate) struct Entry {
+pub(crate) struct OpenRequest {
     method: String,
     host: String,
     path: String,
     started: Instant,
 }
 
-impl Entry {
+impl OpenRequest {
     /// Logs the answer; bytes are those of the announced body.
     pub(crate) fn answered<B>(
         &self,

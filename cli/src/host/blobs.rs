@@ -19,14 +19,14 @@ use super::durable;
 use super::error::{HostError, disk};
 
 /// Objects as files: `spaces/<space>/<first two digits>/<object>`.
-pub struct Folder {
+pub struct ObjectFolder {
     root: PathBuf,
     scratch: PathBuf,
     open: Mutex<Handles>,
     durable: Mutex<HashSet<PathBuf>>,
 }
 
-impl Folder {
+impl ObjectFolder {
     /// Opens a folder, creates it if needed, and sweeps the rest of a crash.
     pub fn open(root: &Path) -> Result<Self, HostError> {
         let scratch = root.join("scratch");
@@ -127,7 +127,7 @@ impl Folder {
     }
 }
 
-impl Blobs for Folder {
+impl Blobs for ObjectFolder {
     async fn read(&self, key: ObjectKey, range: Range<u64>) -> Result<Option<Bytes>, BackendError> {
         self.read_now(key, &range)
     }
@@ -239,18 +239,18 @@ mod tests {
         }
     }
 
-    fn write(folder: &Folder, object: u16, body: &'static [u8]) -> Result<(), BackendError> {
+    fn write(folder: &ObjectFolder, object: u16, body: &'static [u8]) -> Result<(), BackendError> {
         block_on(folder.write(key(object), Bytes::from_static(body)))
     }
 
-    fn read(folder: &Folder, object: u16, range: Range<u64>) -> Option<Bytes> {
+    fn read(folder: &ObjectFolder, object: u16, range: Range<u64>) -> Option<Bytes> {
         block_on(folder.read(key(object), range)).unwrap()
     }
 
     #[test]
     fn read_returns_ranges_of_written_objects() {
         let home = tempfile::tempdir().unwrap();
-        let folder = Folder::open(home.path()).unwrap();
+        let folder = ObjectFolder::open(home.path()).unwrap();
         write(&folder, 1, b"0123456789").unwrap();
         write(&folder, 2, b"").unwrap();
         for (object, range, expected) in [
@@ -276,7 +276,7 @@ mod tests {
     #[test]
     fn object_never_changes() {
         let home = tempfile::tempdir().unwrap();
-        let folder = Folder::open(home.path()).unwrap();
+        let folder = ObjectFolder::open(home.path()).unwrap();
         write(&folder, 1, b"one").unwrap();
         write(&folder, 1, b"one").unwrap();
         let refused = write(&folder, 1, b"two").unwrap_err();
@@ -287,7 +287,7 @@ mod tests {
     #[test]
     fn deletion_applies_at_once() {
         let home = tempfile::tempdir().unwrap();
-        let folder = Folder::open(home.path()).unwrap();
+        let folder = ObjectFolder::open(home.path()).unwrap();
         write(&folder, 1, b"x").unwrap();
         assert!(read(&folder, 1, 0..1).is_some());
         block_on(folder.delete(&[key(1), key(2)])).unwrap();
@@ -297,13 +297,13 @@ mod tests {
     #[test]
     fn sweep_removes_remains_of_a_crash_and_nothing_else() {
         let home = tempfile::tempdir().unwrap();
-        let folder = Folder::open(home.path()).unwrap();
+        let folder = ObjectFolder::open(home.path()).unwrap();
         write(&folder, 1, b"x").unwrap();
         let half = home.path().join("scratch/.tmpAbCdEf");
         fs::write(&half, b"half").unwrap();
         assert_eq!(read(&folder, 2, 0..4), None);
         drop(folder);
-        let folder = Folder::open(home.path()).unwrap();
+        let folder = ObjectFolder::open(home.path()).unwrap();
         assert!(!half.exists());
         assert_eq!(read(&folder, 1, 0..1).unwrap(), "x");
         write(&folder, 2, b"y").unwrap();
@@ -312,7 +312,7 @@ mod tests {
     #[test]
     fn handles_are_reopened_for_more_objects() {
         let home = tempfile::tempdir().unwrap();
-        let folder = Folder::open(home.path()).unwrap();
+        let folder = ObjectFolder::open(home.path()).unwrap();
         let objects = OPEN_MAX as u16 + 9;
         for object in 0..objects {
             write(&folder, object, b"x").unwrap();

@@ -40,7 +40,7 @@ impl Arriving {
 }
 
 /// The bytes of one body, which its drop releases.
-pub(crate) struct Share {
+pub(crate) struct Reservation {
     budget: Arc<Budget>,
     id: u64,
     bytes: usize,
@@ -61,7 +61,7 @@ impl Budget {
     }
 
     /// The share of a body that has no bytes yet.
-    pub(crate) fn share(self: &Arc<Self>) -> Share {
+    pub(crate) fn share(self: &Arc<Self>) -> Reservation {
         let given_up: Arc<Notify> = Arc::default();
         let mut table = self.table();
         table.next += 1;
@@ -73,7 +73,7 @@ impl Budget {
         };
         table.arriving.insert(id, arriving);
         drop(table);
-        Share {
+        Reservation {
             budget: Arc::clone(self),
             id,
             bytes: 0,
@@ -110,7 +110,7 @@ impl Budget {
     }
 }
 
-impl Share {
+impl Reservation {
     /// Takes bytes from the budget after they arrived.
     pub(crate) async fn grow(&mut self, bytes: usize) -> Result<(), GivenUp> {
         loop {
@@ -141,7 +141,7 @@ impl Share {
     }
 }
 
-impl Drop for Share {
+impl Drop for Reservation {
     fn drop(&mut self) {
         let mut table = self.budget.table();
         table.arriving.remove(&self.id);
@@ -161,7 +161,7 @@ mod tests {
     #[tokio::test]
     async fn budget_is_not_taken_by_announced_bytes() {
         let budget = Budget::new(10);
-        let _idle: Vec<Share> = (0..1_000).map(|_| budget.share()).collect();
+        let _idle: Vec<Reservation> = (0..1_000).map(|_| budget.share()).collect();
         assert_eq!(budget.share().grow(10).await, Ok(()));
     }
 

@@ -21,12 +21,12 @@ use super::response_body::{Backing, opened};
 
 /// A content coding that the host applies on request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Coding {
+pub(crate) enum AppliedCoding {
     Brotli,
     Gzip,
 }
 
-impl Coding {
+impl AppliedCoding {
     /// The smallest of the codings that the client names and accepts. A client that accepts `*`
     /// gets identity.
     pub(crate) fn accepted(headers: &HeaderMap) -> Option<Self> {
@@ -67,7 +67,7 @@ impl Coding {
 
 /// Compresses answers.
 pub(crate) struct Compressor {
-    coded: BoundedCache<(String, Coding), Bytes>,
+    coded: BoundedCache<(String, AppliedCoding), Bytes>,
     at_work: Arc<Semaphore>,
 }
 
@@ -83,7 +83,7 @@ impl Compressor {
     /// marks such answers: they vary with `Accept-Encoding`.
     pub(crate) async fn code<B: Backing>(
         &self,
-        coding: Option<Coding>,
+        coding: Option<AppliedCoding>,
         method: &Method,
         answer: Response<Body>,
         backing: &Arc<B>,
@@ -118,7 +118,7 @@ impl Compressor {
 
     async fn coded<B: Backing>(
         &self,
-        coding: Coding,
+        coding: AppliedCoding,
         answer: &Response<Body>,
         backing: &Arc<B>,
     ) -> Option<Bytes> {
@@ -183,7 +183,11 @@ fn may_be_coded(answer: &Response<Body>) -> bool {
 
 /// The answer with the headers of its compressed body. Its tag becomes weak, like that of the
 /// stored coding, because it names the blob and not these bytes.
-fn described(mut answer: Response<Body>, coding: Coding, length: Option<usize>) -> Response<Body> {
+fn described(
+    mut answer: Response<Body>,
+    coding: AppliedCoding,
+    length: Option<usize>,
+) -> Response<Body> {
     let is_empty = answer.status() == StatusCode::NOT_MODIFIED;
     let headers = answer.headers_mut();
     if !is_empty {
@@ -238,7 +242,7 @@ fn whole(body: &Body, backing: &impl Backing) -> io::Result<Bytes> {
 mod tests {
     use std::io::Read as _;
 
-    use super::super::blobs::Folder;
+    use super::super::blobs::ObjectFolder;
     use super::*;
 
     fn text() -> Bytes {
@@ -256,14 +260,14 @@ mod tests {
     fn coded(accept: &str, method: &Method, answer: Response<Body>) -> Response<Body> {
         let home = tempfile::tempdir().unwrap();
         let compressor = Compressor::new();
-        let backing = Arc::new(Folder::open(home.path()).unwrap());
+        let backing = Arc::new(ObjectFolder::open(home.path()).unwrap());
         let mut asked = HeaderMap::new();
         asked.insert(ACCEPT_ENCODING, accept.parse().unwrap());
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
             .build();
         runtime.unwrap().block_on(compressor.code(
-            Coding::accepted(&asked),
+            AppliedCoding::accepted(&asked),
             method,
             answer,
             &backing,

@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 
 /// Phase of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Phase {
+pub(crate) enum ConnectionPhase {
     /// No request of the client is unanswered.
     Silent,
     /// The client is sending a body.
@@ -49,7 +49,7 @@ pub(crate) struct Connection {
 }
 
 struct State {
-    phase: Mutex<(Phase, Instant)>,
+    phase: Mutex<(ConnectionPhase, Instant)>,
     /// Bytes that moved since the phase began.
     bytes: AtomicU64,
     evicted: Notify,
@@ -74,7 +74,7 @@ impl Connections {
         let open = table.open.iter();
         let counted: Vec<(u64, Judged)> = open
             .map(|(id, state)| (*id, state.judged()))
-            .filter(|(_, judged)| judged.phase != Phase::Waiting)
+            .filter(|(_, judged)| judged.phase != ConnectionPhase::Waiting)
             .collect();
         if counted.len() >= self.most {
             let id = victim(&counted).ok_or(Full)?;
@@ -85,7 +85,7 @@ impl Connections {
         table.next += 1;
         let id = table.next;
         let state = Arc::new(State {
-            phase: Mutex::new((Phase::Silent, Instant::now())),
+            phase: Mutex::new((ConnectionPhase::Silent, Instant::now())),
             bytes: AtomicU64::new(0),
             evicted: Notify::new(),
         });
@@ -105,7 +105,7 @@ impl Connections {
 
 impl Connection {
     /// Records the next phase of the connection.
-    pub(crate) fn enter(&self, phase: Phase) {
+    pub(crate) fn enter(&self, phase: ConnectionPhase) {
         *self.state.phase() = (phase, Instant::now());
         self.state.bytes.store(0, Ordering::Relaxed);
     }
@@ -128,7 +128,7 @@ impl Drop for Connection {
 }
 
 impl State {
-    fn phase(&self) -> MutexGuard<'_, (Phase, Instant)> {
+    fn phase(&self) -> MutexGuard<'_, (ConnectionPhase, Instant)> {
         self.phase.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -145,7 +145,7 @@ impl State {
 /// The state of a connection at a decision.
 #[derive(Debug, Clone, Copy)]
 struct Judged {
-    phase: Phase,
+    phase: ConnectionPhase,
     age: Duration,
     bytes: u64,
 }
@@ -154,7 +154,7 @@ impl Judged {
     /// Bytes per second of a client that sends or takes them too slowly. `None` in phases such as
     /// `Publishing`: a busy space may keep many requests waiting.
     fn slow_rate(&self) -> Option<u64> {
-        use Phase::{Receiving, Sending, Working};
+        use ConnectionPhase::{Receiving, Sending, Working};
         let may_end = matches!(self.phase, Receiving | Sending | Working);
         if !may_end || self.age < SLOW_TIME {
             return None;
@@ -168,7 +168,7 @@ impl Judged {
 fn victim(open: &[(u64, Judged)]) -> Option<u64> {
     let silent = open
         .iter()
-        .filter(|(_, judged)| judged.phase == Phase::Silent);
+        .filter(|(_, judged)| judged.phase == ConnectionPhase::Silent);
     let longest = silent.max_by_key(|(id, judged)| (judged.age, u64::MAX - id));
     let slow = open
         .iter()
@@ -188,7 +188,7 @@ const SLOW_BYTES: u64 = 8 * 1024;
 mod tests {
     use super::*;
 
-    fn judged(phase: Phase, millis: u64, bytes: u64) -> Judged {
+    fn judged(phase: ConnectionPhase, millis: u64, bytes: u64) -> Judged {
         Judged {
             phase,
             age: Duration::from_millis(millis),
@@ -198,7 +198,7 @@ mod tests {
 
     #[test]
     fn victim_is_silent_then_slow() {
-        use Phase::{Publishing, Receiving, Sending, Silent, Waiting, Working};
+        use ConnectionPhase::{Publishing, Receiving, Sending, Silent, Waiting, Working};
         for (open, expected) in [
             (&[][..], None),
             (&[judged(Silent, 5, 0), judged(Silent, 9, 0)][..], Some(1)),
@@ -232,13 +232,13 @@ mod tests {
         let waiting: Vec<_> = (0..9).map(|_| all.admit().unwrap()).collect();
         // New connections evicted the first seven, which were silent.
         for connection in &waiting[7..] {
-            connection.enter(Phase::Waiting);
+            connection.enter(ConnectionPhase::Waiting);
         }
         let (first, second) = (all.admit().unwrap(), all.admit().unwrap());
-        second.enter(Phase::Working);
+        second.enter(ConnectionPhase::Working);
         let third = all.admit().unwrap();
         first.evicted().await;
-        third.enter(Phase::Working);
+        third.enter(ConnectionPhase::Working);
         assert_eq!(all.admit().map(|_| ()), Err(Full));
         drop(second);
         assert!(all.admit().is_ok());

@@ -15,7 +15,7 @@ use pmx_core::exposure::Exposure;
 use pmx_core::problem::Problem;
 use pmx_sync::site::{Hosts, LocalMode};
 
-use super::proxy::{Described, Proxies};
+use super::proxy::{ForwardedRequest, Proxies};
 
 /// The address of a request's client: that of its peer, or one that a trusted proxy reports.
 #[derive(Debug, Clone, Copy)]
@@ -51,7 +51,7 @@ impl Front {
         let mut client = peer;
         if peer.is_some_and(|peer| self.proxies.contains(peer)) {
             let described = self.proxies.describe(&head.headers);
-            let Described {
+            let ForwardedRequest {
                 host: named,
                 scheme: said,
                 client: behind,

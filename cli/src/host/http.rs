@@ -23,9 +23,9 @@ use pmx_sync::serve::{Body, Nonce};
 
 use super::any_body::{self, AnyBody};
 use super::blocking::{block_on, blocking};
-use super::budget::Share;
-use super::compress::Coding;
-use super::connections::{Connection, Phase};
+use super::budget::Reservation;
+use super::compress::AppliedCoding;
+use super::connections::{Connection, ConnectionPhase};
 use super::incident;
 use super::live::{self};
 use super::panics::{guarded, panicked};
@@ -41,7 +41,7 @@ pub(super) async fn answer(
     connection: Arc<Connection>,
 ) -> Response<TrackedBody> {
     let (mut head, body) = request.into_parts();
-    connection.enter(Phase::Working);
+    connection.enter(ConnectionPhase::Working);
     head.extensions.insert(Arc::clone(&connection));
     let entry = state.log.request(&head);
     let method = head.method.clone();
@@ -55,7 +55,7 @@ pub(super) async fn answer(
     let waits =
         is_waiting_reader(&head).then(|| Arc::clone(&state.live.waiting).try_acquire_owned());
     if let Some(Ok(_)) = waits {
-        connection.enter(Phase::Waiting);
+        connection.enter(ConnectionPhase::Waiting);
     }
     let answer = if let Err(refusal) = admitted {
         request_body::drain(&head, body);
@@ -81,7 +81,7 @@ pub(super) async fn answer(
     }
     let permit = waits.and_then(Result::ok);
     if permit.is_none() {
-        connection.enter(Phase::Sending);
+        connection.enter(ConnectionPhase::Sending);
     }
     answer.map(|body| TrackedBody::new(body, connection, permit))
 }
@@ -94,7 +94,7 @@ fn is_waiting_reader(head: &Parts) -> bool {
 
 /// Answers a request of the publish API or to a site.
 async fn ordinary(state: &Arc<AppState>, head: Parts, body: Incoming) -> Response<AnyBody> {
-    let (method, coding) = (head.method.clone(), Coding::accepted(&head.headers));
+    let (method, coding) = (head.method.clone(), AppliedCoding::accepted(&head.headers));
     let answered = match respond(state, head, body).await {
         Ok(answer) => Ok(state.compressor.code(coding, &method, answer, state).await),
         Err(failure) => Err(failure),
@@ -143,10 +143,10 @@ async fn respond(
 async fn run_blocking(
     state: &Arc<AppState>,
     request: Request<Bytes>,
-    share: Share,
+    share: Reservation,
 ) -> Result<Response<Body>, Problem> {
     if let Some(connection) = request.extensions().get::<Arc<Connection>>() {
-        connection.enter(Phase::Publishing);
+        connection.enter(ConnectionPhase::Publishing);
     }
     let permit = Arc::clone(&state.permits).acquire_owned();
     let permit = permit.await.expect("the semaphore is never closed");

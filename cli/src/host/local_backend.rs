@@ -13,15 +13,15 @@ use pmx_sync::space::{Command, Reply};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::access_log::Log;
-use super::blobs::Folder;
+use super::blobs::ObjectFolder;
 use super::blocking::{block_on, blocking};
 use super::error::HostError;
-use super::pointers::{Found, PointerTable};
+use super::pointers::{PointerTable, TableState};
 use super::spaces::LocalSpaces;
 
 /// The three ports, over a data folder.
 pub(crate) struct LocalBackend {
-    pub(crate) blobs: Arc<Folder>,
+    pub(crate) blobs: Arc<ObjectFolder>,
     pointers: PointerTable,
     pub(crate) spaces: LocalSpaces,
 }
@@ -34,7 +34,7 @@ impl LocalBackend {
         pointer_lag: Option<Duration>,
         log: Log,
     ) -> Result<Self, HostError> {
-        let blobs = Arc::new(Folder::open(&data.join("objects"))?);
+        let blobs = Arc::new(ObjectFolder::open(&data.join("objects"))?);
         let path = data.join("host.db");
         let opened = PointerTable::open(&path);
         let (pointers, found) = opened.map_err(|source| HostError::Schema { path, source })?;
@@ -44,10 +44,12 @@ impl LocalBackend {
             blobs,
         };
         match &found {
-            Found::Whole => return Ok(local),
-            Found::New => {}
-            Found::Damaged(why) => log.fault("opening host.db, which is made anew", why),
-            Found::Unwritable(why) => log.fault("opening host.db, which is kept in memory", why),
+            TableState::Whole => return Ok(local),
+            TableState::New => {}
+            TableState::Damaged(why) => log.fault("opening host.db, which is made anew", why),
+            TableState::Unwritable(why) => {
+                log.fault("opening host.db, which is kept in memory", why)
+            }
         }
         let mut whole = true;
         for space in local.spaces.names()? {
@@ -90,11 +92,11 @@ impl LocalBackend {
 }
 
 impl Backend for LocalBackend {
-    type Blobs = Folder;
+    type Blobs = ObjectFolder;
     type Pointers = PointerTable;
     type Spaces = LocalSpaces;
 
-    fn blobs(&self) -> &Folder {
+    fn blobs(&self) -> &ObjectFolder {
         &self.blobs
     }
 

@@ -1,8 +1,9 @@
 //! Embedded host: the server on this machine, over a folder and SQLite.
 //!
-//! It implements each port and decides nothing: [`Folder`] stores objects, [`Database`] a space's
-//! state, and a table names the active deploy to readers. The process may end at any instruction
-//! without damage. One data folder holds everything, and one process serves it at a time:
+//! It implements each port and decides nothing: [`ObjectFolder`] stores objects, [`Database`] a
+//! space's state, and a table names the active deploy to readers. The process may end at any
+//! instruction without damage. One data folder holds everything, and one process serves it at a
+//! time:
 //!
 //! ```text
 //! lock                              the process that serves the folder
@@ -58,7 +59,7 @@ use pmx_core::limits::SECTION_RAW_BYTES_MAX;
 use pmx_core::name::SpaceName;
 use pmx_core::schema::SchemaError;
 use pmx_core::time::Timestamp;
-use pmx_streams::http::Origins;
+use pmx_streams::http::CorsOrigins;
 use pmx_streams::policy::AccessMode;
 use pmx_sync::limits::FILES_MAX;
 use pmx_sync::scan::{DATA_MARKER, DATA_MARKER_TEXT};
@@ -71,7 +72,7 @@ use tokio::task::JoinHandle;
 
 use error::disk;
 use front::Front;
-use live::{Live, Notice};
+use live::{LiveState, Notice};
 use local_backend::LocalBackend;
 use lock::Lock;
 use proxy::Proxies;
@@ -79,7 +80,7 @@ use state::AppState;
 use streams::Streams;
 
 pub use access_log::Log;
-pub use blobs::Folder;
+pub use blobs::ObjectFolder;
 pub use error::HostError;
 pub use pointers::PointerTable;
 pub use proxy::AddressRange;
@@ -91,7 +92,7 @@ pub use streams::StreamConfig;
 
 /// Settings of an embedded host, by its operator.
 #[derive(Debug, Clone)]
-pub struct Config {
+pub struct HostConfig {
     /// The folder that holds everything; the host creates it if needed.
     pub data: PathBuf,
     /// The address to listen on; port 0 selects a free one.
@@ -142,7 +143,7 @@ pub struct Host;
 
 impl Host {
     /// Starts a host on its own threads. It answers requests as soon as this returns.
-    pub fn start(config: Config) -> Result<Running, HostError> {
+    pub fn start(config: HostConfig) -> Result<Running, HostError> {
         let domain = Domain::parse(&config.domain)?;
         durable::make_folder(&config.data).map_err(disk("make", &config.data))?;
         mark(&config.data)?;
@@ -159,8 +160,8 @@ impl Host {
             live: config.live,
             dictionaries: DictionaryPolicy::Passed,
             lease: match mode {
-                Mode::Local => config.lease,
-                Mode::Public => config.lease.max(LEASE),
+                HostMode::Local => config.lease,
+                HostMode::Public => config.lease.max(LEASE),
             },
             files_max: FILES_MAX,
             section_raw_bytes_max: SECTION_RAW_BYTES_MAX,
@@ -174,7 +175,7 @@ impl Host {
         let access_mode = streams.settings.access.access_mode();
         let topics = Arc::clone(local.spaces.topics());
         let (notice, noticed) = watch::channel(Notice::default());
-        let live = Live::new(topics, streams.long_poll, stopped.clone(), noticed);
+        let live = LiveState::new(topics, streams.long_poll, stopped.clone(), noticed);
         let streams = match Streams::open(&config.data, streams, stopped.clone(), config.log) {
             Ok(streams) => Some(Arc::new(streams)),
             Err(HostError::Schema { path, source }) if !matches!(source, SchemaError::Sql(_)) => {
@@ -216,14 +217,14 @@ impl Host {
 
 /// Reach of a host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mode {
+pub enum HostMode {
     /// Programs of this machine, which need no credential for streams.
     Local,
     /// Any client.
     Public,
 }
 
-impl Mode {
+impl HostMode {
     /// The name in the output of programs.
     pub const fn name(self) -> &'static str {
         match self {
@@ -233,14 +234,14 @@ impl Mode {
     }
 }
 
-const fn mode(front: &Front) -> Mode {
+const fn mode(front: &Front) -> HostMode {
     match front.local {
-        Some(_) => Mode::Local,
-        None => Mode::Public,
+        Some(_) => HostMode::Local,
+        None => HostMode::Public,
     }
 }
 
-fn front(config: &Config, domain: &Domain, addr: SocketAddr) -> Result<Front, HostError> {
+fn front(config: &HostConfig, domain: &Domain, addr: SocketAddr) -> Result<Front, HostError> {
     let mut hosts = Hosts::new(domain.clone());
     if let Some(api) = &config.api_host {
         hosts = hosts.with_api(api)?;
@@ -254,10 +255,10 @@ fn front(config: &Config, domain: &Domain, addr: SocketAddr) -> Result<Front, Ho
         && config.proxies.is_empty();
     let streams = &config.streams.settings;
     let opens_streams =
-        streams.origins == Origins::Any || streams.access.access_mode() == AccessMode::Open;
+        streams.origins == CorsOrigins::Any || streams.access.access_mode() == AccessMode::Open;
     let origins = match &streams.origins {
-        Origins::These(origins) => origins.clone(),
-        Origins::Any | Origins::Unset => Vec::new(),
+        CorsOrigins::These(origins) => origins.clone(),
+        CorsOrigins::Any | CorsOrigins::Unset => Vec::new(),
     };
     Ok(Front {
         hosts,
@@ -274,7 +275,7 @@ pub struct Running {
     addr: SocketAddr,
     domain: Domain,
     urls: SiteUrls,
-    mode: Mode,
+    mode: HostMode,
     home: Option<SpaceName>,
     secret: String,
     data: PathBuf,
@@ -320,7 +321,7 @@ impl Running {
     }
 
     /// The clients that can reach it.
-    pub const fn mode(&self) -> Mode {
+    pub const fn mode(&self) -> HostMode {
         self.mode
     }
 

@@ -42,7 +42,7 @@ struct Memory {
 
 /// The state in which the host found its table.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Found {
+pub(crate) enum TableState {
     /// As this host left it.
     Whole,
     /// New, or incompletely filled.
@@ -55,17 +55,17 @@ pub(crate) enum Found {
 
 impl PointerTable {
     /// Opens the database. It fails only if newer code wrote it. Unless the table is
-    /// [`Found::Whole`], the spaces have to fill it.
-    pub(crate) fn open(path: &Path) -> Result<(Self, Found), SchemaError> {
+    /// [`TableState::Whole`], the spaces have to fill it.
+    pub(crate) fn open(path: &Path) -> Result<(Self, TableState), SchemaError> {
         let existed = path.exists();
         let (opened, found) = match prepared(path) {
-            Ok(opened) if opened.whole => (Some(opened), Found::Whole),
-            Ok(opened) => (Some(opened), Found::New),
+            Ok(opened) if opened.whole => (Some(opened), TableState::Whole),
+            Ok(opened) => (Some(opened), TableState::New),
             Err(SchemaError::Sql(error)) if existed && is_damage(&error) => match anew(path) {
-                Ok(opened) => (Some(opened), Found::Damaged(error.0)),
-                Err(again) => (None, Found::Unwritable(again.to_string())),
+                Ok(opened) => (Some(opened), TableState::Damaged(error.0)),
+                Err(again) => (None, TableState::Unwritable(again.to_string())),
             },
-            Err(SchemaError::Sql(error)) => (None, Found::Unwritable(error.0)),
+            Err(SchemaError::Sql(error)) => (None, TableState::Unwritable(error.0)),
             Err(refusal) => return Err(refusal),
         };
         let (writer, reader, names) = match opened {
@@ -420,20 +420,20 @@ mod tests {
         let path = home.path().join("host.db");
         for _ in 0..2 {
             let (table, found) = PointerTable::open(&path).unwrap();
-            assert_eq!(found, Found::New);
+            assert_eq!(found, TableState::New);
             drop(table);
         }
         PointerTable::open(&path).unwrap().0.complete().unwrap();
-        assert_eq!(PointerTable::open(&path).unwrap().1, Found::Whole);
+        assert_eq!(PointerTable::open(&path).unwrap().1, TableState::Whole);
         for damaged in [&b"no database"[..], &[7; 5_000]] {
             std::fs::write(&path, damaged).unwrap();
             let (table, found) = PointerTable::open(&path).unwrap();
-            assert!(matches!(found, Found::Damaged(_)), "{found:?}");
+            assert!(matches!(found, TableState::Damaged(_)), "{found:?}");
             let docs = Channel::of_label("docs").unwrap();
             block_on(table.write(&docs, &pointer(1, 1))).unwrap();
             table.complete().unwrap();
             drop(table);
-            assert_eq!(PointerTable::open(&path).unwrap().1, Found::Whole);
+            assert_eq!(PointerTable::open(&path).unwrap().1, TableState::Whole);
         }
     }
 
@@ -442,7 +442,7 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("missing/host.db");
         let (table, found) = PointerTable::open(&path).unwrap();
-        assert!(matches!(found, Found::Unwritable(_)), "{found:?}");
+        assert!(matches!(found, TableState::Unwritable(_)), "{found:?}");
         let docs = Channel::of_label("docs").unwrap();
         assert!(block_on(table.write(&docs, &pointer(1, 1))).is_err());
         table.restore(&docs, &pointer(1, 1));
@@ -463,14 +463,14 @@ mod tests {
         let row = "INSERT INTO pointer (name, deploy, body) VALUES ('docs', 2, '{}')";
         old.run(row, &[]).unwrap();
         drop(old);
-        assert_eq!(PointerTable::open(&path).unwrap().1, Found::Whole);
+        assert_eq!(PointerTable::open(&path).unwrap().1, TableState::Whole);
         let record = |key: &str, value: &str| {
             let update = "UPDATE meta SET value = ? WHERE key = ?";
             let table = Database::open(&path).unwrap();
             table.run(update, &[value.into(), key.into()]).unwrap();
         };
         record("schema", "9");
-        assert_eq!(PointerTable::open(&path).unwrap().1, Found::Whole);
+        assert_eq!(PointerTable::open(&path).unwrap().1, TableState::Whole);
         record("readable_by", "9");
         let refused = PointerTable::open(&path).map(|_| ()).unwrap_err();
         assert!(

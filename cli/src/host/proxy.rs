@@ -59,7 +59,7 @@ pub(crate) struct Proxies(pub(crate) Vec<AddressRange>);
 
 /// A request as its client sent it to the first trusted proxy.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Described {
+pub(crate) struct ForwardedRequest {
     pub(crate) host: Option<String>,
     pub(crate) scheme: Option<&'static str>,
     pub(crate) client: Option<IpAddr>,
@@ -74,20 +74,20 @@ impl Proxies {
     /// Reads `Forwarded` (RFC 7239) or, without it, the `X-Forwarded-*` headers. The last entry of
     /// each list is that of the trusted proxy. The client is the last entry that is no trusted
     /// proxy.
-    pub(crate) fn describe(&self, headers: &HeaderMap) -> Described {
+    pub(crate) fn describe(&self, headers: &HeaderMap) -> ForwardedRequest {
         if headers.contains_key(FORWARDED) {
             return self.forwarded(&list(headers, FORWARDED.as_str()));
         }
         let last = |name| list(headers, name).pop();
         let clients = list(headers, "x-forwarded-for");
-        Described {
+        ForwardedRequest {
             host: last("x-forwarded-host").filter(|host| !host.is_empty()),
             scheme: last("x-forwarded-proto").and_then(|text| scheme(&text)),
             client: self.client(clients.iter().map(String::as_str)),
         }
     }
 
-    fn forwarded(&self, hops: &[String]) -> Described {
+    fn forwarded(&self, hops: &[String]) -> ForwardedRequest {
         let part = |hop: &String, name: &str| {
             let pairs = hop.split(';').filter_map(|pair| pair.split_once('='));
             let mut values = pairs.filter(|(key, _)| key.trim().eq_ignore_ascii_case(name));
@@ -97,7 +97,7 @@ impl Proxies {
         };
         let last = |name| hops.last().and_then(|hop| part(hop, name));
         let clients: Vec<_> = hops.iter().filter_map(|hop| part(hop, "for")).collect();
-        Described {
+        ForwardedRequest {
             host: last("host"),
             scheme: last("proto").and_then(|text| scheme(&text)),
             client: self.client(clients.iter().map(String::as_str)),
@@ -183,7 +183,7 @@ mod tests {
                 let name = http::HeaderName::from_bytes(name.as_bytes()).unwrap();
                 headers.append(name, value.parse().unwrap());
             }
-            let Described {
+            let ForwardedRequest {
                 host,
                 scheme,
                 client,

@@ -15,8 +15,8 @@ use pmx_core::problem::Problem;
 use pmx_sync::limits::BODY_BYTES_MAX;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::budget::Share;
-use super::connections::{Connection, Phase};
+use super::budget::Reservation;
+use super::connections::{Connection, ConnectionPhase};
 
 /// The length that the client announces. The HTTP layer refuses a body of another length.
 pub(crate) fn announced(head: &Parts) -> Option<u64> {
@@ -42,15 +42,15 @@ pub(crate) async fn receive(
     head: &Parts,
     body: &mut Incoming,
     limit: usize,
-    share: &mut Share,
+    share: &mut Reservation,
 ) -> Result<Bytes, Problem> {
     let connection = head.extensions.get::<Arc<Connection>>();
     if let Some(connection) = connection {
-        connection.enter(Phase::Receiving);
+        connection.enter(ConnectionPhase::Receiving);
     }
     let received = collect(body, announced(head), limit, share).await;
     if let Some(connection) = connection {
-        connection.enter(Phase::Working);
+        connection.enter(ConnectionPhase::Working);
     }
     received
 }
@@ -59,7 +59,7 @@ async fn collect<B>(
     body: &mut B,
     announced: Option<u64>,
     limit: usize,
-    share: &mut Share,
+    share: &mut Reservation,
 ) -> Result<Bytes, Problem>
 where
     B: Body<Data = Bytes> + Unpin,

@@ -21,7 +21,7 @@ use pmx_sync::serve::{Body, Open, Piece};
 use tokio::task::JoinHandle;
 
 use super::any_body::{self, AnyBody};
-use super::blobs::Folder;
+use super::blobs::ObjectFolder;
 
 /// Turns an answer of the server into one that hyper sends.
 pub(crate) fn sendable<B: Backing>(
@@ -79,7 +79,7 @@ pub(crate) fn problem(problem: &Problem) -> Response<AnyBody> {
 /// The objects with the pieces of a body, and the verification before sending.
 pub(crate) trait Backing: Send + Sync + 'static {
     /// The objects.
-    fn blobs(&self) -> &Folder;
+    fn blobs(&self) -> &ObjectFolder;
     /// See `Server::verify`; blocks.
     fn verify(&self, piece: &Piece) -> Result<(), Problem>;
 }
@@ -221,8 +221,8 @@ mod tests {
     use super::super::blocking::block_on;
     use super::*;
 
-    impl Backing for Folder {
-        fn blobs(&self) -> &Folder {
+    impl Backing for ObjectFolder {
+        fn blobs(&self) -> &ObjectFolder {
             self
         }
 
@@ -248,7 +248,7 @@ mod tests {
     /// The body as a client gets it, and its Content-Length.
     fn received(object: Vec<u8>, pieces: Vec<Piece>) -> (Result<Bytes, String>, u64) {
         let home = tempfile::tempdir().unwrap();
-        let blobs = Arc::new(Folder::open(home.path()).unwrap());
+        let blobs = Arc::new(ObjectFolder::open(home.path()).unwrap());
         block_on(blobs.write(KEY, object.into())).unwrap();
         let answer = Response::new(Body::Pieces(pieces));
         let runtime = tokio::runtime::Runtime::new().unwrap();
@@ -326,7 +326,7 @@ mod tests {
     #[test]
     fn head_keeps_the_length_without_a_read() {
         let home = tempfile::tempdir().unwrap();
-        let blobs = Arc::new(Folder::open(home.path()).unwrap());
+        let blobs = Arc::new(ObjectFolder::open(home.path()).unwrap());
         let mut answer = Response::new(Body::Pieces(vec![piece(0..9, Open::AsIs)]));
         answer
             .headers_mut()

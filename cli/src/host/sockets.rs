@@ -133,7 +133,7 @@ mod tests {
     use pmx_sync::serve::{Body, Open, Piece};
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-    use super::super::blobs::Folder;
+    use super::super::blobs::ObjectFolder;
     use super::super::response_body::sendable;
     use super::*;
 
@@ -141,7 +141,7 @@ mod tests {
     /// has one million.
     async fn sent(method: &str, bytes: u64) -> (String, usize) {
         let home = tempfile::tempdir().unwrap();
-        let blobs = Arc::new(Folder::open(home.path()).unwrap());
+        let blobs = Arc::new(ObjectFolder::open(home.path()).unwrap());
         let key = ObjectKey {
             space: SpaceId::from_bytes([1; 16]),
             object: ObjectId::from_bytes([2; 16]),

@@ -20,7 +20,7 @@ use pmx_sync::space::{Command, Reply, execute};
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::blobs::Folder;
+use super::blobs::ObjectFolder;
 use super::blocking::{block_on, blocking, may_block};
 use super::durable;
 use super::error::{HostError, disk};
@@ -31,7 +31,7 @@ use super::streams::broadcast::Topics;
 /// Ledgers as files: `<space>.db`.
 pub struct LocalSpaces {
     folder: PathBuf,
-    blobs: Arc<Folder>,
+    blobs: Arc<ObjectFolder>,
     open: Mutex<LedgerCache>,
     at_work: Arc<Semaphore>,
     changed: UnboundedSender<SpaceName>,
@@ -43,7 +43,7 @@ impl LocalSpaces {
     /// may have new entries.
     pub fn open(
         folder: &Path,
-        blobs: Arc<Folder>,
+        blobs: Arc<ObjectFolder>,
         changed: UnboundedSender<SpaceName>,
     ) -> Result<Self, HostError> {
         match durable::make_folder(folder) {
@@ -157,7 +157,7 @@ impl Spaces for LocalSpaces {
 /// A command, and everything that its execution needs.
 struct Work {
     file: PathBuf,
-    blobs: Arc<Folder>,
+    blobs: Arc<ObjectFolder>,
     space: SpaceName,
     command: Command,
     now: Timestamp,
@@ -278,7 +278,7 @@ mod tests {
     use super::*;
 
     fn spaces(home: &Path) -> LocalSpaces {
-        let blobs = Arc::new(Folder::open(&home.join("objects")).unwrap());
+        let blobs = Arc::new(ObjectFolder::open(&home.join("objects")).unwrap());
         LocalSpaces::open(&home.join("spaces"), blobs, unbounded_channel().0).unwrap()
     }
 

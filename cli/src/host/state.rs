@@ -9,12 +9,12 @@ use pmx_sync::serve::{Piece, Server};
 use tokio::sync::Semaphore;
 
 use super::access_log::Log;
-use super::blobs::Folder;
+use super::blobs::ObjectFolder;
 use super::blocking::block_on;
 use super::budget::Budget;
 use super::compress::Compressor;
 use super::front::Front;
-use super::live::Live;
+use super::live::LiveState;
 use super::local_backend::LocalBackend;
 use super::response_body::Backing;
 use super::streams::Streams;
@@ -24,7 +24,7 @@ pub(crate) struct AppState {
     pub(crate) server: Server<LocalBackend>,
     pub(crate) front: Front,
     pub(crate) log: Log,
-    pub(crate) live: Live,
+    pub(crate) live: LiveState,
     pub(super) streams: Option<Arc<Streams>>,
     pub(super) compressor: Compressor,
     /// Memory for bodies of the publish API.
@@ -38,7 +38,7 @@ impl AppState {
         front: Front,
         server: Server<LocalBackend>,
         streams: Option<Arc<Streams>>,
-        live: Live,
+        live: LiveState,
         log: Log,
     ) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -56,7 +56,7 @@ impl AppState {
 }
 
 impl Backing for AppState {
-    fn blobs(&self) -> &Folder {
+    fn blobs(&self) -> &ObjectFolder {
         &self.server.backend().blobs
     }
 

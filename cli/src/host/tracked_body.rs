@@ -10,7 +10,7 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::any_body::AnyBody;
-use super::connections::{Connection, Phase};
+use super::connections::{Connection, ConnectionPhase};
 
 /// A body, and the values that its connection holds until the end.
 pub(crate) struct TrackedBody {
@@ -55,6 +55,6 @@ impl Body for TrackedBody {
 
 impl Drop for TrackedBody {
     fn drop(&mut self) {
-        self.connection.enter(Phase::Silent);
+        self.connection.enter(ConnectionPhase::Silent);
     }
 }

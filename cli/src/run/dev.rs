@@ -18,7 +18,7 @@ use crate::args::{Compression, DevArgs};
 use crate::client::publish::Terms;
 use crate::config::Site;
 use crate::error::Failure;
-use crate::host::{Config, Host, HostError, Log, Running};
+use crate::host::{Host, HostConfig, HostError, Log, Running};
 use crate::server::Server;
 use crate::source_tree::AllowEmpty;
 use crate::token::Token;
@@ -83,12 +83,12 @@ fn announce(args: &DevArgs, url: &str, job: &Job, running: &Running, ui: &Ui) {
 
 /// Starts the host. If the default port is taken and the user named none, it uses another port.
 fn start(args: &DevArgs, space: &SpaceName, context: &Context<'_>) -> Result<Running, Failure> {
-    let config = Config {
+    let config = HostConfig {
         live: LivePages::All,
         home: Some(space.clone()),
         ..serve::config(&args.host, Log::Quiet, context)?
     };
-    let mut elsewhere = Config { ..config.clone() };
+    let mut elsewhere = HostConfig { ..config.clone() };
     elsewhere.listen.set_port(0);
     match Host::start(config) {
         Ok(running) => Ok(running),

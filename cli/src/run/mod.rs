@@ -29,14 +29,14 @@ use clap::Parser;
 use pmx_core::code::Code;
 use pmx_sync::limits::MESSAGE_BYTES_MAX;
 
-use crate::args::{Cli, Command, OutputArgs, SiteArgs};
+use crate::args::{Cli, CliCommand, OutputArgs, SiteArgs};
 use crate::cache::CacheFolder;
 use crate::client::http::Client;
 use crate::config::{Layers, Site};
 use crate::env::Environment;
 use crate::error::Failure;
 use crate::interrupt::Interrupt;
-use crate::server::Reach;
+use crate::server::LinkSecurity;
 use crate::ui::Ui;
 
 /// How a command ended without a failure.
@@ -91,14 +91,14 @@ struct Context<'a> {
     interrupt: Interrupt,
 }
 
-fn run(command: Command, env: Environment, ui: &Ui) -> Result<Ended, Failure> {
+fn run(command: CliCommand, env: Environment, ui: &Ui) -> Result<Ended, Failure> {
     match command {
-        Command::Completions { shell } => Ok(shell::completions(shell, ui)),
-        Command::Man { dir } => shell::man(dir.as_deref(), ui),
-        Command::Explain { code } => explain::run(code.as_deref(), ui),
-        Command::StreamToken(args) => stream_token::run(args, &env, ui),
+        CliCommand::Completions { shell } => Ok(shell::completions(shell, ui)),
+        CliCommand::Man { dir } => shell::man(dir.as_deref(), ui),
+        CliCommand::Explain { code } => explain::run(code.as_deref(), ui),
+        CliCommand::StreamToken(args) => stream_token::run(args, &env, ui),
         other => {
-            if !matches!(other, Command::Serve(_)) {
+            if !matches!(other, CliCommand::Serve(_)) {
                 crate::allocator::set_top_pad();
             }
             let context = Context {
@@ -116,8 +116,8 @@ fn run(command: Command, env: Environment, ui: &Ui) -> Result<Ended, Failure> {
 const PRINT_TIME: Duration = Duration::from_millis(200);
 
 /// Ends a command that does not end in time after an interrupt. For a host, that is a success.
-fn expired(command: &Command, ui: &Ui) -> impl FnOnce() + Send + 'static {
-    let is_host = matches!(command, Command::Serve(_) | Command::Dev(_));
+fn expired(command: &CliCommand, ui: &Ui) -> impl FnOnce() + Send + 'static {
+    let is_host = matches!(command, CliCommand::Serve(_) | CliCommand::Dev(_));
     let ui = ui.clone();
     move || {
         let failure = Failure::interrupted();
@@ -146,7 +146,7 @@ impl Context<'_> {
                 "--token shows the secret to every user of this machine; use --token-file or PMX_TOKEN",
             );
         }
-        if site.server.reach() == Reach::Plain && site.token.is_some() {
+        if site.server.reach() == LinkSecurity::Plain && site.token.is_some() {
             let server = &site.server;
             self.ui.warn(format!(
                 "the token travels to {server} as plain text; use https"
@@ -163,25 +163,25 @@ impl Context<'_> {
     }
 }
 
-fn run_in(command: Command, context: &Context<'_>) -> Result<Ended, Failure> {
+fn run_in(command: CliCommand, context: &Context<'_>) -> Result<Ended, Failure> {
     match command {
-        Command::Sync(args) => sync::run(*args, context),
-        Command::Diff(args) => diff::run(&args, context),
-        Command::Hash(args) => hash::run(&args, context),
-        Command::Deploys(args) => deploys::run(&args, context),
-        Command::Rollback(args) => rollback::run(args, context),
-        Command::Resume(args) => resume::run(&args, context),
-        Command::Preview { command } => preview::run(command, context),
-        Command::Status(args) => status::run(&args, context),
-        Command::Tail(args) => tail::run(&args, context),
-        Command::Bench(args) => bench::run(&args, context),
-        Command::Doctor(args) => doctor::run(&args, context),
-        Command::Dev(args) => dev::run(&args, context),
-        Command::Serve(args) => serve::run(&args, context),
-        Command::Completions { .. }
-        | Command::Man { .. }
-        | Command::Explain { .. }
-        | Command::StreamToken(_) => Ok(Ended::Done),
+        CliCommand::Sync(args) => sync::run(*args, context),
+        CliCommand::Diff(args) => diff::run(&args, context),
+        CliCommand::Hash(args) => hash::run(&args, context),
+        CliCommand::Deploys(args) => deploys::run(&args, context),
+        CliCommand::Rollback(args) => rollback::run(args, context),
+        CliCommand::Resume(args) => resume::run(&args, context),
+        CliCommand::Preview { command } => preview::run(command, context),
+        CliCommand::Status(args) => status::run(&args, context),
+        CliCommand::Tail(args) => tail::run(&args, context),
+        CliCommand::Bench(args) => bench::run(&args, context),
+        CliCommand::Doctor(args) => doctor::run(&args, context),
+        CliCommand::Dev(args) => dev::run(&args, context),
+        CliCommand::Serve(args) => serve::run(&args, context),
+        CliCommand::Completions { .. }
+        | CliCommand::Man { .. }
+        | CliCommand::Explain { .. }
+        | CliCommand::StreamToken(_) => Ok(Ended::Done),
     }
 }
 

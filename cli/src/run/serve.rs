@@ -13,7 +13,7 @@ use crate::args::{HostArgs, ServeArgs};
 use crate::env::Environment;
 use crate::error::Failure;
 use crate::host::{
-    AddressRange, Config, Host, Log, Mode, PublicUrl, Running, SECRET_FILE, StreamConfig,
+    AddressRange, Host, HostConfig, HostMode, Log, PublicUrl, Running, SECRET_FILE, StreamConfig,
 };
 
 /// The default port of the host.
@@ -42,7 +42,11 @@ pub(super) fn run(args: &ServeArgs, context: &Context<'_>) -> Result<Ended, Fail
 }
 
 /// The settings of the host.
-pub(super) fn config(args: &HostArgs, log: Log, context: &Context<'_>) -> Result<Config, Failure> {
+pub(super) fn config(
+    args: &HostArgs,
+    log: Log,
+    context: &Context<'_>,
+) -> Result<HostConfig, Failure> {
     let env = &context.layers.env;
     let public_url = public_url(args, env)?;
     let domain = args.domain.as_deref().or_else(|| env.var("DOMAIN"));
@@ -51,7 +55,7 @@ pub(super) fn config(args: &HostArgs, log: Log, context: &Context<'_>) -> Result
     if args.allow_loopback_webhooks {
         streams.webhooks = WebhookPolicy::Loopback;
     }
-    Ok(Config {
+    Ok(HostConfig {
         data: context.layers.data(args.data.as_deref())?,
         listen: args
             .listen
@@ -107,10 +111,10 @@ fn proxies(args: &HostArgs, env: &Environment) -> Result<Vec<AddressRange>, Fail
 pub(super) fn introduce(running: &Running, context: &Context<'_>) {
     let ui = context.ui;
     match running.mode() {
-        Mode::Local => ui.note(
+        HostMode::Local => ui.note(
             "local mode: only programs and own pages of this machine get answers; streams need no token",
         ),
-        Mode::Public => ui.note("public mode: requests may come from other machines"),
+        HostMode::Public => ui.note("public mode: requests may come from other machines"),
     }
     let unknown = unknown_secrets(context.layers.env.names());
     if !unknown.is_empty() {

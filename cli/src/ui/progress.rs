@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use pmx_sync::scan;
 
-use self::report::{Phase, Report};
+use self::report::{CommandPhase, ProgressReport};
 use self::window::Window;
 use crate::client::http::{Activity, Transfer};
 
@@ -74,7 +74,7 @@ struct State {
     transfer: Option<Arc<Transfer>>,
     is_watched: bool,
     is_ended: bool,
-    drawn: Option<(Phase, ProgressBar)>,
+    drawn: Option<(CommandPhase, ProgressBar)>,
     window: Window,
     /// When the phase began, or when there was last nothing to report.
     since: Instant,
@@ -195,7 +195,7 @@ impl Board {
 
 impl State {
     /// The report of this moment, if there is one.
-    fn report(&mut self, now: Instant) -> Option<Report> {
+    fn report(&mut self, now: Instant) -> Option<ProgressReport> {
         let activity = self
             .transfer
             .as_ref()
@@ -208,14 +208,14 @@ impl State {
         let still = self.window.still(now);
         let phase = match (activity, meter.map(|meter| meter.what)) {
             (Activity::Retrying { why, left }, _) if still >= STILL_AFTER => {
-                Phase::Retry { why, left }
+                CommandPhase::Retry { why, left }
             }
-            (Activity::Waiting, _) if still >= STILL_AFTER => Phase::Wait { since: still },
-            (_, Some(Counting::Files)) => Phase::Scan,
-            (_, Some(Counting::Bytes)) => Phase::Upload,
+            (Activity::Waiting, _) if still >= STILL_AFTER => CommandPhase::Wait { since: still },
+            (_, Some(Counting::Files)) => CommandPhase::Scan,
+            (_, Some(Counting::Bytes)) => CommandPhase::Upload,
             (_, None) => return None,
         };
-        Some(Report {
+        Some(ProgressReport {
             phase,
             done,
             total: meter.map(|meter| meter.total).filter(|total| *total > 0),
@@ -228,8 +228,8 @@ impl State {
         })
     }
 
-    fn draw(&mut self, report: &Report) {
-        let is_other = |(phase, _): &(Phase, ProgressBar)| !phase.is_like(&report.phase);
+    fn draw(&mut self, report: &ProgressReport) {
+        let is_other = |(phase, _): &(CommandPhase, ProgressBar)| !phase.is_like(&report.phase);
         if self.drawn.as_ref().is_some_and(is_other) {
             self.clear();
         }
@@ -246,9 +246,9 @@ impl State {
     }
 }
 
-fn drawn_bar(report: &Report) -> ProgressBar {
+fn drawn_bar(report: &ProgressReport) -> ProgressBar {
     let template = match (&report.phase, report.total) {
-        (Phase::Upload, Some(_)) => "uploading {wide_bar} {msg}",
+        (CommandPhase::Upload, Some(_)) => "uploading {wide_bar} {msg}",
         _ => "{msg}",
     };
     let style = ProgressStyle::with_template(template);

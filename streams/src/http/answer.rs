@@ -8,12 +8,12 @@ use http::{HeaderName, HeaderValue, Response, StatusCode};
 use pmx_core::code::Code;
 use pmx_core::problem::{PROBLEM_MEDIA, Problem};
 
-use super::cursor::Cursor;
+use super::cursor::LiveCursor;
 use super::invalid::InvalidRequest;
-use super::request::{Get, Live};
+use super::request::{Get, LiveMode};
 use super::{etag, headers};
 use crate::policy::{Counted, Per, REVALIDATED, whole_seconds};
-use crate::{Appended, Created, Expiry, Offset, Page, Refusal, View};
+use crate::{Appended, Created, Expiry, Offset, Page, Refusal, StreamProperties};
 
 /// The response to a create. `address` is the stream's URL.
 pub fn created(created: &Created, address: &str) -> Response<Bytes> {
@@ -55,7 +55,7 @@ pub fn deleted() -> Response<Bytes> {
 }
 
 /// The response to HEAD: the stream's properties.
-pub fn view(view: &View) -> Response<Bytes> {
+pub fn view(view: &StreamProperties) -> Response<Bytes> {
     let mut answer = bare(StatusCode::OK);
     set_text(&mut answer, CONTENT_TYPE, view.media_type.as_str());
     set_tail(&mut answer, view.next, view.closed);
@@ -72,12 +72,17 @@ pub fn view(view: &View) -> Response<Bytes> {
 }
 
 /// The response with a page, or 304 if the reader has it.
-pub fn page(get: &Get, page: &Page, cursor: Cursor) -> Response<Bytes> {
+pub fn page(get: &Get, page: &Page, cursor: LiveCursor) -> Response<Bytes> {
     page_tagged(get, page, cursor, &etag::of_page(page))
 }
 
 /// The same with the entity tag of another representation.
-pub(super) fn page_tagged(get: &Get, page: &Page, cursor: Cursor, tag: &str) -> Response<Bytes> {
+pub(super) fn page_tagged(
+    get: &Get,
+    page: &Page,
+    cursor: LiveCursor,
+    tag: &str,
+) -> Response<Bytes> {
     use crate::From;
     let mut answer = bare(StatusCode::OK);
     set_tail(&mut answer, page.end, page.is_at_end());
@@ -85,7 +90,7 @@ pub(super) fn page_tagged(get: &Get, page: &Page, cursor: Cursor, tag: &str) -> 
         set(&mut answer, headers::UP_TO_DATE, "true");
     }
     // A read of the current tail must not come from a cache.
-    let is_cacheable = get.live != Live::CatchUp || get.read.from != From::Now;
+    let is_cacheable = get.live != LiveMode::CatchUp || get.read.from != From::Now;
     if is_cacheable {
         set(&mut answer, CACHE_CONTROL, REVALIDATED);
         set_text(&mut answer, ETAG, tag);
@@ -93,7 +98,7 @@ pub(super) fn page_tagged(get: &Get, page: &Page, cursor: Cursor, tag: &str) -> 
             *answer.status_mut() = StatusCode::NOT_MODIFIED;
         }
     }
-    if get.live == Live::LongPoll {
+    if get.live == LiveMode::LongPoll {
         set_number(&mut answer, headers::CURSOR, cursor.number());
     }
     if answer.status() == StatusCode::OK {
@@ -104,7 +109,7 @@ pub(super) fn page_tagged(get: &Get, page: &Page, cursor: Cursor, tag: &str) -> 
 }
 
 /// The response to a long poll that got no message at `tail`.
-pub fn timed_out(tail: Offset, closed: bool, cursor: Cursor) -> Response<Bytes> {
+pub fn timed_out(tail: Offset, closed: bool, cursor: LiveCursor) -> Response<Bytes> {
     let mut answer = bare(StatusCode::NO_CONTENT);
     set_tail(&mut answer, tail, closed);
     set(&mut answer, headers::UP_TO_DATE, "true");

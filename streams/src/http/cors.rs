@@ -17,7 +17,7 @@ use crate::policy::{Access, AccessMode};
 /// The origins whose pages may read responses. The browser's credentials are never allowed: a page
 /// sends its token itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum Origins {
+pub enum CorsOrigins {
     /// The operator named none. Then all origins are allowed for open and public streams, and in
     /// local mode those of the server's own sites.
     #[default]
@@ -28,7 +28,7 @@ pub enum Origins {
     These(Vec<String>),
 }
 
-impl Origins {
+impl CorsOrigins {
     /// Parses a comma-separated list; `*` means all origins.
     pub fn parse(list: &str) -> Self {
         let origins = list.split(',').map(str::trim);

@@ -6,9 +6,9 @@ use pmx_core::time::Timestamp;
 
 /// The cursor that a live reader sends with its next request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Cursor(u64);
+pub struct LiveCursor(u64);
 
-impl Cursor {
+impl LiveCursor {
     /// The cursor of a time.
     pub const fn at(now: Timestamp) -> Self {
         Self(now.as_millis().saturating_sub(BEGINNING) / INTERVAL)
@@ -62,11 +62,11 @@ mod tests {
         fn after_always_grows(
             sent in 0..=EXACT_INTEGER_MAX, now in 0..=EXACT_INTEGER_MAX, random: u64
         ) {
-            let (sent, now) = (Cursor(sent), Timestamp::from_millis(now));
-            let next = Cursor::after(Some(sent), now, random);
-            prop_assert!(next > sent || next == Cursor::at(now));
-            prop_assert!(next >= Cursor::at(now));
-            prop_assert!(next.0 <= sent.0.max(Cursor::at(now).0) + 180);
+            let (sent, now) = (LiveCursor(sent), Timestamp::from_millis(now));
+            let next = LiveCursor::after(Some(sent), now, random);
+            prop_assert!(next > sent || next == LiveCursor::at(now));
+            prop_assert!(next >= LiveCursor::at(now));
+            prop_assert!(next.0 <= sent.0.max(LiveCursor::at(now).0) + 180);
         }
     }
 
@@ -79,7 +79,7 @@ mod tests {
             (BEGINNING + 19_999, 0),
             (BEGINNING + 20_000, 1),
         ] {
-            assert_eq!(Cursor::at(Timestamp::from_millis(millis)).0, expected);
+            assert_eq!(LiveCursor::at(Timestamp::from_millis(millis)).0, expected);
         }
     }
 
@@ -95,7 +95,11 @@ mod tests {
             ("+1", None),
             ("abc", None),
         ] {
-            assert_eq!(Cursor::parse(text).map(Cursor::number), expected, "{text}");
+            assert_eq!(
+                LiveCursor::parse(text).map(LiveCursor::number),
+                expected,
+                "{text}"
+            );
         }
     }
 }

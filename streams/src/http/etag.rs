@@ -4,7 +4,7 @@ use http::HeaderMap;
 use http::header::IF_NONE_MATCH;
 use pmx_core::limits::ETAGS_MAX;
 
-use crate::{Offset, Page, View};
+use crate::{Offset, Page, StreamProperties};
 
 /// The `If-None-Match` header: representations that the reader has.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,7 +62,7 @@ pub(super) fn in_gzip(tag: &str) -> String {
 }
 
 /// The tag of the whole stream.
-pub(super) fn of_view(view: &View) -> String {
+pub(super) fn of_view(view: &StreamProperties) -> String {
     let after = if view.closed {
         After::Nothing
     } else {

@@ -10,7 +10,7 @@ use http::{Response, StatusCode};
 use pmx_core::coding::takes_coding;
 
 use super::answer::{page_tagged, set};
-use super::cursor::Cursor;
+use super::cursor::LiveCursor;
 use super::etag;
 use super::request::Get;
 use crate::limits::{STREAM_GZIP_BYTES_MAX, STREAM_GZIP_BYTES_MIN};
@@ -28,7 +28,7 @@ pub fn takes_gzip(head: &Parts, page: &Page) -> bool {
 pub fn page_in_gzip(
     get: &Get,
     page: &Page,
-    cursor: Cursor,
+    cursor: LiveCursor,
     deflate: impl FnOnce(&[u8]) -> Bytes,
 ) -> Response<Bytes> {
     let mut answer = page_tagged(get, page, cursor, &etag::in_gzip(&etag::of_page(page)));
@@ -53,7 +53,7 @@ mod tests {
 
     use super::*;
     use crate::http::StreamRequest;
-    use crate::{Expiry, Offset, View};
+    use crate::{Expiry, Offset, StreamProperties};
 
     fn head(accepted: &str, known: &str) -> Parts {
         let request = http::Request::builder()
@@ -64,7 +64,7 @@ mod tests {
     }
 
     fn page(media_type: &str, bytes: usize) -> Page {
-        let view = View {
+        let view = StreamProperties {
             media_type: MediaType::new(media_type),
             next: Offset::at(9_000_000),
             closed: false,
@@ -117,7 +117,7 @@ mod tests {
             let Ok(StreamRequest::Get(get)) = StreamRequest::parse(&head) else {
                 panic!("it is a GET");
             };
-            let cursor = Cursor::at(Timestamp::from_millis(0));
+            let cursor = LiveCursor::at(Timestamp::from_millis(0));
             let deflate = |bytes: &[u8]| Bytes::copy_from_slice(&bytes[..9]);
             let answer = page_in_gzip(&get, &page, cursor, deflate);
             assert_eq!(answer.status(), expected, "{known}");

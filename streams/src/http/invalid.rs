@@ -3,14 +3,14 @@
 use http::{HeaderName, Method};
 use thiserror::Error;
 
-use crate::InvalidName;
+use crate::InvalidStreamName;
 
 /// Why a request is invalid. The status is 400 unless noted.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum InvalidRequest {
     /// The address has no valid stream name.
     #[error(transparent)]
-    Name(#[from] InvalidName),
+    Name(#[from] InvalidStreamName),
     /// 405: streams do not have this method.
     #[error("a stream takes PUT, POST, GET, HEAD, DELETE and OPTIONS, not {0}")]
     Method(Method),

@@ -13,11 +13,11 @@ use super::invalid::InvalidRequest;
 use super::request::Query;
 use super::settings::StreamSettings;
 use crate::limits::{STREAM_LISTED_MAX, STREAM_NAME_BYTES_MAX};
-use crate::{StreamName, View};
+use crate::{StreamName, StreamProperties};
 
 /// A request for a page of streams, in the order of their names.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Listing {
+pub struct ListRequest {
     /// Prefix of the names.
     pub prefix: String,
     /// The name after which the page begins.
@@ -29,7 +29,7 @@ pub struct Listing {
 /// Default length of a page.
 const DEFAULT_LIMIT: usize = 100;
 
-impl Listing {
+impl ListRequest {
     /// Whether a request is a listing.
     pub fn is_requested(head: &Parts) -> bool {
         head.uri.path() == STREAMS_PATH
@@ -85,16 +85,16 @@ impl Listing {
 
 /// A stream of a page.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Listed {
+pub struct ListedStream {
     name: StreamName,
     content_type: String,
     next_offset: String,
     closed: bool,
 }
 
-impl Listed {
+impl ListedStream {
     /// The entry of a stream.
-    pub fn new(name: StreamName, view: &View) -> Self {
+    pub fn new(name: StreamName, view: &StreamProperties) -> Self {
         Self {
             name,
             content_type: view.media_type.as_str().to_owned(),
@@ -106,12 +106,12 @@ impl Listed {
 
 #[derive(Serialize)]
 struct List<'a> {
-    streams: &'a [Listed],
+    streams: &'a [ListedStream],
     next: Option<&'a StreamName>,
 }
 
 /// The response with a page, and the name after which the next page begins, if there is one.
-pub fn listed(streams: &[Listed], next: Option<&StreamName>) -> Response<Bytes> {
+pub fn listed(streams: &[ListedStream], next: Option<&StreamName>) -> Response<Bytes> {
     let mut answer = bare(StatusCode::OK);
     set(&mut answer, CONTENT_TYPE, "application/json");
     let list = List { streams, next };
@@ -124,18 +124,18 @@ mod tests {
     use super::*;
     use crate::{Expiry, MediaType, Offset};
 
-    fn parsed(method: &str, address: &str) -> Option<Result<Listing, String>> {
+    fn parsed(method: &str, address: &str) -> Option<Result<ListRequest, String>> {
         let request = http::Request::builder().method(method).uri(address);
         let (head, ()) = request.body(()).unwrap().into_parts();
-        Listing::is_requested(&head)
-            .then(|| Listing::parse(&head).map_err(|error| error.to_string()))
+        ListRequest::is_requested(&head)
+            .then(|| ListRequest::parse(&head).map_err(|error| error.to_string()))
     }
 
     #[test]
     fn parse_reads_prefix_after_and_limit() {
         let listing = |prefix: &str, after: &str, limit| {
             let (prefix, after) = (prefix.to_owned(), after.to_owned());
-            Some(Ok(Listing {
+            Some(Ok(ListRequest {
                 prefix,
                 after,
                 limit,
@@ -161,7 +161,7 @@ mod tests {
 
     #[test]
     fn listed_renders_a_page_in_json() {
-        let view = View {
+        let view = StreamProperties {
             media_type: MediaType::new("text/plain"),
             next: Offset::at(5),
             closed: true,
@@ -170,7 +170,7 @@ mod tests {
             generation: "9a".repeat(16),
         };
         let name = StreamName::parse("a/b").unwrap();
-        let answer = listed(&[Listed::new(name.clone(), &view)], Some(&name));
+        let answer = listed(&[ListedStream::new(name.clone(), &view)], Some(&name));
         let expected = concat!(
             r#"{"streams":[{"name":"a/b","content_type":"text/plain","#,
             r#""next_offset":"0000000000000000_0000000000000005","closed":true}],"next":"a/b"}"#

@@ -19,15 +19,15 @@ mod request;
 mod settings;
 pub mod sse;
 
-pub use cors::Origins;
-pub use cursor::Cursor;
+pub use cors::CorsOrigins;
+pub use cursor::LiveCursor;
 pub use etag::IfNoneMatch;
 pub use gzip::{page_in_gzip, takes_gzip};
 pub use invalid::InvalidRequest;
-pub use listing::{Listed, Listing, listed};
+pub use listing::{ListRequest, ListedStream, listed};
 pub use poll::Poll;
 pub use registry::registry_refusal;
-pub use request::{Get, Live, StreamRequest, headers_of, is_reserved, name_of};
+pub use request::{Get, LiveMode, StreamRequest, headers_of, is_reserved, name_of};
 pub(crate) use request::{Query, forked_from};
 pub use settings::{Admitted, InvalidSettings, StreamSettings, TimingAudience};
 

@@ -5,7 +5,7 @@ use http::Response;
 use pmx_core::time::Timestamp;
 
 use super::answer;
-use super::cursor::Cursor;
+use super::cursor::LiveCursor;
 use super::request::Get;
 use crate::{From, Offset, Page, Read, Refusal};
 
@@ -67,21 +67,21 @@ impl Poll {
         answer::timed_out(tail, false, self.cursor(now, random))
     }
 
-    fn cursor(&self, now: Timestamp, random: u64) -> Cursor {
-        Cursor::after(self.get.cursor, now, random)
+    fn cursor(&self, now: Timestamp, random: u64) -> LiveCursor {
+        LiveCursor::after(self.get.cursor, now, random)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::{IfNoneMatch, Live};
-    use crate::{Expiry, MediaType, View};
+    use crate::http::{IfNoneMatch, LiveMode};
+    use crate::{Expiry, MediaType, StreamProperties};
 
     fn page(generation: &str, start: u64, body: &'static str, closed: bool) -> Page {
         let end = Offset::at(start + body.len() as u64);
         Page {
-            view: View {
+            view: StreamProperties {
                 media_type: MediaType::new("text/plain"),
                 next: end,
                 closed,
@@ -98,7 +98,7 @@ mod tests {
     fn waiting() -> Poll {
         Poll::new(Get {
             read: Read { from: From::Now },
-            live: Live::LongPoll,
+            live: LiveMode::LongPoll,
             cursor: None,
             known: IfNoneMatch::These(Vec::new()),
         })

@@ -8,7 +8,7 @@ use percent_encoding::percent_decode_str;
 use pmx_core::limits::{EXACT_INTEGER_MAX, URL_QUERY_BYTES_MAX};
 use pmx_core::time::parse_rfc3339;
 
-use super::cursor::Cursor;
+use super::cursor::LiveCursor;
 use super::etag::IfNoneMatch;
 use super::invalid::InvalidRequest;
 use super::{STREAMS_PATH, headers};
@@ -36,16 +36,16 @@ pub struct Get {
     /// The position to read from.
     pub read: Read,
     /// Whether the reader waits for more messages.
-    pub live: Live,
+    pub live: LiveMode,
     /// The cursor of the previous response.
-    pub cursor: Option<Cursor>,
+    pub cursor: Option<LiveCursor>,
     /// The representations that the reader has.
     pub known: IfNoneMatch,
 }
 
 /// Whether a reader waits for future messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Live {
+pub enum LiveMode {
     /// It does not wait.
     CatchUp,
     /// It waits for one response.
@@ -159,22 +159,22 @@ fn append(headers: &HeaderMap) -> Result<Append, InvalidRequest> {
 fn get(head: &Parts) -> Result<Get, InvalidRequest> {
     let query = Query::of(&head.uri)?;
     let live = match query.one("live")?.as_deref() {
-        None => Live::CatchUp,
-        Some("long-poll") => Live::LongPoll,
-        Some("sse") => Live::Sse,
+        None => LiveMode::CatchUp,
+        Some("long-poll") => LiveMode::LongPoll,
+        Some("sse") => LiveMode::Sse,
         Some(_) => return Err(Query::refused("live", "it is neither long-poll nor sse")),
     };
     let from = match (query.one("offset")?, live) {
         (Some(text), _) => position(&text)?,
-        (None, Live::CatchUp) => From::Start,
-        (None, Live::LongPoll | Live::Sse) => {
+        (None, LiveMode::CatchUp) => From::Start,
+        (None, LiveMode::LongPoll | LiveMode::Sse) => {
             return Err(Query::refused("offset", "a live reader has to say one"));
         }
     };
     // A browser that reconnects sends the same address, with its offset in this header.
     let seen = match live {
-        Live::Sse => headers::one(&head.headers, &headers::LAST_EVENT_ID)?,
-        Live::CatchUp | Live::LongPoll => None,
+        LiveMode::Sse => headers::one(&head.headers, &headers::LAST_EVENT_ID)?,
+        LiveMode::CatchUp | LiveMode::LongPoll => None,
     };
     let seen = seen.and_then(|text| Offset::parse(&text).ok());
     Ok(Get {
@@ -182,7 +182,7 @@ fn get(head: &Parts) -> Result<Get, InvalidRequest> {
             from: seen.map_or(from, From::At),
         },
         live,
-        cursor: query.one("cursor")?.as_deref().and_then(Cursor::parse),
+        cursor: query.one("cursor")?.as_deref().and_then(LiveCursor::parse),
         known: IfNoneMatch::of(&head.headers),
     })
 }

@@ -11,13 +11,13 @@ use pmx_core::problem::Problem;
 use pmx_core::time::Timestamp;
 use thiserror::Error;
 
-use super::cors::{self, Origins};
+use super::cors::{self, CorsOrigins};
 use super::request::{is_reserved, name_of};
 use super::{answer, headers};
 use crate::StreamName;
 use crate::policy::{
-    Access, AccessVars, Audience, CacheMode, InvalidAccess, InvalidCacheMode, InvalidRate,
-    Principal, Rates, Timing,
+    Access, AccessVars, CacheMode, InvalidAccess, InvalidCacheMode, InvalidRate, Principal, Rates,
+    Timing, Visibility,
 };
 
 /// The operator's settings of streams.
@@ -26,7 +26,7 @@ pub struct StreamSettings {
     /// Access control.
     pub access: Access,
     /// CORS.
-    pub origins: Origins,
+    pub origins: CorsOrigins,
     /// HTTP caching.
     pub caching: CacheMode,
     /// Rate limits.
@@ -84,7 +84,7 @@ impl StreamSettings {
         let (reads, writes) = (var("STREAM_RATE_READS"), var("STREAM_RATE_WRITES"));
         Ok(Self {
             access,
-            origins: origins.map_or(Origins::Unset, |list| Origins::parse(&list)),
+            origins: origins.map_or(CorsOrigins::Unset, |list| CorsOrigins::parse(&list)),
             caching: CacheMode::parse(var("CACHE_MODE").as_deref())?,
             rates: Rates::parse(reads.as_deref(), writes.as_deref())?,
             timing: match var("DEBUG_TIMING").as_deref() {
@@ -150,14 +150,14 @@ impl StreamSettings {
         let sandbox = HeaderValue::from_static("sandbox");
         all.insert(CONTENT_SECURITY_POLICY, sandbox);
         self.origins.admit(head, &self.access, all);
-        let audience = Audience::of(head, &self.access);
+        let audience = Visibility::of(head, &self.access);
         let policy = self.caching.policy(all.get(CACHE_CONTROL), audience);
         let policy = HeaderValue::from_static(policy);
-        if audience == Audience::Holders && policy != "no-store" {
+        if audience == Visibility::Holders && policy != "no-store" {
             // A cache must not give this response to clients with another token or none.
             all.append(VARY, HeaderValue::from_static("authorization"));
         }
-        if audience == Audience::Address {
+        if audience == Visibility::Address {
             // The address has a token, which must not leak as a referrer.
             all.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
         }

@@ -12,7 +12,7 @@ use http::{Response, StatusCode};
 use serde::Serialize;
 
 use super::answer::{bare, body, set};
-use super::cursor::Cursor;
+use super::cursor::LiveCursor;
 use super::headers;
 use super::request::Get;
 use crate::policy::EVENT_STREAM;
@@ -34,7 +34,7 @@ pub fn head(media_type: &MediaType) -> Response<Bytes> {
 
 /// A chunk for a reader.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Event {
+pub struct SseChunk {
     /// The bytes.
     pub bytes: Bytes,
     /// The reader's offset after it.
@@ -55,7 +55,7 @@ pub enum Then {
 }
 
 /// Encodes a page as a chunk.
-pub fn event(page: &Page, cursor: Cursor) -> Event {
+pub fn event(page: &Page, cursor: LiveCursor) -> SseChunk {
     let coding = Coding::of(&page.view.media_type);
     let (data, end) = match coding {
         Coding::Text => whole_characters(page),
@@ -75,7 +75,7 @@ pub fn event(page: &Page, cursor: Cursor) -> Event {
     };
     write_control(&mut bytes, end, then, cursor);
     let bytes = bytes.into();
-    Event { bytes, end, then }
+    SseChunk { bytes, end, then }
 }
 
 /// Whether a page has no data for a reader of events: it is empty, or it is a part of a character.
@@ -92,13 +92,13 @@ pub fn is_silent(page: &Page) -> bool {
 
 /// The state of an event reader between two chunks.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Session {
+pub struct SseSession {
     from: From,
     generation: Option<String>,
-    cursor: Option<Cursor>,
+    cursor: Option<LiveCursor>,
 }
 
-impl Session {
+impl SseSession {
     /// A new reader.
     pub fn new(get: &Get) -> Self {
         Self {
@@ -121,17 +121,17 @@ impl Session {
     }
 
     /// Whether the reader can take the shared chunk: its own cursor is not ahead of the chunk's.
-    pub fn takes(&self, cursor: Cursor) -> bool {
+    pub fn takes(&self, cursor: LiveCursor) -> bool {
         self.cursor.is_none_or(|own| own < cursor)
     }
 
     /// The cursor for an own chunk.
-    pub fn cursor(&self, now: pmx_core::time::Timestamp, random: u64) -> Cursor {
-        Cursor::after(self.cursor, now, random)
+    pub fn cursor(&self, now: pmx_core::time::Timestamp, random: u64) -> LiveCursor {
+        LiveCursor::after(self.cursor, now, random)
     }
 
     /// Records that the reader got a chunk.
-    pub fn got(&mut self, page: &Page, event: &Event) {
+    pub fn got(&mut self, page: &Page, event: &SseChunk) {
         self.from = From::At(event.end);
         if self.generation.is_none() {
             self.generation = Some(page.view.generation.clone());
@@ -218,7 +218,7 @@ struct Control {
     stream_closed: Option<bool>,
 }
 
-fn write_control(out: &mut Vec<u8>, end: Offset, then: Then, cursor: Cursor) {
+fn write_control(out: &mut Vec<u8>, end: Offset, then: Then, cursor: LiveCursor) {
     let control = Control {
         stream_next_offset: end.to_string(),
         stream_cursor: (then != Then::End).then(|| cursor.number().to_string()),

@@ -6,7 +6,7 @@ use pmx_core::sql::{Sql, SqlError, SqlRow, Value};
 use pmx_core::time::Timestamp;
 
 use super::Hub;
-use crate::http::Listing;
+use crate::http::ListRequest;
 use crate::limits::SUBSCRIPTION_STREAMS_MAX;
 use crate::row::{Columns, invalid_column};
 use crate::subscription::{Pattern, RequiredTails};
@@ -45,7 +45,7 @@ pub(super) fn install<S: Sql>(sql: &S) -> Result<(), SqlError> {
 
 /// A stream in the directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
+pub struct DirectoryEntry {
     /// The stream's name.
     pub name: StreamName,
     /// The last reported generation.
@@ -58,7 +58,7 @@ pub struct Entry {
     pub gone: Option<Timestamp>,
 }
 
-impl Entry {
+impl DirectoryEntry {
     /// Whether a tail belongs to this stream, which has not ended.
     pub(super) fn accepts(&self, tail: &StreamTail) -> bool {
         self.gone.is_none() && self.generation == tail.generation
@@ -69,20 +69,20 @@ const COLUMNS: &str = "name, life, tail, followed, gone, incarnation";
 
 impl<S: Sql> Hub<'_, S> {
     /// The entry of a name, also after its stream ended.
-    pub fn entry(&self, name: &StreamName) -> Result<Option<Entry>, SqlError> {
+    pub fn entry(&self, name: &StreamName) -> Result<Option<DirectoryEntry>, SqlError> {
         let select = format!("SELECT {COLUMNS} FROM hub_stream WHERE name = ?");
         let rows = self.sql.run(&select, &[name.as_str().into()])?;
         rows.into_iter().next().map(read).transpose()
     }
 
     /// The existing streams among the required ones.
-    pub(super) fn entries(&self, needs: &RequiredTails) -> Result<Vec<Entry>, SqlError> {
+    pub(super) fn entries(&self, needs: &RequiredTails) -> Result<Vec<DirectoryEntry>, SqlError> {
         let mut all = Vec::new();
         for name in &needs.streams {
             all.extend(self.entry(name)?.filter(|entry| entry.gone.is_none()));
         }
         if let Some(pattern) = &needs.pattern {
-            let named = |entry: &Entry| needs.streams.contains(&entry.name);
+            let named = |entry: &DirectoryEntry| needs.streams.contains(&entry.name);
             all.extend(self.matching(pattern)?.into_iter().filter(|it| !named(it)));
         }
         Ok(all)
@@ -90,7 +90,7 @@ impl<S: Sql> Hub<'_, S> {
 
     /// The existing streams that a pattern matches: at most one more than the limit of a
     /// subscription.
-    fn matching(&self, pattern: &Pattern) -> Result<Vec<Entry>, SqlError> {
+    fn matching(&self, pattern: &Pattern) -> Result<Vec<DirectoryEntry>, SqlError> {
         let select = format!(
             "SELECT {COLUMNS} FROM hub_stream WHERE name > ? AND name < ? AND gone IS NULL \
              ORDER BY name LIMIT ?"
@@ -126,7 +126,7 @@ impl<S: Sql> Hub<'_, S> {
     /// A page of stream names, and the name after which the next page begins, if there is one.
     pub fn list(
         &self,
-        listing: &Listing,
+        listing: &ListRequest,
     ) -> Result<(Vec<StreamName>, Option<StreamName>), SqlError> {
         let select = "SELECT name FROM hub_stream WHERE name >= ? AND name < ? AND name > ? \
              AND gone IS NULL ORDER BY name LIMIT ?";
@@ -144,7 +144,7 @@ impl<S: Sql> Hub<'_, S> {
         Ok((names, next))
     }
 
-    pub(super) fn save(&self, entry: &Entry) -> Result<(), SqlError> {
+    pub(super) fn save(&self, entry: &DirectoryEntry) -> Result<(), SqlError> {
         let upsert =
             format!("INSERT OR REPLACE INTO hub_stream ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)");
         let params = [
@@ -176,14 +176,14 @@ impl<S: Sql> Hub<'_, S> {
     }
 }
 
-fn read(row: SqlRow) -> Result<Entry, SqlError> {
+fn read(row: SqlRow) -> Result<DirectoryEntry, SqlError> {
     let mut row = Columns::of(row);
     let name = stored_name(&row.text()?)?;
     let generation =
         Generation::from_hex(&row.text()?).ok_or_else(|| invalid_column("a generation"))?;
     let tail = Offset::at(row.integer()?);
     let (followed, gone) = (row.flag()?, row.optional_integer()?);
-    Ok(Entry {
+    Ok(DirectoryEntry {
         name,
         generation,
         tail: tail.of_incarnation(row.integer()?),

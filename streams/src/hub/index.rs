@@ -7,13 +7,13 @@
 
 use std::collections::BTreeMap;
 
-use pmx_core::schema::{Schema, SchemaError, Verdict};
+use pmx_core::schema::{Compatibility, Schema, SchemaError};
 use pmx_core::sql::{Sql, SqlError, Value};
 use pmx_core::time::{Timestamp, rfc3339};
 use serde::{Deserialize, Serialize};
 
 use super::Hub;
-use super::outbox::{INDEX, Outbox};
+use super::outbox::{HubOutbox, INDEX};
 use crate::registry::is_registry;
 use crate::{Expiry, LifecycleChange, StreamName};
 
@@ -49,8 +49,8 @@ pub fn migrations<'t>(
     let from = match SCHEMA.parse(of("schema"), of("readable_by"))? {
         None => 0,
         Some(recorded) => match SCHEMA.check(recorded)? {
-            Verdict::Use => return Ok(Vec::new()),
-            Verdict::Migrate { from } => from,
+            Compatibility::Use => return Ok(Vec::new()),
+            Compatibility::Migrate { from } => from,
         },
     };
     let added = VERSIONS.iter().skip(from as usize).copied().flatten();
@@ -144,8 +144,8 @@ impl<'a, S: Sql> Hub<'a, S> {
             .put(&message.map_err(|error| SqlError(error.to_string()))?)
     }
 
-    pub(super) const fn index_outbox(&self) -> Outbox<'a, S> {
-        Outbox::new(self.sql, INDEX)
+    pub(super) const fn index_outbox(&self) -> HubOutbox<'a, S> {
+        HubOutbox::new(self.sql, INDEX)
     }
 }
 

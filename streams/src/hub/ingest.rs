@@ -4,7 +4,7 @@ use pmx_core::sql::{Sql, SqlError};
 use pmx_core::time::Timestamp;
 
 use super::Hub;
-use super::directory::Entry;
+use super::directory::DirectoryEntry;
 use crate::registry;
 use crate::subscription::RequiredTails;
 use crate::{HubAck, HubUpdate, LifecycleChange, LifecycleEvent, Offset, StreamName};
@@ -50,8 +50,8 @@ impl<S: Sql> Hub<'_, S> {
         &self,
         name: &StreamName,
         event: &LifecycleEvent,
-        before: Option<&Entry>,
-    ) -> Result<Entry, SqlError> {
+        before: Option<&DirectoryEntry>,
+    ) -> Result<DirectoryEntry, SqlError> {
         let is_alive = before.is_some_and(|entry| entry.gone.is_none());
         let entry = match &event.change {
             LifecycleChange::Created(_) => {
@@ -60,7 +60,7 @@ impl<S: Sql> Hub<'_, S> {
                     self.register(name, &LifecycleChange::Ended, event.at)?;
                 }
                 self.register(name, &event.change, event.at)?;
-                Entry {
+                DirectoryEntry {
                     name: name.clone(),
                     generation: event.generation,
                     tail: Offset::ZERO,
@@ -72,7 +72,7 @@ impl<S: Sql> Hub<'_, S> {
                 if is_alive {
                     self.register(name, &event.change, event.at)?;
                 }
-                Entry {
+                DirectoryEntry {
                     name: name.clone(),
                     generation: event.generation,
                     tail: Offset::ZERO,
@@ -112,7 +112,10 @@ impl<S: Sql> Hub<'_, S> {
 
 /// The events that the hub has not applied yet. Streams report all their events in order, so the
 /// hub has applied every event before the last one that it knows.
-fn new_events<'a>(events: &'a [LifecycleEvent], known: Option<&Entry>) -> &'a [LifecycleEvent] {
+fn new_events<'a>(
+    events: &'a [LifecycleEvent],
+    known: Option<&DirectoryEntry>,
+) -> &'a [LifecycleEvent] {
     let is_known = |event: &LifecycleEvent| {
         known.is_some_and(|entry| {
             let is_applied = match event.change {
@@ -131,8 +134,8 @@ mod tests {
     use super::*;
     use crate::{Expiry, Generation, MediaType, StreamMetadata};
 
-    fn entry(generation: u8, gone: bool) -> Entry {
-        Entry {
+    fn entry(generation: u8, gone: bool) -> DirectoryEntry {
+        DirectoryEntry {
             name: StreamName::parse("a").unwrap(),
             generation: Generation::from_bytes([generation; 16]),
             tail: Offset::ZERO,

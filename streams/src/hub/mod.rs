@@ -24,11 +24,11 @@ use pmx_core::time::Timestamp;
 
 use crate::schema;
 use crate::subscription::{
-    Action, Effect, PatternCache, RequiredTails, SubscriptionRefusal, SubscriptionRequest,
+    Effect, PatternCache, PlatformAction, RequiredTails, SubscriptionRefusal, SubscriptionRequest,
     SubscriptionResponse, Subscriptions, TailOffsets, WebhookCapacity,
 };
 
-pub use directory::Entry;
+pub use directory::DirectoryEntry;
 pub use index::{CREATE_VERSIONS, IndexBatch, READ_VERSIONS, Statement, migrations};
 pub use sender::RegistryBatch;
 pub use tail_tracking::TrackRequest;
@@ -47,7 +47,7 @@ impl<'a, S: Sql> Hub<'a, S> {
         schema::install_or_migrate(sql, &schema::HUB, |sql| {
             directory::install(sql)?;
             for tables in [outbox::REGISTRY, outbox::INDEX] {
-                outbox::Outbox::new(sql, tables).install()?;
+                outbox::HubOutbox::new(sql, tables).install()?;
             }
             Ok(())
         })?;
@@ -99,7 +99,7 @@ impl<'a, S: Sql> Hub<'a, S> {
     pub fn work(&self, now: Timestamp, capacity: WebhookCapacity) -> Result<Vec<Effect>, SqlError> {
         let mut effects = self.subscriptions.work(now, capacity)?;
         for effect in &mut effects {
-            if let Action::Copy(copying) = &mut effect.action {
+            if let PlatformAction::Copy(copying) = &mut effect.action {
                 let entry = self.entry(&copying.source)?;
                 copying.generation = entry.map(|entry| entry.generation);
             }

@@ -14,7 +14,7 @@ use crate::limits::REGISTRY_BATCH_MAX;
 use crate::row::Columns;
 
 /// The messages for one receiver, within one transaction.
-pub(super) struct Outbox<'a, S> {
+pub(super) struct HubOutbox<'a, S> {
     sql: &'a S,
     tables: &'static Tables,
 }
@@ -45,7 +45,7 @@ const BACKOFF_MAX: Duration = Duration::from_mins(1);
 /// How long after a transaction the alarm sends messages that the platform has not sent.
 const GRACE: Duration = Duration::from_secs(2);
 
-impl<'a, S: Sql> Outbox<'a, S> {
+impl<'a, S: Sql> HubOutbox<'a, S> {
     pub(super) const fn new(sql: &'a S, tables: &'static Tables) -> Self {
         Self { sql, tables }
     }

@@ -5,7 +5,7 @@ use pmx_core::sql::{Sql, SqlError};
 use pmx_core::time::Timestamp;
 
 use super::Hub;
-use super::outbox::{Outbox, REGISTRY};
+use super::outbox::{HubOutbox, REGISTRY};
 use crate::registry;
 use crate::{Append, Producer};
 
@@ -51,7 +51,7 @@ impl<'a, S: Sql> Hub<'a, S> {
         self.registry_outbox().nack(now)
     }
 
-    pub(super) const fn registry_outbox(&self) -> Outbox<'a, S> {
-        Outbox::new(self.sql, REGISTRY)
+    pub(super) const fn registry_outbox(&self) -> HubOutbox<'a, S> {
+        HubOutbox::new(self.sql, REGISTRY)
     }
 }

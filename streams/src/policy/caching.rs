@@ -32,7 +32,7 @@ pub struct InvalidCacheMode(String);
 
 /// The clients that may see a response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Audience {
+pub enum Visibility {
     /// All clients.
     Everyone,
     /// Holders of a credential.
@@ -63,7 +63,7 @@ impl CacheMode {
 
     /// The `Cache-Control` of a response, from the one that its renderer set. Without a known
     /// value, no cache may store it.
-    pub fn policy(self, own: Option<&HeaderValue>, audience: Audience) -> &'static str {
+    pub fn policy(self, own: Option<&HeaderValue>, audience: Visibility) -> &'static str {
         match own.map(HeaderValue::as_bytes) {
             Some(own) if own == REVALIDATED.as_bytes() => self.of_page(audience),
             Some(own) if own == EVENT_STREAM.as_bytes() => EVENT_STREAM,
@@ -72,18 +72,18 @@ impl CacheMode {
         }
     }
 
-    const fn of_page(self, audience: Audience) -> &'static str {
+    const fn of_page(self, audience: Visibility) -> &'static str {
         match (self, audience) {
-            (Self::Off, _) | (_, Audience::Address) => "no-store",
-            (Self::Private, _) | (Self::Shared, Audience::Holders) => {
+            (Self::Off, _) | (_, Visibility::Address) => "no-store",
+            (Self::Private, _) | (Self::Shared, Visibility::Holders) => {
                 "private, max-age=0, must-revalidate"
             }
-            (Self::Shared, Audience::Everyone) => "public, max-age=0, must-revalidate",
+            (Self::Shared, Visibility::Everyone) => "public, max-age=0, must-revalidate",
         }
     }
 }
 
-impl Audience {
+impl Visibility {
     /// The audience of the response to a request.
     pub fn of(head: &Parts, access: &Access) -> Self {
         if head.uri.query().is_some() && has_token(&head.uri) {

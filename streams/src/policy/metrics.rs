@@ -2,7 +2,7 @@
 //! Cloudflare's Analytics Engine aggregates them.
 
 use crate::StreamName;
-use crate::http::{Live, StreamRequest};
+use crate::http::{LiveMode, StreamRequest};
 
 /// A data point: one operation on a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,8 +35,8 @@ impl Operation {
         match request {
             StreamRequest::Append(_) => Some(Self::Append),
             StreamRequest::Get(get) => match get.live {
-                Live::CatchUp | Live::LongPoll => Some(Self::Read),
-                Live::Sse => None,
+                LiveMode::CatchUp | LiveMode::LongPoll => Some(Self::Read),
+                LiveMode::Sse => None,
             },
             StreamRequest::Create(_) | StreamRequest::Delete | StreamRequest::Head => None,
         }

@@ -13,10 +13,10 @@ mod token;
 
 pub use access::{Access, Claimable, Principal};
 pub use access_mode::{AccessMode, AccessVars, InvalidAccess};
-pub use caching::{Audience, CacheMode, InvalidCacheMode};
+pub use caching::{CacheMode, InvalidCacheMode, Visibility};
 pub(crate) use caching::{EVENT_STREAM, KEYS, REVALIDATED};
 pub use metrics::{DataPoint, Operation};
 pub(crate) use rate::whole_seconds;
 pub use rate::{Counted, InvalidRate, Limiter, Per, Rate, Rates, Traffic};
-pub use timing::{DEBUG_TIMING, Step, Timing};
+pub use timing::{DEBUG_TIMING, TimedStep, Timing};
 pub use token::{Claims, ClientId, InvalidClaims, InvalidKeys, Keys, Refused, Scope};

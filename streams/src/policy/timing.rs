@@ -13,7 +13,7 @@ const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 
 /// A step of handling a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Step {
+pub enum TimedStep {
     /// The whole request, at the edge.
     Edge,
     /// Access control and rate limits.
@@ -28,7 +28,7 @@ pub enum Step {
     Wait,
 }
 
-impl Step {
+impl TimedStep {
     const fn name(self) -> &'static str {
         match self {
             Self::Edge => "edge",
@@ -43,7 +43,7 @@ impl Step {
 
 /// The durations of the steps of a request.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Timing(Vec<(Step, Duration)>);
+pub struct Timing(Vec<(TimedStep, Duration)>);
 
 impl Timing {
     /// Whether a request asks for server timing.
@@ -54,7 +54,7 @@ impl Timing {
     }
 
     /// Adds a duration to a step.
-    pub fn add(&mut self, step: Step, time: Duration) {
+    pub fn add(&mut self, step: TimedStep, time: Duration) {
         match self.0.iter_mut().find(|(known, _)| *known == step) {
             Some((_, sum)) => *sum += time,
             None => self.0.push((step, time)),
@@ -86,9 +86,9 @@ mod tests {
         let mut headers = HeaderMap::new();
         timing.write_headers(&mut headers);
         assert!(headers.is_empty());
-        timing.add(Step::Transaction, Duration::from_micros(1_500));
-        timing.add(Step::Wait, Duration::from_secs(2));
-        timing.add(Step::Transaction, Duration::from_micros(25));
+        timing.add(TimedStep::Transaction, Duration::from_micros(1_500));
+        timing.add(TimedStep::Wait, Duration::from_secs(2));
+        timing.add(TimedStep::Transaction, Duration::from_micros(25));
         timing.write_headers(&mut headers);
         assert_eq!(
             headers["server-timing"],

@@ -3,15 +3,15 @@
 use pmx_core::limits::EXACT_INTEGER_MAX;
 use thiserror::Error;
 
-use super::index::{Index, Summary, block_sum};
-use super::{FRAME_HEAD_BYTES, Kind};
+use super::index::{BlockEntry, SegmentIndex, block_sum};
+use super::{FRAME_HEAD_BYTES, StreamKind};
 use crate::limits::{STREAM_APPEND_BYTES_MAX, STREAM_BLOCK_BYTES, STREAM_OBJECT_BYTES_MAX};
 
 /// A segment that is being built.
 #[derive(Debug)]
-pub struct Builder {
+pub struct SegmentBuilder {
     frames: Vec<u8>,
-    index: Index,
+    index: SegmentIndex,
     open: OpenBlock,
 }
 
@@ -29,7 +29,7 @@ pub struct Segment {
     /// The bytes of the object.
     pub bytes: Vec<u8>,
     /// The index, which the footer encodes.
-    pub index: Index,
+    pub index: SegmentIndex,
 }
 
 /// Why the builder rejects a message, or an empty segment. The builder is unchanged.
@@ -53,12 +53,12 @@ pub enum BuildError {
     NoMessage,
 }
 
-impl Builder {
+impl SegmentBuilder {
     /// Begins a segment whose first message has the position `first`.
-    pub fn new(kind: Kind, first: u64) -> Self {
+    pub fn new(kind: StreamKind, first: u64) -> Self {
         Self {
             frames: Vec::new(),
-            index: Index::new(kind, first),
+            index: SegmentIndex::new(kind, first),
             open: OpenBlock::default(),
         }
     }
@@ -140,7 +140,7 @@ impl Builder {
 
     fn close_block(&mut self) {
         let frames = self.frames.get(self.open.begins..).unwrap_or_default();
-        self.index.push(Summary {
+        self.index.push(BlockEntry {
             messages: self.open.messages,
             payload: self.open.payload,
             sum: block_sum(frames),

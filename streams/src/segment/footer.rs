@@ -4,8 +4,8 @@ use pmx_core::encode::{ByteReader, Malformed, write_varint};
 use pmx_core::hash::Hash;
 use pmx_core::limits::EXACT_INTEGER_MAX;
 
-use super::index::{Index, Summary};
-use super::{BLOCKS_MAX, Kind, SegmentError};
+use super::index::{BlockEntry, SegmentIndex};
+use super::{BLOCKS_MAX, SegmentError, StreamKind};
 use crate::limits::{STREAM_APPEND_BYTES_MAX, STREAM_BLOCK_BYTES, STREAM_OBJECT_BYTES_MAX};
 
 const CONTEXT: &str = "pmx-sync 2026-11 stream segment footer v1";
@@ -29,7 +29,7 @@ const ENTRIES_BYTES_MAX: usize = 2 + BLOCKS_MAX * ENTRY_BYTES_MAX;
 const _: () = assert!(BLOCKS_MAX < 1 << 14);
 const _: () = assert!(STREAM_OBJECT_BYTES_MAX < 1 << 28);
 
-impl Index {
+impl SegmentIndex {
     /// Length of a tail that contains the footer of every segment of ordinary size (4 MiB), and of
     /// most larger ones.
     pub const TAIL_BYTES: usize = 4 * 1024;
@@ -120,7 +120,7 @@ impl<'a> Footer<'a> {
         })
     }
 
-    fn read(&self) -> Result<Index, SegmentError> {
+    fn read(&self) -> Result<SegmentIndex, SegmentError> {
         let mut numbers = self.numbers;
         let kind = read_kind(numbers.byte()?)?;
         let first = u64::from_be_bytes(numbers.array()?);
@@ -133,7 +133,7 @@ impl<'a> Footer<'a> {
                 return Err(Malformed::TooLarge { what, value, max }.into());
             }
         }
-        let mut index = Index::new(kind, first);
+        let mut index = SegmentIndex::new(kind, first);
         read_blocks(self.entries, &mut index)?;
         if index.end() == end && index.messages() == messages {
             Ok(index)
@@ -156,8 +156,8 @@ fn check_magic(mut end: ByteReader<'_>) -> Result<(), Malformed> {
     }
 }
 
-fn read_kind(tag: u8) -> Result<Kind, Malformed> {
-    [Kind::Bytes, Kind::Json]
+fn read_kind(tag: u8) -> Result<StreamKind, Malformed> {
+    [StreamKind::Bytes, StreamKind::Json]
         .into_iter()
         .find(|kind| kind.tag() == tag)
         .ok_or(Malformed::Unknown {
@@ -166,7 +166,7 @@ fn read_kind(tag: u8) -> Result<Kind, Malformed> {
         })
 }
 
-fn read_blocks(entries: &[u8], index: &mut Index) -> Result<(), Malformed> {
+fn read_blocks(entries: &[u8], index: &mut SegmentIndex) -> Result<(), Malformed> {
     let mut reader = ByteReader::new(entries);
     let count = reader.varint_up_to(BLOCKS_MAX as u64, "the count of blocks")?;
     if count == 0 {
@@ -189,11 +189,11 @@ fn read_blocks(entries: &[u8], index: &mut Index) -> Result<(), Malformed> {
     reader.end()
 }
 
-fn read_block(reader: &mut ByteReader<'_>) -> Result<Summary, Malformed> {
+fn read_block(reader: &mut ByteReader<'_>) -> Result<BlockEntry, Malformed> {
     let most = STREAM_APPEND_BYTES_MAX as u64;
     let messages = reader.varint_up_to(most, "the messages of a block")?;
     let payload = reader.varint_up_to(most, "the bytes of a block")?;
-    let block = Summary {
+    let block = BlockEntry {
         messages,
         payload,
         sum: reader.array()?,

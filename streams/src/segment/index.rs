@@ -4,21 +4,21 @@ use std::ops::Range;
 
 use pmx_core::hash::Hash;
 
-use super::{FRAME_HEAD_BYTES, Kind};
+use super::{FRAME_HEAD_BYTES, StreamKind};
 
 /// The index of a segment: its blocks, with their place in the object and their positions.
 ///
-/// Its encoding ([`Index::encode`], [`Index::decode`]) is the footer of the object.
+/// Its encoding ([`SegmentIndex::encode`], [`SegmentIndex::decode`]) is the footer of the object.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Index {
-    kind: Kind,
+pub struct SegmentIndex {
+    kind: StreamKind,
     first: u64,
     blocks: Vec<Block>,
 }
 
 /// The entry of a block in the footer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Summary {
+pub(super) struct BlockEntry {
     pub(super) messages: u64,
     pub(super) payload: u64,
     pub(super) sum: Sum,
@@ -39,7 +39,7 @@ pub(super) fn block_sum(frames: &[u8]) -> Sum {
     *start
 }
 
-impl Summary {
+impl BlockEntry {
     /// Bytes of the block's frames.
     pub(super) const fn bytes(&self) -> u64 {
         self.messages * FRAME_HEAD_BYTES as u64 + self.payload
@@ -49,7 +49,7 @@ impl Summary {
 /// A block, its positions and its place in the object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Block {
-    pub(super) summary: Summary,
+    pub(super) summary: BlockEntry,
     /// The position of the first message.
     pub(super) first: u64,
     /// The position after the last message.
@@ -58,7 +58,8 @@ pub(super) struct Block {
     pub(super) at: u64,
 }
 
-/// The blocks that contain a requested range. [`Index::extract`] extracts the range from them.
+/// The blocks that contain a requested range. [`SegmentIndex::extract`] extracts the range from
+/// them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Span {
     /// The bytes of the object to read.
@@ -81,8 +82,8 @@ impl Span {
     }
 }
 
-impl Index {
-    pub(super) const fn new(kind: Kind, first: u64) -> Self {
+impl SegmentIndex {
+    pub(super) const fn new(kind: StreamKind, first: u64) -> Self {
         Self {
             kind,
             first,
@@ -91,7 +92,7 @@ impl Index {
     }
 
     /// Adds a block. The sums stay below 2^64: the caller checked the position and the bytes.
-    pub(super) fn push(&mut self, summary: Summary) {
+    pub(super) fn push(&mut self, summary: BlockEntry) {
         let first = self.end();
         let end = first + self.kind.positions(summary.messages, summary.payload);
         let at = self.frames_bytes();
@@ -108,7 +109,7 @@ impl Index {
     }
 
     /// What positions count.
-    pub fn kind(&self) -> Kind {
+    pub fn kind(&self) -> StreamKind {
         self.kind
     }
 

@@ -4,10 +4,10 @@ use std::ops::Range;
 
 use pmx_core::encode::Malformed;
 
-use super::index::{Block, Index, Span, block_sum};
-use super::{Builder, FRAME_HEAD_BYTES, Kind, SegmentError};
+use super::index::{Block, SegmentIndex, Span, block_sum};
+use super::{FRAME_HEAD_BYTES, SegmentBuilder, SegmentError, StreamKind};
 
-impl Index {
+impl SegmentIndex {
     /// Appends the messages of `span` to `body`, and returns their positions. `bytes` is the range
     /// of the object that the span names. If it is damaged, `body` is unchanged.
     ///
@@ -65,12 +65,12 @@ impl Index {
     }
 }
 
-/// Verifies a whole object, and refuses it unless a [`Builder`] would write the same bytes: for
-/// tools that scrub or restore.
-pub fn open(object: &[u8]) -> Result<Index, SegmentError> {
-    let index = Index::from_object_tail(object, object.len() as u64)?;
+/// Verifies a whole object, and refuses it unless a [`SegmentBuilder`] would write the same bytes:
+/// for tools that scrub or restore.
+pub fn open(object: &[u8]) -> Result<SegmentIndex, SegmentError> {
+    let index = SegmentIndex::from_object_tail(object, object.len() as u64)?;
     let mut rest = object;
-    let mut again = Builder::new(index.kind(), index.first());
+    let mut again = SegmentBuilder::new(index.kind(), index.first());
     for block in index.blocks() {
         let (frames, after) = rest
             .split_at_checked(block.summary.bytes() as usize)
@@ -99,7 +99,7 @@ fn verify(block: &Block, frames: &[u8]) -> Result<(), SegmentError> {
 
 /// Copies the requested range into a body.
 struct Extractor<'a> {
-    kind: Kind,
+    kind: StreamKind,
     wanted: Range<u64>,
     /// Whether the first message is extracted from its beginning.
     whole: bool,
@@ -135,13 +135,13 @@ impl Extractor<'_> {
 
     fn frame(&mut self, frame: &Frame<'_>) {
         match self.kind {
-            Kind::Json => {
+            StreamKind::Json => {
                 if !self.body.is_empty() {
                     self.body.push(b',');
                 }
                 self.body.extend_from_slice(frame.message);
             }
-            Kind::Bytes => {
+            StreamKind::Bytes => {
                 let from = self.wanted.start.saturating_sub(frame.positions.start);
                 let beyond = frame.positions.end.saturating_sub(self.wanted.end);
                 let to = frame.message.len().saturating_sub(beyond as usize);
@@ -161,7 +161,7 @@ struct Frame<'a> {
 
 /// The frames of a block. They must fill its bytes and its positions.
 struct Frames<'a> {
-    kind: Kind,
+    kind: StreamKind,
     rest: &'a [u8],
     position: u64,
     at: u64,
@@ -169,7 +169,7 @@ struct Frames<'a> {
 }
 
 impl<'a> Frames<'a> {
-    fn of(kind: Kind, block: &Block, frames: &'a [u8]) -> Self {
+    fn of(kind: StreamKind, block: &Block, frames: &'a [u8]) -> Self {
         Self {
             kind,
             rest: frames,

@@ -8,8 +8,8 @@ use crate::limits::STREAM_APPEND_BYTES_MAX;
 const TRAILER: usize = 50;
 
 /// A segment of these messages that begins at `first`.
-fn segment(kind: Kind, first: u64, messages: &[Vec<u8>]) -> Segment {
-    let mut builder = Builder::new(kind, first);
+fn segment(kind: StreamKind, first: u64, messages: &[Vec<u8>]) -> Segment {
+    let mut builder = SegmentBuilder::new(kind, first);
     for message in messages {
         builder.push(message).unwrap();
     }
@@ -29,7 +29,7 @@ fn read(segment: &Segment, from: u64, to: u64, budget: usize) -> Option<(Vec<u8>
 
 /// The expected result of a read, by a scan of all messages.
 fn naive(
-    kind: Kind,
+    kind: StreamKind,
     first: u64,
     messages: &[Vec<u8>],
     (from, to): (u64, u64),
@@ -42,8 +42,8 @@ fn naive(
     for message in messages {
         let start = position;
         position += match kind {
-            Kind::Bytes => message.len() as u64,
-            Kind::Json => 1,
+            StreamKind::Bytes => message.len() as u64,
+            StreamKind::Json => 1,
         };
         let is_full = end.is_some() && body.len() >= budget;
         if position <= from || start >= to || from >= to || is_full {
@@ -51,11 +51,11 @@ fn naive(
         }
         end = Some(position.min(to));
         match kind {
-            Kind::Bytes => {
+            StreamKind::Bytes => {
                 let (from, to) = (from.max(start) - start, position.min(to) - start);
                 body.extend_from_slice(&message[from as usize..to as usize]);
             }
-            Kind::Json => {
+            StreamKind::Json => {
                 if !body.is_empty() {
                     body.push(b',');
                 }
@@ -66,8 +66,8 @@ fn naive(
     Some((body, end?))
 }
 
-fn kinds() -> impl Strategy<Value = Kind> {
-    prop_oneof![Just(Kind::Bytes), Just(Kind::Json)]
+fn kinds() -> impl Strategy<Value = StreamKind> {
+    prop_oneof![Just(StreamKind::Bytes), Just(StreamKind::Json)]
 }
 
 fn messages() -> impl Strategy<Value = Vec<Vec<u8>>> {
@@ -109,7 +109,7 @@ proptest! {
         messages in messages(),
         at in 0..65_536u64,
     ) {
-        let segment = segment(Kind::Bytes, 7, &messages);
+        let segment = segment(StreamKind::Bytes, 7, &messages);
         let end = segment.index.end();
         let from = 7 + part(end - 7, at).min(end - 8);
         let span = segment.index.locate(from, u64::MAX, usize::MAX).unwrap().whole();
@@ -124,7 +124,7 @@ proptest! {
             start += message.len() as u64;
         }
         prop_assert_eq!(cut, start..end);
-        let whole = naive(Kind::Bytes, 7, &messages, (start, u64::MAX), usize::MAX);
+        let whole = naive(StreamKind::Bytes, 7, &messages, (start, u64::MAX), usize::MAX);
         prop_assert_eq!(Some((body, end)), whole);
     }
 
@@ -153,7 +153,7 @@ proptest! {
         from in 0..65_536u64,
         budget in 0..200_000usize,
     ) {
-        let segment = segment(Kind::Json, 0, &messages);
+        let segment = segment(StreamKind::Json, 0, &messages);
         let from = part(messages.len() as u64, from);
         let span = segment.index.locate(from, u64::MAX, budget).unwrap();
         let longest = messages.iter().map(Vec::len).max().unwrap_or(0) as u64;
@@ -170,9 +170,9 @@ proptest! {
     ) {
         let segment = segment(kind, first, &messages);
         let len = segment.bytes.len() as u64;
-        prop_assert_eq!(&Index::decode(&segment.index.encode()), &Ok(segment.index.clone()));
+        prop_assert_eq!(&SegmentIndex::decode(&segment.index.encode()), &Ok(segment.index.clone()));
         prop_assert_eq!(&open(&segment.bytes), &Ok(segment.index.clone()));
-        prop_assert_eq!(&Index::from_object_tail(&segment.bytes, len), &Ok(segment.index));
+        prop_assert_eq!(&SegmentIndex::from_object_tail(&segment.bytes, len), &Ok(segment.index));
     }
 
     #[test]
@@ -214,7 +214,7 @@ proptest! {
             && blocks.windows(2).all(|two| bytes(&two[0]) + bytes(&two[1]) > STREAM_BLOCK_BYTES);
         let messages: u64 = blocks.iter().map(|block| block.0).sum();
         let footer = sealed(&entries(&blocks), 1, [3, 3 + messages + wrong, messages]);
-        match Index::decode(&footer) {
+        match SegmentIndex::decode(&footer) {
             Ok(index) => prop_assert!(could_be && index.encode() == footer),
             Err(refusal) => prop_assert!(!could_be, "{}", refusal),
         }
@@ -253,7 +253,7 @@ fn entries(blocks: &[(u64, u64)]) -> Vec<u8> {
 fn decode_refuses_footers_that_no_builder_writes() {
     let json = |blocks: &[(u64, u64)], numbers| sealed(&entries(blocks), 1, numbers);
     let good = json(&[(2, 10)], [5, 7, 2]);
-    assert!(Index::decode(&good).is_ok());
+    assert!(SegmentIndex::decode(&good).is_ok());
     let overlong = [&[1, 0x82, 0][..], &[10], &[0; 8]].concat();
     let trailing = [entries(&[(2, 10)]), vec![0]].concat();
     let big = STREAM_APPEND_BYTES_MAX as u64;
@@ -312,19 +312,19 @@ fn decode_refuses_footers_that_no_builder_writes() {
         ("nothing", Vec::new()),
         ("half", good[good.len() / 2..].to_vec()),
     ] {
-        assert!(Index::decode(&footer).is_err(), "{why} was accepted");
+        assert!(SegmentIndex::decode(&footer).is_err(), "{why} was accepted");
     }
     for at in 0..good.len() {
         let mut bad = good.clone();
         bad[at] ^= 1;
-        assert!(Index::decode(&bad).is_err(), "byte {at} may be anything");
+        assert!(SegmentIndex::decode(&bad).is_err(), "byte {at} is free");
     }
 }
 
 #[test]
 fn extract_and_open_locate_damage() {
     let messages = vec![vec![b'a'; 40_000], vec![b'b'; 40_000], vec![b'c'; 40_000]];
-    let Segment { bytes, index } = segment(Kind::Json, 0, &messages);
+    let Segment { bytes, index } = segment(StreamKind::Json, 0, &messages);
     let second = 40_004;
     let mut damaged = bytes.clone();
     damaged[second + 9] ^= 1;
@@ -345,7 +345,7 @@ fn extract_and_open_locate_damage() {
     let cut = index.extract(&span, &damaged[..7], &mut body);
     let (expected, found) = (at, 7);
     assert_eq!(cut, Err(SegmentError::RangeLength { expected, found }));
-    let shorter = Index::from_object_tail(&bytes[1..], bytes.len() as u64 - 1);
+    let shorter = SegmentIndex::from_object_tail(&bytes[1..], bytes.len() as u64 - 1);
     assert!(matches!(shorter, Err(SegmentError::ObjectLength { .. })));
 }
 
@@ -375,7 +375,7 @@ fn extract_refuses_frames_that_contradict_their_footer() {
         let bad = object(frames, 2, 3);
         let refusal = open(&bad).expect_err(why);
         assert!(matches!(refusal, SegmentError::Frame { .. }), "{why}");
-        let index = Index::from_object_tail(&bad, bad.len() as u64).unwrap();
+        let index = SegmentIndex::from_object_tail(&bad, bad.len() as u64).unwrap();
         let span = index.locate(0, 2, usize::MAX).unwrap();
         let cut = index.extract(&span, frames, &mut Vec::new());
         assert!(matches!(cut, Err(SegmentError::Frame { .. })), "{why}");
@@ -395,29 +395,30 @@ fn open_refuses_blocks_that_are_not_canonical() {
         footer.extend_from_slice(&sum[..8]);
     }
     let object = [blocks.concat(), sealed(&footer, 1, [0, 3, 3])].concat();
-    assert!(Index::from_object_tail(&object, object.len() as u64).is_ok());
+    assert!(SegmentIndex::from_object_tail(&object, object.len() as u64).is_ok());
     assert!(matches!(open(&object), Err(SegmentError::Footer(_))));
 }
 
 #[test]
 fn from_object_tail_returns_the_needed_length() {
     let messages = vec![vec![b'x'; 50_000]; 600];
-    let Segment { bytes, index } = segment(Kind::Bytes, 9, &messages);
+    let Segment { bytes, index } = segment(StreamKind::Bytes, 9, &messages);
     let len = bytes.len() as u64;
-    let tail = &bytes[bytes.len() - Index::TAIL_BYTES..];
-    let refusal = Index::from_object_tail(tail, len).expect_err("600 blocks fit in 4 KiB");
+    let tail = &bytes[bytes.len() - SegmentIndex::TAIL_BYTES..];
+    let refusal = SegmentIndex::from_object_tail(tail, len).expect_err("600 blocks fit in 4 KiB");
     let SegmentError::TailTooShort { needed, .. } = refusal else {
         panic!("{refusal}");
     };
     let tail = &bytes[bytes.len() - needed..];
-    assert_eq!(Index::from_object_tail(tail, len).as_ref(), Ok(&index));
+    let found = SegmentIndex::from_object_tail(tail, len);
+    assert_eq!(found.as_ref(), Ok(&index));
     let (_, shorter) = tail.split_at(1);
-    assert!(Index::from_object_tail(shorter, len).is_err());
+    assert!(SegmentIndex::from_object_tail(shorter, len).is_err());
 }
 
 #[test]
 fn builder_refuses_messages_that_no_stream_has() {
-    let mut builder = Builder::new(Kind::Bytes, EXACT_INTEGER_MAX - 3);
+    let mut builder = SegmentBuilder::new(StreamKind::Bytes, EXACT_INTEGER_MAX - 3);
     assert_eq!(builder.push(b""), Err(BuildError::Empty));
     assert_eq!(builder.push(b"1234"), Err(BuildError::Beyond));
     assert_eq!(builder.push(b"123"), Ok(()));
@@ -427,13 +428,13 @@ fn builder_refuses_messages_that_no_stream_has() {
         builder.finish().map(|made| made.index.end()),
         Ok(EXACT_INTEGER_MAX)
     );
-    let nothing = Builder::new(Kind::Json, 0).finish();
+    let nothing = SegmentBuilder::new(StreamKind::Json, 0).finish();
     assert_eq!(nothing, Err(BuildError::NoMessage));
-    let refused = Builder::new(Kind::Json, u64::MAX).push(b"1");
+    let refused = SegmentBuilder::new(StreamKind::Json, u64::MAX).push(b"1");
     assert_eq!(refused, Err(BuildError::Beyond));
 
     let long = vec![0; STREAM_APPEND_BYTES_MAX + 1];
-    let mut builder = Builder::new(Kind::Json, 0);
+    let mut builder = SegmentBuilder::new(StreamKind::Json, 0);
     let refused = builder.push(&long);
     assert_eq!(refused, Err(BuildError::MessageTooLong(long.len())));
     let (_, longest) = long.split_at(1);
@@ -448,7 +449,7 @@ fn builder_refuses_messages_that_no_stream_has() {
 /// The most blocks that a segment can have: short ones between long ones that they don't fit into.
 #[test]
 fn builder_stays_within_all_limits_at_once() {
-    let mut builder = Builder::new(Kind::Json, 0);
+    let mut builder = SegmentBuilder::new(StreamKind::Json, 0);
     let (small, large) = (vec![b'1'], vec![b'2'; STREAM_BLOCK_BYTES as usize - 8]);
     let pushed = (0..).take_while(|at| builder.push([&small, &large][at % 2]).is_ok());
     let pushed = pushed.count() as u64;
@@ -457,14 +458,15 @@ fn builder_stays_within_all_limits_at_once() {
     assert!(index.blocks().len() * 2 > BLOCKS_MAX);
     assert_eq!(index.messages(), pushed);
     assert_eq!(
-        Index::from_object_tail(&bytes, bytes.len() as u64),
+        SegmentIndex::from_object_tail(&bytes, bytes.len() as u64),
         Ok(index)
     );
 }
 
 #[test]
 fn segment_encoding_is_stable() {
-    let json = segment(Kind::Json, 5, &[b"{\"a\":1}".to_vec(), b"[]".to_vec()]);
+    let messages = [b"{\"a\":1}".to_vec(), b"[]".to_vec()];
+    let json = segment(StreamKind::Json, 5, &messages);
     insta::assert_snapshot!(lines(&json), @r"
     000000077b2261223a317d000000025b5d
     0102097e23d7c9c4f885af
@@ -472,7 +474,7 @@ fn segment_encoding_is_stable() {
     03af2849908f847e53a63cdf49677521504d585301
     ");
     let bytes = segment(
-        Kind::Bytes,
+        StreamKind::Bytes,
         1 << 40,
         &[b"hello, ".to_vec(), b"world".to_vec()],
     );

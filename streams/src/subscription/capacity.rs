@@ -1,6 +1,6 @@
 //! Webhook capacity: how many more webhooks a platform can have in flight.
 
-use super::effect::{Action, Attempt, Effect};
+use super::effect::{Attempt, Effect, PlatformAction};
 
 /// How many more webhooks a platform can have in flight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,8 +32,8 @@ impl WebhookCapacity {
         effects
             .iter()
             .fold(self, |capacity, effect| match effect.action {
-                Action::Webhook { attempt, .. } => capacity.without_one(attempt),
-                Action::Append { .. } | Action::Copy(_) => capacity,
+                PlatformAction::Webhook { attempt, .. } => capacity.without_one(attempt),
+                PlatformAction::Append { .. } | PlatformAction::Copy(_) => capacity,
             })
     }
 

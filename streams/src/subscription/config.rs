@@ -11,7 +11,7 @@ use crate::StreamName;
 
 /// The configuration of a subscription, normalised: configurations with the same meaning are equal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Config {
+pub struct SubscriptionConfig {
     /// Matches the names of streams.
     pub pattern: Option<Pattern>,
     /// Streams named one by one.
@@ -35,7 +35,7 @@ pub enum Delivery {
     FanOut(StreamName),
 }
 
-impl Config {
+impl SubscriptionConfig {
     /// Hash by which the store compares two configurations.
     pub(super) fn hash(&self) -> [u8; 32] {
         let mut hasher = blake3::Hasher::new_derive_key(HASH);
@@ -83,40 +83,40 @@ mod tests {
     #[test]
     fn equal_hashes_are_equal_configurations() {
         let name = |text: &str| StreamName::parse(text).unwrap();
-        let config = Config {
+        let config = SubscriptionConfig {
             pattern: Some(Pattern::parse("events/*").unwrap()),
             streams: [name("a"), name("b")].into(),
             delivery: Delivery::PullWake(name("wake")),
             lease: Duration::from_secs(30),
             description: None,
         };
-        let same = Config {
+        let same = SubscriptionConfig {
             streams: [name("b"), name("a"), name("b")].into(),
             ..config.clone()
         };
         assert_eq!(config.hash(), same.hash());
         let others = [
-            Config {
+            SubscriptionConfig {
                 pattern: None,
                 ..config.clone()
             },
-            Config {
+            SubscriptionConfig {
                 streams: [name("a")].into(),
                 ..config.clone()
             },
-            Config {
+            SubscriptionConfig {
                 delivery: Delivery::PullWake(name("wake2")),
                 ..config.clone()
             },
-            Config {
+            SubscriptionConfig {
                 delivery: Delivery::FanOut(name("wake")),
                 ..config.clone()
             },
-            Config {
+            SubscriptionConfig {
                 lease: Duration::from_millis(30_001),
                 ..config.clone()
             },
-            Config {
+            SubscriptionConfig {
                 description: Some(String::new()),
                 ..config.clone()
             },

@@ -9,13 +9,13 @@ use pmx_core::time::Timestamp;
 
 use super::capacity::WebhookCapacity;
 use super::config::Delivery;
-use super::effect::{Action, Attempt, Effect, LeaseRef, Outcome};
+use super::effect::{Attempt, Effect, EffectOutcome, LeaseRef, PlatformAction};
 use super::engine::Subscriptions;
 use super::fan_out::Copying;
 use super::ssrf::WebhookUrl;
 use super::store::{Link, Record};
 use super::view::{Announcement, Notification, callback_url, says_done};
-use super::wake::{NEVER, PAST, Phase, Wake, backoff};
+use super::wake::{NEVER, PAST, Wake, WakePhase, backoff};
 use crate::limits::{WAKE_EFFECTS_MAX, WEBHOOK_AGAIN_TIMEOUT, WEBHOOK_TIMEOUT};
 use crate::{Producer, StreamName};
 
@@ -69,12 +69,12 @@ impl<S: Sql> Subscriptions<'_, S> {
 
     fn send_if_due(&self, record: &mut Record, now: Timestamp) -> Result<Option<Effect>, SqlError> {
         match record.wake.phase {
-            Phase::Queued { at, keep } if at <= now => self.send(record, keep, now),
-            Phase::Idle
-            | Phase::Queued { .. }
-            | Phase::Sent { .. }
-            | Phase::Announced
-            | Phase::Awake { .. } => Ok(None),
+            WakePhase::Queued { at, keep } if at <= now => self.send(record, keep, now),
+            WakePhase::Idle
+            | WakePhase::Queued { .. }
+            | WakePhase::Sent { .. }
+            | WakePhase::Announced
+            | WakePhase::Awake { .. } => Ok(None),
         }
     }
 
@@ -111,7 +111,7 @@ impl<S: Sql> Subscriptions<'_, S> {
     pub fn on_delivery_result(
         &self,
         lease: &LeaseRef,
-        outcome: &Outcome,
+        outcome: &EffectOutcome,
         now: Timestamp,
     ) -> Result<(), SqlError> {
         let Some(mut record) = self.store.at(lease.subscription)? else {
@@ -123,8 +123,8 @@ impl<S: Sql> Subscriptions<'_, S> {
         match (record.wake.phase.clone(), outcome) {
             // The worker may have sent a report before it answered the webhook.
             (
-                Phase::Sent { until }
-                | Phase::Awake {
+                WakePhase::Sent { until }
+                | WakePhase::Awake {
                     until,
                     holder: None,
                 },
@@ -132,29 +132,35 @@ impl<S: Sql> Subscriptions<'_, S> {
             ) if until > now && is_success(outcome) => {
                 self.answered(&mut record, outcome, until, now)?;
             }
-            (Phase::Sent { .. }, Outcome::Copied(to)) => {
+            (WakePhase::Sent { .. }, EffectOutcome::Copied(to)) => {
                 record.wake.failures = 0;
                 for path in std::mem::take(&mut record.wake.sent).into_keys() {
                     self.store.acknowledge(record.number, &path, *to)?;
                 }
                 self.next_wake(&mut record, now)?;
             }
-            (Phase::Sent { until }, Outcome::Answered { .. }) => {
+            (WakePhase::Sent { until }, EffectOutcome::Answered { .. }) => {
                 // A worker that answers with an error has not begun: the same wake is retried.
                 self.retry(&mut record, until, now);
             }
-            (Phase::Sent { .. }, Outcome::Appended) => {
+            (WakePhase::Sent { .. }, EffectOutcome::Appended) => {
                 record.wake.failures = 0;
-                record.wake.phase = Phase::Announced;
+                record.wake.phase = WakePhase::Announced;
             }
-            (Phase::Sent { .. }, Outcome::Failed) => {
+            (WakePhase::Sent { .. }, EffectOutcome::Failed) => {
                 let keep = match record.delivery {
                     Delivery::Webhook(_) => PAST,
                     Delivery::PullWake(_) | Delivery::FanOut(_) => NEVER,
                 };
                 self.retry(&mut record, keep, now);
             }
-            (Phase::Idle | Phase::Queued { .. } | Phase::Announced | Phase::Awake { .. }, _) => {
+            (
+                WakePhase::Idle
+                | WakePhase::Queued { .. }
+                | WakePhase::Announced
+                | WakePhase::Awake { .. },
+                _,
+            ) => {
                 return Ok(());
             }
         }
@@ -164,10 +170,10 @@ impl<S: Sql> Subscriptions<'_, S> {
     /// Ends an expired lease or delivery.
     pub(super) fn advance(&self, record: &mut Record, now: Timestamp) -> Result<(), SqlError> {
         match record.wake.phase {
-            Phase::Awake { until, .. } if until <= now => {
+            WakePhase::Awake { until, .. } if until <= now => {
                 self.next_wake(record, now)?;
             }
-            Phase::Sent { until } if until <= now => match record.delivery {
+            WakePhase::Sent { until } if until <= now => match record.delivery {
                 // No answer arrived in time, so this wake ends and the next one waits.
                 Delivery::Webhook(_) => {
                     if self.next_wake(record, now)? {
@@ -178,11 +184,11 @@ impl<S: Sql> Subscriptions<'_, S> {
                 // copy count once.
                 Delivery::PullWake(_) | Delivery::FanOut(_) => self.retry(record, NEVER, now),
             },
-            Phase::Idle
-            | Phase::Queued { .. }
-            | Phase::Sent { .. }
-            | Phase::Announced
-            | Phase::Awake { .. } => {}
+            WakePhase::Idle
+            | WakePhase::Queued { .. }
+            | WakePhase::Sent { .. }
+            | WakePhase::Announced
+            | WakePhase::Awake { .. } => {}
         }
         Ok(())
     }
@@ -192,20 +198,20 @@ impl<S: Sql> Subscriptions<'_, S> {
         let failures = record.wake.failures;
         let jitter_seed = self.secret.jitter_seed(record.wake_ref(), failures);
         let at = now.after(backoff(failures, jitter_seed));
-        record.wake.phase = Phase::Queued { at, keep };
+        record.wake.phase = WakePhase::Queued { at, keep };
     }
 
     fn answered(
         &self,
         record: &mut Record,
-        outcome: &Outcome,
+        outcome: &EffectOutcome,
         until: Timestamp,
         now: Timestamp,
     ) -> Result<(), SqlError> {
         record.wake.failures = 0;
         let body = match outcome {
-            Outcome::Answered { body, .. } => body.as_ref(),
-            Outcome::Appended | Outcome::Copied(_) | Outcome::Failed => &[],
+            EffectOutcome::Answered { body, .. } => body.as_ref(),
+            EffectOutcome::Appended | EffectOutcome::Copied(_) | EffectOutcome::Failed => &[],
         };
         if says_done(body) {
             for (path, tail) in std::mem::take(&mut record.wake.sent) {
@@ -213,7 +219,7 @@ impl<S: Sql> Subscriptions<'_, S> {
             }
             self.next_wake(record, now)?;
         } else {
-            record.wake.phase = Phase::Awake {
+            record.wake.phase = WakePhase::Awake {
                 until,
                 holder: None,
             };
@@ -240,7 +246,7 @@ impl<S: Sql> Subscriptions<'_, S> {
             Delivery::Webhook(url) => self.webhook(record, url, now)?,
             Delivery::PullWake(stream) => announcement(record, stream, &first.path, now)?,
             Delivery::FanOut(target) => match self.copying(record, target, now)? {
-                Some(copying) => Action::Copy(Box::new(copying)),
+                Some(copying) => PlatformAction::Copy(Box::new(copying)),
                 None => return Ok(None),
             },
         };
@@ -285,7 +291,7 @@ impl<S: Sql> Subscriptions<'_, S> {
                 seq: 0,
             },
         };
-        record.wake.phase = Phase::Sent {
+        record.wake.phase = WakePhase::Sent {
             until: now.after(COPY_TIMEOUT),
         };
         Ok(Some(copying))
@@ -296,12 +302,12 @@ impl<S: Sql> Subscriptions<'_, S> {
         record: &mut Record,
         url: WebhookUrl,
         now: Timestamp,
-    ) -> Result<Action, SqlError> {
+    ) -> Result<PlatformAction, SqlError> {
         let streams = self.stream_views(record)?;
         let pending = streams.iter().filter(|stream| stream.has_pending);
         let sent = pending.map(|stream| (stream.path.clone(), stream.tail_offset));
         record.wake.sent = sent.collect();
-        record.wake.phase = Phase::Sent {
+        record.wake.phase = WakePhase::Sent {
             until: now.after(record.lease),
         };
         let body = text(&Notification {
@@ -314,7 +320,7 @@ impl<S: Sql> Subscriptions<'_, S> {
         })?;
         let signature = self.secret.sign(&body, now);
         let attempt = Attempt::of(&record.wake);
-        Ok(Action::Webhook {
+        Ok(PlatformAction::Webhook {
             url,
             attempt,
             headers: vec![
@@ -354,8 +360,8 @@ fn announcement(
     stream: StreamName,
     path: &StreamName,
     now: Timestamp,
-) -> Result<Action, SqlError> {
-    record.wake.phase = Phase::Sent {
+) -> Result<PlatformAction, SqlError> {
+    record.wake.phase = WakePhase::Sent {
         until: now.after(WEBHOOK_TIMEOUT),
     };
     let message = text(&Announcement {
@@ -366,16 +372,16 @@ fn announcement(
         ts: now,
     })?;
     let message = message.into();
-    Ok(Action::Append { stream, message })
+    Ok(PlatformAction::Append { stream, message })
 }
 
 fn text(value: &impl serde::Serialize) -> Result<Vec<u8>, SqlError> {
     serde_json::to_vec(value).map_err(|error| SqlError(error.to_string()))
 }
 
-fn is_success(outcome: &Outcome) -> bool {
+fn is_success(outcome: &EffectOutcome) -> bool {
     match outcome {
-        Outcome::Answered { status, .. } => (200..300).contains(status),
-        Outcome::Appended | Outcome::Copied(_) | Outcome::Failed => false,
+        EffectOutcome::Answered { status, .. } => (200..300).contains(status),
+        EffectOutcome::Appended | EffectOutcome::Copied(_) | EffectOutcome::Failed => false,
     }
 }

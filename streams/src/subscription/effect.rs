@@ -10,13 +10,13 @@ use super::fan_out::Copying;
 use super::ssrf::WebhookUrl;
 use crate::{Offset, StreamName};
 
-/// Something that the platform has to do. It reports the [`Outcome`] in any case.
+/// Something that the platform has to do. It reports the [`EffectOutcome`] in any case.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Effect {
     /// The wake that the outcome belongs to.
     pub lease: LeaseRef,
     /// What the platform has to do.
-    pub action: Action,
+    pub action: PlatformAction,
 }
 
 /// Reference to the wake that an effect belongs to.
@@ -30,7 +30,7 @@ pub struct LeaseRef {
 
 /// An action of the platform.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Action {
+pub enum PlatformAction {
     /// Posts to a webhook, following no redirects.
     Webhook {
         /// The target: the platform resolves its host and connects to an address that it admits.
@@ -67,7 +67,7 @@ pub enum Attempt {
 
 /// Outcome of an effect.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
+pub enum EffectOutcome {
     /// A webhook answered.
     Answered {
         /// The status.

@@ -9,7 +9,7 @@ use pmx_core::schema::SchemaError;
 use pmx_core::sql::{Sql, SqlError};
 use pmx_core::time::Timestamp;
 
-use super::config::{Config, Delivery};
+use super::config::{Delivery, SubscriptionConfig};
 use super::id::SubscriptionId;
 use super::pattern::{Pattern, is_reserved};
 use super::pattern_cache::{CachedPattern, PatternCache};
@@ -211,7 +211,7 @@ impl<'a, S: Sql> Subscriptions<'a, S> {
     fn confirm(
         &self,
         record: &Record,
-        config: &Config,
+        config: &SubscriptionConfig,
     ) -> Result<SubscriptionResponse, SubscriptionRefusal> {
         match self.store.hash(record.number)? {
             Some(hash) if hash == config.hash() => {
@@ -223,7 +223,7 @@ impl<'a, S: Sql> Subscriptions<'a, S> {
 
     fn check_limits(
         &self,
-        config: &Config,
+        config: &SubscriptionConfig,
         tails: &TailOffsets,
     ) -> Result<(), SubscriptionRefusal> {
         if self.store.count()? >= SUBSCRIPTIONS_MAX as u64 {
@@ -242,7 +242,7 @@ impl<'a, S: Sql> Subscriptions<'a, S> {
     fn create(
         &self,
         mut record: Record,
-        config: &Config,
+        config: &SubscriptionConfig,
         tails: &TailOffsets,
     ) -> Result<SubscriptionResponse, SubscriptionRefusal> {
         for path in &config.streams {
@@ -421,7 +421,7 @@ impl Record {
 pub(super) const OWN_STREAM: &str =
     "a subscription can't follow the stream it writes to: each message would cause the next";
 
-fn is_followed(config: &Config, path: &StreamName) -> bool {
+fn is_followed(config: &SubscriptionConfig, path: &StreamName) -> bool {
     let matches = |pattern: &Pattern| pattern.matches(path);
     config.delivery.own_stream() != Some(path) && config.pattern.as_ref().is_some_and(matches)
 }

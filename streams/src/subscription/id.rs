@@ -16,7 +16,7 @@ pub struct SubscriptionId(String);
 /// The text is not a subscription id.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("the id of a subscription has 1 to {SUBSCRIPTION_ID_BYTES_MAX} bytes, none of a control")]
-pub struct InvalidId;
+pub struct InvalidSubscriptionId;
 
 /// Characters that a path segment percent-encodes: all but the unreserved ones (RFC 3986, 2.3).
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
@@ -27,12 +27,12 @@ const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
 
 impl SubscriptionId {
     /// Parses a percent-decoded id.
-    pub fn parse(text: &str) -> Result<Self, InvalidId> {
+    pub fn parse(text: &str) -> Result<Self, InvalidSubscriptionId> {
         let fits = !text.is_empty() && text.len() <= SUBSCRIPTION_ID_BYTES_MAX;
         if fits && !text.chars().any(char::is_control) {
             Ok(Self(text.to_owned()))
         } else {
-            Err(InvalidId)
+            Err(InvalidSubscriptionId)
         }
     }
 

@@ -10,7 +10,7 @@
 //!
 //! One database has all subscriptions of a server ([`Subscriptions`]). Its transactions are
 //! synchronous and return what has to happen outside as [`Effect`]s: the platform performs them and
-//! reports their [`Outcome`]s. After a crash in between, the platform gets them again.
+//! reports their [`EffectOutcome`]s. After a crash in between, the platform gets them again.
 
 mod base_url;
 mod capacity;
@@ -35,14 +35,14 @@ mod worker_calls;
 
 pub use base_url::BaseUrl;
 pub use capacity::WebhookCapacity;
-pub use config::{Config, Delivery};
-pub use effect::{Action, Attempt, Effect, LeaseRef, Outcome};
+pub use config::{Delivery, SubscriptionConfig};
+pub use effect::{Attempt, Effect, EffectOutcome, LeaseRef, PlatformAction};
 pub use engine::Subscriptions;
 pub use fan_out::{Copying, FanOutBatch};
-pub use id::{InvalidId, SubscriptionId};
+pub use id::{InvalidSubscriptionId, SubscriptionId};
 pub use pattern::{InvalidPattern, Pattern};
 pub use pattern_cache::PatternCache;
-pub use request::{Ack, Report, RequiredTails, SubscriptionRequest, TailOffsets};
+pub use request::{Ack, RequiredTails, SubscriptionRequest, TailOffsets, WorkerReport};
 pub use response::{SubscriptionRefusal, SubscriptionResponse};
 pub use secret::KeySet;
 pub use ssrf::{Reach, RejectedUrl, WebhookPolicy, WebhookUrl, is_public};

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::base_url::BaseUrl;
-use super::config::Config;
+use super::config::SubscriptionConfig;
 use super::id::SubscriptionId;
 use super::pattern::Pattern;
 use crate::{Offset, StreamName};
@@ -16,7 +16,7 @@ pub enum SubscriptionRequest {
         /// The id that the client chose.
         id: SubscriptionId,
         /// The configuration.
-        config: Box<Config>,
+        config: Box<SubscriptionConfig>,
         /// The URL at which the client reached the server, which webhooks call back.
         base_url: BaseUrl,
     },
@@ -38,18 +38,18 @@ pub enum SubscriptionRequest {
         within: Option<Pattern>,
     },
     /// Reports progress of the work that a webhook delivered.
-    Callback(SubscriptionId, Report),
+    Callback(SubscriptionId, WorkerReport),
     /// Reports progress of claimed work.
-    Ack(SubscriptionId, Report),
+    Ack(SubscriptionId, WorkerReport),
     /// Returns claimed work.
-    Release(SubscriptionId, Report),
+    Release(SubscriptionId, WorkerReport),
     /// Shows the public keys.
     Keys,
 }
 
 /// A worker's report of its wake.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Report {
+pub struct WorkerReport {
     /// The token that the server issued with the wake.
     pub token: String,
     /// The wake that the worker reports on.

@@ -27,7 +27,7 @@ use crate::{Offset, StreamName};
 pub(super) struct Wake {
     /// The number of wakes so far, including this one.
     pub(super) generation: u64,
-    pub(super) phase: Phase,
+    pub(super) phase: WakePhase,
     /// How many deliveries failed in a row.
     pub(super) failures: u64,
     /// The tails that the delivery contained: a worker that answers `done` acknowledges them.
@@ -36,7 +36,7 @@ pub(super) struct Wake {
 
 /// The phase of a wake.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Phase {
+pub(super) enum WakePhase {
     /// There is no wake.
     Idle,
     /// The server has to wake a worker.
@@ -74,7 +74,7 @@ impl Wake {
     pub(super) fn none() -> Self {
         Self {
             generation: 0,
-            phase: Phase::Idle,
+            phase: WakePhase::Idle,
             failures: 0,
             sent: BTreeMap::new(),
         }
@@ -83,47 +83,51 @@ impl Wake {
     /// Begins the next wake, which the server delivers at a time.
     pub(super) fn begin(&mut self, at: Timestamp) {
         self.generation += 1;
-        self.phase = Phase::Queued { at, keep: NEVER };
+        self.phase = WakePhase::Queued { at, keep: NEVER };
         self.sent.clear();
     }
 
     pub(super) fn end(&mut self) {
-        self.phase = Phase::Idle;
+        self.phase = WakePhase::Idle;
         self.sent.clear();
     }
 
     /// Whether the engine accepts reports of this generation.
     pub(super) fn is_current(&self) -> bool {
         match self.phase {
-            Phase::Idle => false,
-            Phase::Queued { .. } | Phase::Sent { .. } | Phase::Announced | Phase::Awake { .. } => {
-                true
-            }
+            WakePhase::Idle => false,
+            WakePhase::Queued { .. }
+            | WakePhase::Sent { .. }
+            | WakePhase::Announced
+            | WakePhase::Awake { .. } => true,
         }
     }
 
     /// Whether the lease has ended.
     pub(super) fn is_over(&self, now: Timestamp) -> bool {
         match self.phase {
-            Phase::Sent { until } | Phase::Awake { until, .. } => until <= now,
-            Phase::Idle | Phase::Queued { .. } | Phase::Announced => false,
+            WakePhase::Sent { until } | WakePhase::Awake { until, .. } => until <= now,
+            WakePhase::Idle | WakePhase::Queued { .. } | WakePhase::Announced => false,
         }
     }
 
     /// When the engine has to act without another event.
     pub(super) fn due(&self) -> Option<Timestamp> {
         match self.phase {
-            Phase::Idle | Phase::Announced => None,
-            Phase::Queued { at, .. } => Some(at),
-            Phase::Sent { until } | Phase::Awake { until, .. } => Some(until),
+            WakePhase::Idle | WakePhase::Announced => None,
+            WakePhase::Queued { at, .. } => Some(at),
+            WakePhase::Sent { until } | WakePhase::Awake { until, .. } => Some(until),
         }
     }
 
     /// The worker that holds the lease.
     pub(super) fn holder(&self) -> Option<&str> {
         match &self.phase {
-            Phase::Awake { holder, .. } => holder.as_deref(),
-            Phase::Idle | Phase::Queued { .. } | Phase::Sent { .. } | Phase::Announced => None,
+            WakePhase::Awake { holder, .. } => holder.as_deref(),
+            WakePhase::Idle
+            | WakePhase::Queued { .. }
+            | WakePhase::Sent { .. }
+            | WakePhase::Announced => None,
         }
     }
 }

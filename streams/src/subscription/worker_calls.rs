@@ -6,12 +6,12 @@ use pmx_core::time::Timestamp;
 use super::config::Delivery;
 use super::engine::{Subscriptions, not_pull_wake};
 use super::pattern::Pattern;
-use super::request::{Ack, Report};
+use super::request::{Ack, WorkerReport};
 use super::response::{SubscriptionRefusal, SubscriptionResponse};
 use super::secret::BadToken;
 use super::store::{Record, millis};
 use super::view::{Claimed, StreamView};
-use super::wake::Phase;
+use super::wake::WakePhase;
 use crate::limits::WAKE_STREAMS_MAX;
 use crate::{Offset, StreamName};
 
@@ -53,11 +53,11 @@ impl<S: Sql> Subscriptions<'_, S> {
         if !self.store.has_pending(record.number)? {
             return Err(SubscriptionRefusal::Idle);
         }
-        if record.wake.phase == Phase::Idle {
+        if record.wake.phase == WakePhase::Idle {
             // The worker claims before the announcement, which then is not needed.
             record.wake.begin(now);
         }
-        record.wake.phase = Phase::Awake {
+        record.wake.phase = WakePhase::Awake {
             until: now.after(record.lease),
             holder: Some(worker.to_owned()),
         };
@@ -75,7 +75,7 @@ impl<S: Sql> Subscriptions<'_, S> {
     pub(super) fn report(
         &self,
         mut record: Record,
-        report: &Report,
+        report: &WorkerReport,
         now: Timestamp,
     ) -> Result<SubscriptionResponse, SubscriptionRefusal> {
         self.check(&record, report, now)?;
@@ -86,7 +86,7 @@ impl<S: Sql> Subscriptions<'_, S> {
         record.wake.failures = 0;
         let next_wake = report.done && self.next_wake(&mut record, now)?;
         if !report.done {
-            record.wake.phase = Phase::Awake {
+            record.wake.phase = WakePhase::Awake {
                 until: now.after(record.lease),
                 holder: record.wake.holder().map(str::to_owned),
             };
@@ -99,7 +99,7 @@ impl<S: Sql> Subscriptions<'_, S> {
     pub(super) fn release(
         &self,
         mut record: Record,
-        report: &Report,
+        report: &WorkerReport,
         now: Timestamp,
     ) -> Result<SubscriptionResponse, SubscriptionRefusal> {
         self.check(&record, report, now)?;
@@ -136,7 +136,7 @@ impl<S: Sql> Subscriptions<'_, S> {
     fn check(
         &self,
         record: &Record,
-        report: &Report,
+        report: &WorkerReport,
         now: Timestamp,
     ) -> Result<(), SubscriptionRefusal> {
         let token = self.secret.read_token(&report.token, now);

@@ -1,7 +1,7 @@
 //! Interleavings: events between a transaction, its effect and the next transaction.
 
 use pmx_streams::driver::perform;
-use pmx_streams::{From, Job, Read, ReadResult, Refusal};
+use pmx_streams::{From, Read, ReadResult, Refusal, StreamJob};
 
 use super::crash::{append, create, engine_config, fork_of, prepare_source, whole};
 use super::model::at;
@@ -16,7 +16,7 @@ fn check_during_segment_write(event: impl FnOnce(&World<'_>), check: impl FnOnce
     let engine = world.engine(0);
     let job = engine.atomically(|engine| engine.next_job(at(0))).unwrap();
     let mut job = job.unwrap();
-    assert!(matches!(job, Job::WriteSegment { .. }));
+    assert!(matches!(job, StreamJob::WriteSegment { .. }));
     poll_ready(perform(&mut job, &world.cold, &world, at(0))).unwrap();
     event(&world);
     engine

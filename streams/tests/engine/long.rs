@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use pmx_core::sql::Sql as _;
-use pmx_streams::segment::{Builder, Kind};
+use pmx_streams::segment::{SegmentBuilder, StreamKind};
 use pmx_streams::{Append, Create, EngineConfig, From, MediaType, Offset, Read, Refusal};
 
 use super::model::at;
@@ -127,7 +127,7 @@ fn segments_of_the_first_version_are_read_from_any_byte() {
         .append(0, &append("text/plain", bytes.clone()), at(0))
         .unwrap();
     world.jobs(0, at(0)).unwrap();
-    let mut builder = Builder::new(Kind::Bytes, 0);
+    let mut builder = SegmentBuilder::new(StreamKind::Bytes, 0);
     for frame in bytes.chunks(64 * 1024 - 4) {
         builder.push(frame).unwrap();
     }

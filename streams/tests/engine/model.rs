@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use pmx_core::time::Timestamp;
 use pmx_streams::{
     Append, Appended, Create, Created, Deleted, Expiry, Fork, From, MediaType, Offset, Read,
-    Refusal, View,
+    Refusal, StreamProperties,
 };
 
 use super::world::{name, number_of};
@@ -106,8 +106,8 @@ impl Stream {
     }
 
     /// Asserts that an engine's view agrees, apart from its generation.
-    pub(super) fn assert_is(&self, view: &View) {
-        let expected = View {
+    pub(super) fn assert_is(&self, view: &StreamProperties) {
+        let expected = StreamProperties {
             media_type: self.media.clone(),
             next: self.offset(self.tail()),
             closed: self.closed,

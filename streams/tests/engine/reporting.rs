@@ -7,8 +7,8 @@ use pmx_core::sql::{Sql as _, SqlError};
 use pmx_core::time::Timestamp;
 use pmx_streams::hub::Hub;
 use pmx_streams::subscription::{
-    BaseUrl, Config, Delivery, Pattern, RequiredTails, SubscriptionId, SubscriptionRequest,
-    SubscriptionResponse,
+    BaseUrl, Delivery, Pattern, RequiredTails, SubscriptionConfig, SubscriptionId,
+    SubscriptionRequest, SubscriptionResponse,
 };
 use pmx_streams::{Append, Engine, Generation, HubAck, MediaType, StreamTail};
 use serde_json::Value;
@@ -120,7 +120,7 @@ impl<'a> Server<'a> {
     }
 
     fn subscribe(&self, pattern: &str) -> Vec<usize> {
-        let config = Config {
+        let config = SubscriptionConfig {
             pattern: Some(Pattern::parse(pattern).unwrap()),
             streams: [].into(),
             delivery: Delivery::PullWake(name(4)),

@@ -10,7 +10,7 @@ use http::{HeaderName, HeaderValue, Method, Response};
 use pmx_core::channel::Channel;
 use pmx_core::code::Code;
 use pmx_core::problem::Problem;
-use pmx_streams::http::{Get, Live, StreamRequest, answer};
+use pmx_streams::http::{Get, LiveMode, StreamRequest, answer};
 
 /// A request for events that the log does not have yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,12 +20,12 @@ pub struct EventRequest {
     /// How the events are delivered.
     pub mode: DeliveryMode,
     /// Access level of the reader.
-    pub access: Access,
+    pub access: EventReader,
 }
 
 /// Access level of a reader of events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Access {
+pub enum EventReader {
     /// A client without the secret: receives events for paths that it names, and lists of paths
     /// from sites that opted in.
     Visitor,
@@ -69,7 +69,7 @@ pub struct EventQuery {
 pub(crate) fn parse(
     head: &Parts,
     channel: &Channel,
-    reader: Access,
+    reader: EventReader,
 ) -> Option<Result<EventRequest, Response<Bytes>>> {
     let found = |listening| {
         let channel = channel.clone();
@@ -94,9 +94,9 @@ pub(crate) fn parse(
     };
     let compact = is_compact(head);
     match get.live {
-        Live::CatchUp => None,
-        Live::LongPoll => found(DeliveryMode::Poll(EventQuery { get, compact })),
-        Live::Sse => found(DeliveryMode::Events(EventQuery { get, compact })),
+        LiveMode::CatchUp => None,
+        LiveMode::LongPoll => found(DeliveryMode::Poll(EventQuery { get, compact })),
+        LiveMode::Sse => found(DeliveryMode::Events(EventQuery { get, compact })),
     }
 }
 
@@ -183,7 +183,7 @@ mod tests {
         }
         let (head, ()) = request.body(()).unwrap().into_parts();
         let channel = SpaceName::parse("docs").unwrap().into();
-        match parse(&head, &channel, Access::Visitor) {
+        match parse(&head, &channel, EventReader::Visitor) {
             None => "none".into(),
             Some(Err(answer)) => answer.status().as_u16().to_string(),
             Some(Ok(listener)) => match listener.mode {

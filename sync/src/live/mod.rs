@@ -18,7 +18,7 @@ mod session;
 mod subscription;
 
 pub use event_request::{
-    Access, DeliveryMode, Dialect, EventQuery, EventRequest, SUBPROTOCOL, add_event_headers,
+    DeliveryMode, Dialect, EventQuery, EventReader, EventRequest, SUBPROTOCOL, add_event_headers,
     refused,
 };
 pub(crate) use event_request::{is_compact, parse};

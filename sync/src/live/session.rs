@@ -9,7 +9,7 @@ use pmx_core::time::Timestamp;
 use pmx_streams::{From, Read};
 use serde::{Deserialize, Serialize};
 
-use super::event_request::{Access, Dialect};
+use super::event_request::{Dialect, EventReader};
 use super::frame::EventBatch;
 use super::key::Key;
 use super::subscription::{ClientMessage, InvalidMessage, Subscription};
@@ -18,7 +18,7 @@ use crate::limits::{LIVE_MESSAGES_MAX, LIVE_MESSAGES_TIME};
 /// An open socket.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Session {
-    access: Access,
+    access: EventReader,
     stream: Option<Stream>,
     said: u32,
     since: Timestamp,
@@ -91,7 +91,7 @@ const REASON_BYTES_MAX: usize = 123;
 impl Session {
     /// A new socket. A client of the pmx subprotocol receives nothing before it subscribes. Any
     /// other client receives raw events from the first read on, until it subscribes.
-    pub const fn new(reader: Access, dialect: Dialect, now: Timestamp) -> Self {
+    pub const fn new(reader: EventReader, dialect: Dialect, now: Timestamp) -> Self {
         let listening = match dialect {
             Dialect::Pmx => None,
             Dialect::Raw => Some(Stream {
@@ -148,7 +148,7 @@ impl Session {
         let Some(listening) = &mut self.stream else {
             return Ok(Vec::new());
         };
-        let may_list = batch.is_open() || self.access == Access::Holder;
+        let may_list = batch.is_open() || self.access == EventReader::Holder;
         let mut frames = match &listening.subscription {
             Subscription::All if !may_list => return Err(Closing::of(&events_closed())),
             Subscription::Raw if !may_list => Vec::new(),
@@ -164,7 +164,7 @@ impl Session {
     /// Encodes the session as text, for storage.
     pub fn encode(&self) -> String {
         let kept = Kept {
-            holder: self.access == Access::Holder,
+            holder: self.access == EventReader::Holder,
             said: self.said,
             since: self.since,
             listening: self.stream.as_ref().map(KeptStream::of),
@@ -177,9 +177,9 @@ impl Session {
         let kept: Kept = serde_json::from_str(text).ok()?;
         let listening = kept.listening.map(KeptStream::open);
         let reader = if kept.holder {
-            Access::Holder
+            EventReader::Holder
         } else {
-            Access::Visitor
+            EventReader::Visitor
         };
         Some(Self {
             access: reader,
@@ -266,7 +266,7 @@ mod tests {
     use bytes::Bytes;
     use serde_json::{Value, json};
 
-    use pmx_streams::{Expiry, MediaType, Offset, Page, View};
+    use pmx_streams::{Expiry, MediaType, Offset, Page, StreamProperties};
 
     use super::*;
     use crate::limits::LIVE_USES_MAX;
@@ -274,7 +274,7 @@ mod tests {
     const NOW: Timestamp = Timestamp::from_millis(1_000_000);
 
     fn fresh() -> Session {
-        Session::new(Access::Visitor, Dialect::Pmx, NOW)
+        Session::new(EventReader::Visitor, Dialect::Pmx, NOW)
     }
 
     /// The log after `start`: one message per deploy, each with a change of one file.
@@ -291,7 +291,7 @@ mod tests {
         let body: Vec<String> = messages.collect();
         let end = start + files.len() as u64;
         Page {
-            view: View {
+            view: StreamProperties {
                 media_type: MediaType::new("application/json"),
                 next: Offset::at(next),
                 closed: false,
@@ -363,7 +363,7 @@ mod tests {
 
     #[test]
     fn silent_socket_of_another_dialect_gets_raw_events_of_open_sites() {
-        let mut session = Session::new(Access::Visitor, Dialect::Raw, NOW);
+        let mut session = Session::new(EventReader::Visitor, Dialect::Raw, NOW);
         assert_eq!(session.next_read(), Some((Read { from: From::Now }, false)));
         assert_eq!(frames(&mut session, &page(3, &[], 3), true), Ok(vec![]));
         let mut session = Session::decode(&session.encode()).unwrap();
@@ -389,9 +389,9 @@ mod tests {
     #[test]
     fn lists_of_paths_are_for_holders_and_open_sites() {
         for (reader, is_open, expected) in [
-            (Access::Visitor, true, Ok(1)),
-            (Access::Visitor, false, Err(4403)),
-            (Access::Holder, false, Ok(1)),
+            (EventReader::Visitor, true, Ok(1)),
+            (EventReader::Visitor, false, Err(4403)),
+            (EventReader::Holder, false, Ok(1)),
         ] {
             let mut session = Session::new(reader, Dialect::Pmx, NOW);
             session.on_message(r#"{"all":true}"#, NOW).unwrap();

@@ -23,7 +23,7 @@ pub struct Built {
 
 /// Builds the manifest of rows in path order, without duplicates.
 pub fn build(rows: impl IntoIterator<Item = Row>) -> Result<Built, ManifestError> {
-    let mut builder = Builder::default();
+    let mut builder = TreeBuilder::default();
     for row in rows {
         builder.push_row(row)?;
     }
@@ -32,7 +32,7 @@ pub fn build(rows: impl IntoIterator<Item = Row>) -> Result<Built, ManifestError
 
 /// Builder that takes rows and subtrees from left to right and makes nodes of them.
 #[derive(Default)]
-pub(crate) struct Builder {
+pub(crate) struct TreeBuilder {
     leaf: Vec<Row>,
     /// Pending rows of the interior levels: `interior[0]` is level 1.
     interior: Vec<Vec<Child>>,
@@ -41,7 +41,7 @@ pub(crate) struct Builder {
     nodes: Vec<NewNode>,
 }
 
-impl Builder {
+impl TreeBuilder {
     /// Appends a file.
     pub(crate) fn push_row(&mut self, row: Row) -> Result<(), ManifestError> {
         self.follow(&row.path, Totals::of_file(row.entry.size))?;

@@ -4,7 +4,7 @@
 use rayon::prelude::*;
 
 use super::boundary;
-use super::build::{Builder, Built};
+use super::build::{Built, TreeBuilder};
 use super::error::ManifestError;
 use super::node::{NewNode, Node};
 use super::row::{Child, Row};
@@ -20,7 +20,7 @@ pub fn build_parallel(rows: Vec<Row>) -> Result<Built, ManifestError> {
         return Err(ManifestError::Disordered(pair[1].path.clone()));
     }
     let leaves: Vec<_> = leaves(rows).into_par_iter().filter_map(leaf).collect();
-    let mut builder = Builder::default();
+    let mut builder = TreeBuilder::default();
     for (made, child) in leaves {
         builder.push_leaf(made, child)?;
     }

@@ -12,7 +12,7 @@ use crate::path::SitePath;
 
 /// The item at a cursor.
 #[derive(Debug, Clone, Copy)]
-pub enum Head<'a> {
+pub enum CursorItem<'a> {
     /// A file.
     Row(&'a Row),
     /// A subtree that the cursor has not entered, and its level.
@@ -45,13 +45,13 @@ impl<'s, S: NodeSource> Cursor<'s, S> {
     }
 
     /// The item at this position; `None` at the end.
-    pub fn head(&self) -> Option<Head<'_>> {
+    pub fn head(&self) -> Option<CursorItem<'_>> {
         let (node, at) = self.stack.last()?;
         match &**node {
-            Node::Leaf(rows) => rows.get(*at).map(Head::Row),
+            Node::Leaf(rows) => rows.get(*at).map(CursorItem::Row),
             Node::Interior { level, children } => children
                 .get(*at)
-                .map(|child| Head::Subtree(child, level - 1)),
+                .map(|child| CursorItem::Subtree(child, level - 1)),
         }
     }
 
@@ -69,8 +69,8 @@ impl<'s, S: NodeSource> Cursor<'s, S> {
     pub fn advance(&mut self) {
         let (files, last) = match self.head() {
             None => return,
-            Some(Head::Row(row)) => (1, row.path.clone()),
-            Some(Head::Subtree(child, _)) => (child.totals.files, child.last.clone()),
+            Some(CursorItem::Row(row)) => (1, row.path.clone()),
+            Some(CursorItem::Subtree(child, _)) => (child.totals.files, child.last.clone()),
         };
         self.rank += files;
         self.passed = Some(last);
@@ -85,7 +85,7 @@ impl<'s, S: NodeSource> Cursor<'s, S> {
 
     /// Enters the subtree at this position; a row stays unchanged.
     pub fn descend(&mut self) -> Result<(), ManifestError> {
-        if let Some(Head::Subtree(child, _)) = self.head() {
+        if let Some(CursorItem::Subtree(child, _)) = self.head() {
             let node = self.source.node(&child.id)?;
             if node.is_empty() {
                 let (id, why) = (child.id, "an empty node stands beneath another");
@@ -101,9 +101,11 @@ impl<'s, S: NodeSource> Cursor<'s, S> {
         loop {
             match self.head() {
                 None => return Ok(()),
-                Some(Head::Row(row)) if row.path.as_str() >= path => return Ok(()),
-                Some(Head::Subtree(child, _)) if child.last.as_str() >= path => self.descend()?,
-                Some(Head::Row(_) | Head::Subtree(..)) => self.advance(),
+                Some(CursorItem::Row(row)) if row.path.as_str() >= path => return Ok(()),
+                Some(CursorItem::Subtree(child, _)) if child.last.as_str() >= path => {
+                    self.descend()?
+                }
+                Some(CursorItem::Row(_) | CursorItem::Subtree(..)) => self.advance(),
             }
         }
     }
@@ -112,12 +114,12 @@ impl<'s, S: NodeSource> Cursor<'s, S> {
     pub fn seek_rank(&mut self, rank: u64) -> Result<(), ManifestError> {
         loop {
             match self.head() {
-                Some(Head::Row(_)) if self.rank < rank => self.advance(),
-                Some(Head::Subtree(child, _)) if self.rank + child.totals.files <= rank => {
+                Some(CursorItem::Row(_)) if self.rank < rank => self.advance(),
+                Some(CursorItem::Subtree(child, _)) if self.rank + child.totals.files <= rank => {
                     self.advance();
                 }
-                Some(Head::Subtree(..)) => self.descend()?,
-                None | Some(Head::Row(_)) => return Ok(()),
+                Some(CursorItem::Subtree(..)) => self.descend()?,
+                None | Some(CursorItem::Row(_)) => return Ok(()),
             }
         }
     }
@@ -127,8 +129,8 @@ impl<'s, S: NodeSource> Cursor<'s, S> {
         loop {
             match self.head() {
                 None => return Ok(None),
-                Some(Head::Subtree(..)) => self.descend()?,
-                Some(Head::Row(row)) => {
+                Some(CursorItem::Subtree(..)) => self.descend()?,
+                Some(CursorItem::Row(row)) => {
                     let row = row.clone();
                     self.advance();
                     return Ok(Some(row));

@@ -2,7 +2,7 @@
 
 use pmx_core::id::Root;
 
-use super::cursor::{Cursor, Head};
+use super::cursor::{Cursor, CursorItem};
 use super::edit::Edit;
 use super::error::ManifestError;
 use super::row::{Entry, Row};
@@ -93,8 +93,8 @@ enum Step<'a> {
     Modified(&'a Row, &'a Entry),
 }
 
-fn step<'a>(old: Option<Head<'a>>, new: Option<Head<'a>>) -> Option<Step<'a>> {
-    use Head::{Row, Subtree};
+fn step<'a>(old: Option<CursorItem<'a>>, new: Option<CursorItem<'a>>) -> Option<Step<'a>> {
+    use CursorItem::{Row, Subtree};
     Some(match (old, new) {
         (None, None) => return None,
         (Some(Subtree(a, _)), Some(Subtree(b, _))) if a.id == b.id => Step::PassBoth,

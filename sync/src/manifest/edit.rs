@@ -2,7 +2,7 @@
 
 use pmx_core::id::{NodeId, Root};
 
-use super::build::{Builder, Built};
+use super::build::{Built, TreeBuilder};
 use super::error::ManifestError;
 use super::node::Node;
 use super::row::{Entry, Row};
@@ -29,7 +29,7 @@ pub fn edit(source: &impl NodeSource, base: Root, edits: &[Edit]) -> Result<Buil
     }
     let mut merge = Merge {
         source,
-        builder: Builder::default(),
+        builder: TreeBuilder::default(),
     };
     merge.node(&base, edits)?;
     merge.builder.finish(source)
@@ -37,7 +37,7 @@ pub fn edit(source: &impl NodeSource, base: Root, edits: &[Edit]) -> Result<Buil
 
 struct Merge<'a, S> {
     source: &'a S,
-    builder: Builder,
+    builder: TreeBuilder,
 }
 
 impl<S: NodeSource> Merge<'_, S> {

@@ -5,7 +5,7 @@ use pmx_core::id::Root;
 use super::cursor::Cursor;
 use super::error::ManifestError;
 use super::node::Node;
-use super::recent::Recent;
+use super::recent::CachedSource;
 use super::row::{Entry, Row};
 use super::source::NodeSource;
 use crate::path::SitePath;
@@ -61,7 +61,7 @@ pub fn check_clashes<'a>(
     root: Root,
     paths: impl IntoIterator<Item = &'a SitePath>,
 ) -> Result<(), ManifestError> {
-    let source = &Recent::new(source);
+    let source = &CachedSource::new(source);
     let mut before = "";
     for path in paths {
         let within = |folder: &str| {

@@ -27,7 +27,7 @@ mod tests;
 pub use build::{Built, build};
 #[cfg(feature = "scan")]
 pub use build_parallel::build_parallel;
-pub use cursor::{Cursor, Head};
+pub use cursor::{Cursor, CursorItem};
 pub use diff::{Change, diff};
 pub use edit::{Edit, edit};
 pub use error::ManifestError;
@@ -36,6 +36,6 @@ pub use lookup::{check_clashes, lookup, range};
 pub(crate) use node::{KeyWriter, MediaReader, MediaTable, read_key, read_media_table};
 pub use node::{LevelPosition, NewNode, Node};
 pub use patch::{Origins, decode_patch, encode_patch, encode_patch_from};
-pub(crate) use recent::{Recent, RecentNodes};
+pub(crate) use recent::{CachedSource, RecentNodes};
 pub use row::{Child, Entry, Row, Totals};
 pub use source::{Layered, NodeMap, NodeSource};

@@ -35,7 +35,7 @@ use pmx_core::encode::{ByteReader, Malformed, write_varint};
 use pmx_core::id::{BlobId, Root};
 use pmx_core::limits::EXACT_INTEGER_MAX;
 
-use super::cursor::{Cursor, Head};
+use super::cursor::{Cursor, CursorItem};
 use super::diff::Change;
 use super::edit::Edit;
 use super::error::ManifestError;
@@ -349,7 +349,7 @@ impl<S: NodeSource> Ops<'_, S> {
     fn insert(&mut self, from: BlobSource) -> Result<(), ManifestError> {
         let neighbour = self.cursor.passed().max(self.inserted.as_ref());
         let path = read_key(&mut self.reader, neighbour)?;
-        if let Some(Head::Row(next)) = self.cursor.head()
+        if let Some(CursorItem::Row(next)) = self.cursor.head()
             && next.path <= path
         {
             return Err(ManifestError::PatchMisfit("a new row is not in order"));

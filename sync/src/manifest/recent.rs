@@ -45,19 +45,19 @@ impl RecentNodes {
 }
 
 /// A source with a cache of recent nodes.
-pub(crate) struct Recent<'a, S> {
+pub(crate) struct CachedSource<'a, S> {
     source: &'a S,
     nodes: RecentNodes,
 }
 
-impl<'a, S> Recent<'a, S> {
+impl<'a, S> CachedSource<'a, S> {
     pub(crate) fn new(source: &'a S) -> Self {
         let nodes = RecentNodes::default();
         Self { source, nodes }
     }
 }
 
-impl<S: NodeSource> NodeSource for Recent<'_, S> {
+impl<S: NodeSource> NodeSource for CachedSource<'_, S> {
     fn node(&self, id: &NodeId) -> Result<Arc<Node>, ManifestError> {
         self.nodes.find_or(id, || self.source.node(id))
     }

@@ -22,7 +22,7 @@ pub use verified::{VerifiedBlob, VerifiedPack};
 
 /// Body coding of a pack or a part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Coding {
+pub enum PackCoding {
     /// One zstd frame at this level, if that is smaller.
     Zstd(Level),
     /// Uncompressed: the format of the bytes is already compressed.
@@ -40,10 +40,10 @@ pub enum PackKind {
 
 impl PackKind {
     /// The coding of a pack of this kind.
-    pub const fn coding(self, level: Level) -> Coding {
+    pub const fn coding(self, level: Level) -> PackCoding {
         match self {
-            Self::Solid => Coding::Zstd(level),
-            Self::Stored => Coding::Stored,
+            Self::Solid => PackCoding::Zstd(level),
+            Self::Stored => PackCoding::Stored,
         }
     }
 }

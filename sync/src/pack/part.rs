@@ -42,7 +42,7 @@ use pmx_core::limits::PART_BYTES;
 
 use crate::limits::BLOB_BYTES_MAX;
 use crate::pack::wire::frame_if_smaller;
-use crate::pack::{Coding, PackKind};
+use crate::pack::{PackCoding, PackKind};
 
 pub use chaining_value::ChainingValue;
 pub use delta::{PartDelta, PendingPart, Run};
@@ -192,7 +192,7 @@ impl WirePart {
         part: Part,
         bytes: &[u8],
         encoder: &mut Encoder,
-        coding: Coding,
+        coding: PackCoding,
     ) -> Result<Self, PartError> {
         let chaining_value = ChainingValue::of(part, bytes)?;
         Ok(Self::sealed(chaining_value, None, bytes, encoder, coding))
@@ -203,7 +203,7 @@ impl WirePart {
         copies: &PartDelta,
         bytes: &[u8],
         encoder: &mut Encoder,
-        coding: Coding,
+        coding: PackCoding,
     ) -> Result<Self, PartError> {
         let chaining_value = ChainingValue::of(copies.part(), bytes)?;
         if copies.is_empty() {
@@ -225,7 +225,7 @@ impl WirePart {
         copies: Option<&PartDelta>,
         body: &[u8],
         encoder: &mut Encoder,
-        coding: Coding,
+        coding: PackCoding,
     ) -> Self {
         let frame = frame_if_smaller(body, encoder, coding);
         let coded = if frame.is_some() { FLAG_ZSTD } else { 0 };

@@ -28,14 +28,14 @@ pub struct BlobToUpload<'a> {
 
 /// The properties that decide the upload format of a blob.
 #[derive(Debug, Clone, Copy)]
-pub struct Piece<'a> {
+pub struct BlobShape<'a> {
     /// Its size in bytes.
     pub size: u64,
     /// Its media type.
     pub media: &'a Media,
 }
 
-impl Piece<'_> {
+impl BlobShape<'_> {
     fn kind(&self) -> PackKind {
         if self.media.is_compressed() {
             PackKind::Stored
@@ -58,14 +58,14 @@ pub struct PackPlan {
 
 /// Upload plan of all blobs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Plan {
+pub struct UploadPlan {
     /// The packs, solid ones first.
     pub packs: Vec<PackPlan>,
     /// Blobs to upload in parts: ascending indices of the blobs to upload.
     pub big: Vec<usize>,
 }
 
-impl Plan {
+impl UploadPlan {
     /// Plans for blobs in path order. A blob that occurs several times travels once, at its first
     /// place.
     pub fn of(wanted: &[BlobToUpload<'_>]) -> Self {
@@ -78,18 +78,21 @@ impl Plan {
         let mut seen = HashSet::new();
         let distinct = wanted.iter().map(|blob| {
             let BlobToUpload { size, media, .. } = *blob;
-            seen.insert(blob.blob).then_some(Piece { size, media })
+            seen.insert(blob.blob).then_some(BlobShape { size, media })
         });
         Self::planned(raw_bytes, distinct)
     }
 
     /// Plans for blobs in path order whose ids are not known yet. `None` stands for a blob that is
     /// not uploaded.
-    pub fn of_pieces<'a>(pieces: impl IntoIterator<Item = Option<Piece<'a>>>) -> Self {
+    pub fn of_pieces<'a>(pieces: impl IntoIterator<Item = Option<BlobShape<'a>>>) -> Self {
         Self::planned(PACK_RAW_BYTES_MAX, pieces)
     }
 
-    fn planned<'a>(raw_bytes: u64, pieces: impl IntoIterator<Item = Option<Piece<'a>>>) -> Self {
+    fn planned<'a>(
+        raw_bytes: u64,
+        pieces: impl IntoIterator<Item = Option<BlobShape<'a>>>,
+    ) -> Self {
         let (mut solid, mut stored, mut big) = (Vec::new(), Vec::new(), Vec::new());
         for (index, piece) in pieces.into_iter().enumerate() {
             let Some(piece) = piece else { continue };
@@ -184,7 +187,7 @@ mod tests {
                 media: &html,
             })
             .collect();
-        let plan = Plan::of(&wanted);
+        let plan = UploadPlan::of(&wanted);
         plan.packs.iter().map(|pack| pack.raw).collect()
     }
 
@@ -227,7 +230,7 @@ mod tests {
             media,
         })
         .into();
-        let plan = Plan::of(&wanted);
+        let plan = UploadPlan::of(&wanted);
         let members: Vec<_> = plan
             .packs
             .iter()
@@ -262,7 +265,7 @@ mod tests {
                 size: *size,
                 media: if *compressed { &png } else { &html },
             }).collect();
-            let plan = Plan::of(&wanted);
+            let plan = UploadPlan::of(&wanted);
             let mut all: Vec<usize> = plan.big.clone();
             for kind in [PackKind::Solid, PackKind::Stored] {
                 let packs = plan.packs.iter().filter(|pack| pack.kind == kind);
@@ -280,7 +283,7 @@ mod tests {
                 for index in &pack.members {
                     prop_assert!(wanted[*index].size <= PART_BYTES);
                     let BlobToUpload { size, media, .. } = wanted[*index];
-                    prop_assert_eq!(Piece { size, media }.kind(), pack.kind);
+                    prop_assert_eq!(BlobShape { size, media }.kind(), pack.kind);
                 }
             }
             // Each distinct id occurs once, at its first place.

@@ -28,7 +28,7 @@ use pmx_core::limits::{PACK_RAW_BYTES_MAX, PART_BYTES};
 
 use crate::limits::PACK_BLOBS_MAX;
 use crate::pack::verified::Repeated;
-use crate::pack::{Coding, OpenPack, PackKind, VerifiedPack};
+use crate::pack::{OpenPack, PackCoding, PackKind, VerifiedPack};
 
 pub use builder::{PackBuilder, WirePack};
 pub use error::PackError;
@@ -43,11 +43,11 @@ const FLAG_PREFIX: u8 = 1 << 1;
 pub(super) fn frame_if_smaller(
     raw: &[u8],
     encoder: &mut Encoder,
-    coding: Coding,
+    coding: PackCoding,
 ) -> Option<Vec<u8>> {
     match coding {
-        Coding::Stored => None,
-        Coding::Zstd(level) => {
+        PackCoding::Stored => None,
+        PackCoding::Zstd(level) => {
             Some(encoder.solid(raw, level)).filter(|frame| frame.len() < raw.len())
         }
     }

@@ -46,7 +46,7 @@ pub use intent::{Base, BaseBlobs, Intent, Mode};
 pub use upload_plan::{DeltaReference, Uploads};
 
 use changeset::Changeset;
-use progress::Progress;
+use progress::StallDetector;
 use requests::patch_section;
 
 /// A publish in progress.
@@ -62,7 +62,7 @@ pub struct Push<'a, S> {
     active: u64,
     /// Whether the server has answered yet.
     is_first: bool,
-    progress: Progress,
+    progress: StallDetector,
     /// The new blobs, while the server checks whether it has the base.
     changeset: Option<Changeset>,
     /// The patch to send once its blobs are uploaded.
@@ -115,7 +115,7 @@ impl<'a, S: NodeSource> Push<'a, S> {
             nodes: Vec::new(),
             active: 0,
             is_first: true,
-            progress: Progress::default(),
+            progress: StallDetector::default(),
             changeset: None,
             patch: None,
             summary: None,

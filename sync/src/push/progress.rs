@@ -12,7 +12,7 @@ type Left = (u8, u64);
 
 /// Progress of a publish.
 #[derive(Debug, Default)]
-pub(super) struct Progress {
+pub(super) struct StallDetector {
     /// The smallest remaining work so far.
     least: Option<Left>,
     /// Refused commits since `least` shrank, each of which starts the work again.
@@ -23,7 +23,7 @@ pub(super) struct Progress {
     stale: u32,
 }
 
-impl Progress {
+impl StallDetector {
     /// Records the server's reply; `left` nodes are queued for the next request.
     pub(super) fn on_reply(&mut self, reply: &BeginReply, left: usize) -> Result<(), PushError> {
         let now = match reply.state {
@@ -78,7 +78,7 @@ mod tests {
 
     /// The number of answers before the publish fails.
     fn taken(answers: &[&str]) -> usize {
-        let mut progress = Progress::default();
+        let mut progress = StallDetector::default();
         let mut taken = |answer: &&str| progress.on_reply(&reply(answer), 0).is_ok();
         answers
             .iter()
@@ -112,7 +112,7 @@ mod tests {
     fn progress_ends_a_publish_after_three_refusals() {
         let blobs = r#"{"state":"blobs","active":1,"blobs":[[0,2]]}"#;
         let nodes = r#"{"state":"nodes","active":1,"nodes":[[0,2]]}"#;
-        let mut progress = Progress::default();
+        let mut progress = StallDetector::default();
         for refusal in 0..4 {
             for answer in [nodes, blobs] {
                 assert!(progress.on_reply(&reply(answer), 0).is_ok());

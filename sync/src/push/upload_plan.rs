@@ -7,7 +7,7 @@ use pmx_core::limits::PACK_RAW_BYTES_MAX;
 
 use super::delta_base::DeltaBase;
 use crate::manifest::{Cursor, ManifestError, NodeSource, Row};
-use crate::pack::plan::{BlobToUpload, Plan};
+use crate::pack::plan::{BlobToUpload, UploadPlan};
 use crate::wire::{BeginReply, Ranges};
 
 /// Blobs to upload.
@@ -16,7 +16,7 @@ pub struct Uploads {
     /// One row for each distinct blob, in the order of the paths.
     pub rows: Vec<Row>,
     /// The packs and parts to send; members are indices into `rows`.
-    pub plan: Plan,
+    pub plan: UploadPlan,
     /// Parts that the server already has, by blob.
     pub parts: BTreeMap<BlobId, Ranges>,
     /// Packs that the server already has.
@@ -67,7 +67,7 @@ impl Uploads {
         let mut seen = HashSet::new();
         rows.retain(|row| seen.insert(row.entry.blob));
         let wanted: Vec<BlobToUpload<'_>> = rows.iter().map(blob_to_upload).collect();
-        let plan = Plan::within(raw_bytes, &wanted);
+        let plan = UploadPlan::within(raw_bytes, &wanted);
         Self {
             rows,
             plan,

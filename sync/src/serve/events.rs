@@ -12,7 +12,7 @@ use pmx_core::code::Code;
 use pmx_core::domain::Selector;
 use pmx_core::problem::Problem;
 use pmx_core::time::Timestamp;
-use pmx_streams::http::{Cursor, InvalidRequest, Live, StreamRequest, answer};
+use pmx_streams::http::{InvalidRequest, LiveCursor, LiveMode, StreamRequest, answer};
 use pmx_streams::{From, Offset, Page, Read};
 
 use super::auth::authorise;
@@ -23,8 +23,8 @@ use super::questions::Question;
 use super::server::{LivePages, Server};
 use crate::limits::{EVENT_PATHS_MAX, LIVE_PATHS_MAX};
 use crate::live::{
-    Access, ChangeMessage, DeliveryMode, EVENTS_PATH, EventBatch, EventRequest, add_event_headers,
-    events_closed, is_compact, parse,
+    ChangeMessage, DeliveryMode, EVENTS_PATH, EventBatch, EventReader, EventRequest,
+    add_event_headers, events_closed, is_compact, parse,
 };
 use crate::pointer::Pointer;
 use crate::site::Addressed;
@@ -40,7 +40,7 @@ struct Log {
 struct Asker<'a, S> {
     spaces: &'a S,
     channel: &'a Channel,
-    reader: Access,
+    reader: EventReader,
     now: Timestamp,
 }
 
@@ -58,14 +58,14 @@ impl<B: Backend> Server<B> {
     /// The channel whose events a request without the publish secret reads: the server may have to
     /// ask its space.
     pub fn visited(&self, head: &Parts) -> Option<Channel> {
-        let is_visit = is_events(head) && self.reader(head) == Access::Visitor;
+        let is_visit = is_events(head) && self.reader(head) == EventReader::Visitor;
         is_visit.then(|| channel(&self.addressed(head))).flatten()
     }
 
-    fn reader(&self, head: &Parts) -> Access {
+    fn reader(&self, head: &Parts) -> EventReader {
         match authorise(&head.headers, self.publish_secret()) {
-            Ok(()) => Access::Holder,
-            Err(_) => Access::Visitor,
+            Ok(()) => EventReader::Holder,
+            Err(_) => EventReader::Visitor,
         }
     }
 
@@ -79,7 +79,7 @@ impl<B: Backend> Server<B> {
         let channel = &listener.channel;
         match listener.mode {
             // The session decides for each subscription what a socket's visitor may receive.
-            DeliveryMode::Socket(_) if listener.access == Access::Visitor => {
+            DeliveryMode::Socket(_) if listener.access == EventReader::Visitor => {
                 self.pointer_of(channel, now).await.map(drop)
             }
             DeliveryMode::Socket(_) => Ok(()),
@@ -94,10 +94,10 @@ impl<B: Backend> Server<B> {
     async fn admit_list(
         &self,
         channel: &Channel,
-        reader: Access,
+        reader: EventReader,
         now: Timestamp,
     ) -> Result<(), Problem> {
-        if reader == Access::Holder {
+        if reader == EventReader::Holder {
             return Ok(());
         }
         let pointer = self.pointer_of(channel, now).await?;
@@ -128,11 +128,11 @@ impl<B: Backend> Server<B> {
     ) -> Result<Response<Body>, Problem> {
         let reader = self.reader(head);
         let answer = match StreamRequest::parse(head) {
-            Ok(StreamRequest::Get(get)) if get.live == Live::CatchUp => {
+            Ok(StreamRequest::Get(get)) if get.live == LiveMode::CatchUp => {
                 self.admit_list(channel, reader, now).await?;
                 let compact = is_compact(head);
                 let page = self.log(channel, get.read, compact, reader, now).await?;
-                let answer = answer::page(&get, &page, Cursor::after(None, now, 0));
+                let answer = answer::page(&get, &page, LiveCursor::after(None, now, 0));
                 self.with_token(answer, channel, &page)
             }
             Ok(StreamRequest::Head) => {
@@ -173,7 +173,7 @@ impl<B: Backend> Server<B> {
         channel: &Channel,
         read: Read,
         compact: bool,
-        reader: Access,
+        reader: EventReader,
         now: Timestamp,
     ) -> Result<Page, Problem> {
         let spaces = self.backend().spaces();
@@ -188,7 +188,7 @@ impl<B: Backend> Server<B> {
         channel: &Channel,
         read: Read,
         compact: bool,
-        reader: Access,
+        reader: EventReader,
         now: Timestamp,
     ) -> Result<Page, Problem> {
         self.count(channel, reader, Question::Known, now)?;
@@ -199,7 +199,7 @@ impl<B: Backend> Server<B> {
             now,
         };
         let Log { page, is_open } = self.look(&asker, read, compact).await?;
-        if reader == Access::Visitor && !is_open {
+        if reader == EventReader::Visitor && !is_open {
             return Err(events_closed());
         }
         self.with_tokens(channel, page)
@@ -231,7 +231,7 @@ impl<B: Backend> Server<B> {
         let asker = Asker {
             spaces,
             channel,
-            reader: Access::Visitor,
+            reader: EventReader::Visitor,
             now,
         };
         let Log { page, is_open } = self.look(&asker, read, compact).await?;
@@ -250,13 +250,13 @@ impl<B: Backend> Server<B> {
     fn count(
         &self,
         channel: &Channel,
-        reader: Access,
+        reader: EventReader,
         question: Question,
         now: Timestamp,
     ) -> Result<(), Problem> {
         match reader {
-            Access::Holder => Ok(()),
-            Access::Visitor => self.questions().take(Some(&channel.space), question, now),
+            EventReader::Holder => Ok(()),
+            EventReader::Visitor => self.questions().take(Some(&channel.space), question, now),
         }
     }
 

@@ -14,7 +14,7 @@ use pmx_core::id::NodeId;
 use pmx_core::name::SpaceName;
 use pmx_core::problem::Problem;
 use pmx_core::time::Timestamp;
-use pmx_streams::{Expiry, MediaType, Offset, Page, View};
+use pmx_streams::{Expiry, MediaType, Offset, Page, StreamProperties};
 
 use super::{Body, Nonce, Pointers, Server, ServerSettings, Spaces};
 use crate::limits::QUESTIONS_BURST;
@@ -56,7 +56,7 @@ impl Counted {
 
 fn page() -> Page {
     Page {
-        view: View {
+        view: StreamProperties {
             media_type: MediaType::new("application/json"),
             next: Offset::at(NEWEST),
             closed: false,

@@ -13,7 +13,7 @@ use pmx_core::problem::Problem;
 use pmx_core::time::Timestamp;
 
 use super::backend::{Backend, Pointers, Spaces};
-use super::pointer_answers::{SpaceAnswer, Step, busy, is_newer};
+use super::pointer_answers::{PointerLookup, SpaceAnswer, busy, is_newer};
 use super::questions::Question;
 use super::server::Server;
 use crate::pointer::Pointer;
@@ -64,9 +64,9 @@ impl<B: Backend> Server<B> {
         let (mut waits_for, mut pauses) = (0, 0);
         for _ in 0..PAUSES_MAX {
             match self.newest().step(channel, shown, now) {
-                Step::Known(known) => return known,
-                Step::Ask(_turn) => return self.ask(channel, shown, now).await,
-                Step::Wait(turn) => {
+                PointerLookup::Known(known) => return known,
+                PointerLookup::Ask(_turn) => return self.ask(channel, shown, now).await,
+                PointerLookup::Wait(turn) => {
                     if waits_for != turn {
                         (waits_for, pauses) = (turn, 0);
                     }

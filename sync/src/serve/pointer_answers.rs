@@ -58,7 +58,7 @@ struct Asking {
 }
 
 /// The next step of a request.
-pub(super) enum Step<'a> {
+pub(super) enum PointerLookup<'a> {
     /// Done: the pointer that replaces the request's own, if a newer one exists.
     Known(Result<Option<Pointer>, Problem>),
     /// Ask the space.
@@ -89,15 +89,17 @@ impl Newest {
         channel: &Channel,
         shown: Option<&Pointer>,
         now: Timestamp,
-    ) -> Step<'_> {
+    ) -> PointerLookup<'_> {
         if let Some(answer) = self.answers.find(channel)
             && let Some(known) = answer.counts(shown, now)
         {
-            return Step::Known(known);
+            return PointerLookup::Known(known);
         }
         let mut asking = self.asking();
         match asking.turns.get(channel) {
-            Some((number, begun)) if is_within(LOST, *begun, now) => return Step::Wait(*number),
+            Some((number, begun)) if is_within(LOST, *begun, now) => {
+                return PointerLookup::Wait(*number);
+            }
             Some(_) | None => {}
         }
         if asking.turns.len() >= TURNS_MAX {
@@ -109,7 +111,7 @@ impl Newest {
         let number = asking.last;
         asking.turns.insert(channel.clone(), (number, now));
         drop(asking);
-        Step::Ask(QueryPermit {
+        PointerLookup::Ask(QueryPermit {
             newest: self,
             channel: channel.clone(),
             number,

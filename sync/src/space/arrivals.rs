@@ -10,7 +10,7 @@ use super::columns::{array, blob, integer};
 use super::ledger::{KeptPart, Ledger};
 use super::pending::PendingPack;
 use crate::limits::{ARRIVED_PACKS_NAMED_MAX, PARTS_NAMED_MAX};
-use crate::wire::Offered;
+use crate::wire::ArrivedParts;
 
 impl<S: Sql> Ledger<'_, S> {
     /// Records a pack that arrived; returns the object that counts. A pack that is sent again
@@ -154,17 +154,17 @@ impl<S: Sql> Ledger<'_, S> {
     }
 
     /// The arrived parts of incomplete blobs.
-    pub(crate) fn arrived_parts(&self) -> Result<Vec<Offered>, SqlError> {
+    pub(crate) fn arrived_parts(&self) -> Result<Vec<ArrivedParts>, SqlError> {
         let select = "SELECT blob, number FROM part WHERE at IS NULL OR at >= ?
              ORDER BY blob, number LIMIT ?";
         let params = [self.expired_before().into(), PARTS_NAMED_MAX.into()];
         let rows = self.sql().run(select, &params)?;
-        let mut all: Vec<Offered> = Vec::new();
+        let mut all: Vec<ArrivedParts> = Vec::new();
         for row in &rows {
             let (blob, number) = (BlobId::from_bytes(array(row, 0)?), integer(row, 1)?);
             match all.last_mut() {
                 Some(last) if last.blob == blob => last.have.push(number),
-                Some(_) | None => all.push(Offered {
+                Some(_) | None => all.push(ArrivedParts {
                     blob,
                     have: std::iter::once(number).collect(),
                 }),

@@ -18,12 +18,12 @@ use super::blob_index::{BlobIndex, StoredBlob};
 use super::ledger::{Ledger, NodeState};
 use super::pending::PendingBlobs;
 use crate::manifest::{
-    Child, Clashes, Entry, Layered, LevelPosition, ManifestError, Node, NodeMap, NodeSource,
-    Recent, Totals,
+    CachedSource, Child, Clashes, Entry, Layered, LevelPosition, ManifestError, Node, NodeMap,
+    NodeSource, Totals,
 };
 use crate::pack::part::{ChainingValue, PartError, PartTable, Parts};
 use crate::path::SitePath;
-use crate::wire::{Offered, Ranges};
+use crate::wire::{ArrivedParts, Ranges};
 
 /// Nodes and blobs of a request that are not in the ledger yet.
 #[derive(Default)]
@@ -69,7 +69,7 @@ pub(crate) struct Closure {
     /// Some of their paths, for error messages.
     pub(crate) missing_paths: Vec<String>,
     /// Arrived parts of missing big blobs.
-    pub(crate) parts: Vec<Offered>,
+    pub(crate) parts: Vec<ArrivedParts>,
     /// Bytes of blobs that no deploy had.
     pub(crate) new_bytes: u64,
     /// Files and bytes of the whole site.
@@ -104,7 +104,7 @@ pub(crate) fn check_closure<S: Sql>(
     let mut walk = Walk {
         ledger,
         incoming,
-        source: Recent::new(&source),
+        source: CachedSource::new(&source),
         blob_index: BlobIndex::new(ledger),
         pending: PendingBlobs::new(ledger),
         clashes: Clashes::default(),
@@ -143,7 +143,7 @@ pub(crate) fn check_closure<S: Sql>(
 struct Walk<'a, S: Sql> {
     ledger: &'a Ledger<'a, S>,
     incoming: &'a Incoming,
-    source: Recent<'a, Layered<'a, Ledger<'a, S>>>,
+    source: CachedSource<'a, Layered<'a, Ledger<'a, S>>>,
     blob_index: BlobIndex<'a, S>,
     pending: PendingBlobs<'a, 'a, S>,
     clashes: Clashes,
@@ -333,7 +333,7 @@ impl<S: Sql> Walk<'_, S> {
             locations.push(Location::decode(&mut ByteReader::new(&location))?);
         }
         if values.len() as u64 != u64::from(parts.count()) {
-            self.closure.parts.push(Offered { blob: *blob, have });
+            self.closure.parts.push(ArrivedParts { blob: *blob, have });
             return Ok(None);
         }
         if parts.merge(&values)? != *blob {

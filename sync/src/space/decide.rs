@@ -17,7 +17,7 @@ use crate::wire::{CommitPreconditions, DeployKind, DeployView, Order, Replace, R
 
 /// The state that a decision about activation depends on.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct View {
+pub(crate) struct ChannelState {
     /// The preview of the publish, if it has one.
     pub(crate) alias: Option<AliasName>,
     /// The number of previews.
@@ -36,7 +36,7 @@ pub(crate) struct View {
     pub(crate) hold: Option<Hold>,
 }
 
-impl View {
+impl ChannelState {
     fn active_number(&self) -> u64 {
         self.active.as_ref().map_or(0, |deploy| deploy.number)
     }
@@ -69,7 +69,7 @@ pub(crate) enum Verdict {
 
 /// Decides whether `root` may become active, or its preview's, under the client's preconditions.
 pub(crate) fn commit(
-    view: &View,
+    view: &ChannelState,
     root: &Root,
     preconditions: &CommitPreconditions,
 ) -> Result<Verdict, Problem> {
@@ -89,7 +89,7 @@ pub(crate) fn commit(
 }
 
 /// Refuses a publish while a rollback's hold is in force.
-fn not_held(view: &View, preconditions: &CommitPreconditions) -> Result<(), Problem> {
+fn not_held(view: &ChannelState, preconditions: &CommitPreconditions) -> Result<(), Problem> {
     let (Some(active), Some(hold)) = (&view.active, view.hold()) else {
         return Ok(());
     };
@@ -116,7 +116,10 @@ fn not_held(view: &View, preconditions: &CommitPreconditions) -> Result<(), Prob
 }
 
 /// Refuses a build that is older than another of its sequence.
-pub(crate) fn not_older(view: &View, preconditions: &CommitPreconditions) -> Result<(), Problem> {
+pub(crate) fn not_older(
+    view: &ChannelState,
+    preconditions: &CommitPreconditions,
+) -> Result<(), Problem> {
     let (Some(order), Some((newest, deploy))) = (&preconditions.order, &view.newest) else {
         return Ok(());
     };
@@ -135,7 +138,7 @@ pub(crate) fn not_older(view: &View, preconditions: &CommitPreconditions) -> Res
 }
 
 /// Refuses a publish that would replace a deploy outside its `Replace` rule.
-fn replaceable(view: &View, preconditions: &CommitPreconditions) -> Result<(), Problem> {
+fn replaceable(view: &ChannelState, preconditions: &CommitPreconditions) -> Result<(), Problem> {
     match (preconditions.replace, preconditions.expect) {
         // With `Seen` and no number, the client's first request sees the active deploy.
         (Replace::Any, _) | (Replace::Seen, None) => Ok(()),
@@ -167,7 +170,7 @@ fn replaceable(view: &View, preconditions: &CommitPreconditions) -> Result<(), P
 /// Runs before the space looks up the target: once the rollback has happened, another deploy is the
 /// one before the active deploy.
 pub(crate) fn repeated_rollback(
-    view: &View,
+    view: &ChannelState,
     head: &RollbackHead,
 ) -> Result<Option<DeployView>, Problem> {
     match &view.same_key {
@@ -185,7 +188,7 @@ pub(crate) fn repeated_rollback(
 
 /// Decides whether a rollback to `target` may happen; `None` if its content is already active.
 pub(crate) fn rollback(
-    view: &View,
+    view: &ChannelState,
     head: &RollbackHead,
     target: &DeployView,
 ) -> Result<Option<Verdict>, Problem> {
@@ -202,7 +205,10 @@ pub(crate) fn rollback(
     Ok((!is_active).then(|| next(view)))
 }
 
-fn repeat(view: &View, is_same: impl Fn(&DeployView) -> bool) -> Result<Option<Verdict>, Problem> {
+fn repeat(
+    view: &ChannelState,
+    is_same: impl Fn(&DeployView) -> bool,
+) -> Result<Option<Verdict>, Problem> {
     match &view.same_key {
         None => Ok(None),
         Some(made) if made.deploy.alias == view.alias && is_same(&made.deploy) => {
@@ -218,7 +224,7 @@ fn repeat(view: &View, is_same: impl Fn(&DeployView) -> bool) -> Result<Option<V
     }
 }
 
-fn expect(view: &View, expected: u64) -> Result<(), Problem> {
+fn expect(view: &ChannelState, expected: u64) -> Result<(), Problem> {
     let number = view.active_number();
     if expected == number {
         return Ok(());
@@ -252,7 +258,7 @@ fn refused(code: Code, detail: String, hint: String, active: &DeployView) -> Pro
     problem
 }
 
-fn next(view: &View) -> Verdict {
+fn next(view: &ChannelState) -> Verdict {
     let parent = view.active_number();
     Verdict::Activate {
         number: view.last + 1,

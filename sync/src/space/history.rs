@@ -10,7 +10,7 @@ use pmx_core::time::Timestamp;
 
 use super::aliases::current;
 use super::command::Reply;
-use super::decide::{self, Verdict, View};
+use super::decide::{self, ChannelState, Verdict};
 use super::events::{self, Changes};
 use super::index_object::indexed_at;
 use super::ledger::{DeployWithKey, Ledger};
@@ -35,11 +35,11 @@ pub(crate) fn rollback<S: Sql>(
     check_number("to", head.to).and_then(|()| check_number("expect", head.expect))?;
     ledger.atomically(|ledger| {
         let active = ledger.active()?;
-        let view = View {
+        let view = ChannelState {
             active: active.clone(),
             same_key: ledger.find_by_idempotency_key(&head.key)?,
             last: ledger.last_number()?,
-            ..View::default()
+            ..ChannelState::default()
         };
         if let Some(made) = decide::repeated_rollback(&view, head)? {
             return Ok(made);

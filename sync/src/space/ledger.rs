@@ -13,7 +13,7 @@ use std::sync::Arc;
 use pmx_core::id::{BlobId, NodeId, SpaceId};
 use pmx_core::location::Extent;
 use pmx_core::name::SpaceName;
-use pmx_core::schema::{SchemaError, Verdict};
+use pmx_core::schema::{Compatibility, SchemaError};
 use pmx_core::sql::{Sql, SqlError};
 use pmx_core::time::Timestamp;
 
@@ -109,7 +109,7 @@ impl<'a, S: Sql> Ledger<'a, S> {
         let (Some(recorded), Some(space)) = (recorded, of("space")) else {
             return Ok(None);
         };
-        if let Verdict::Migrate { from } = tables::SCHEMA.check(recorded)? {
+        if let Compatibility::Migrate { from } = tables::SCHEMA.check(recorded)? {
             self.sql.atomically(|sql| tables::migrate(sql, from))?;
         }
         let id = SpaceId::from_hex(space);

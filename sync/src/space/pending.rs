@@ -41,7 +41,7 @@ struct Packs {
 }
 
 /// A pending blob.
-pub(crate) struct Found {
+pub(crate) struct PendingBlob {
     pub(crate) held: StoredBlob,
     /// The pack with the blob, unless that pack was folded.
     pub(crate) pack: Option<PackId>,
@@ -56,11 +56,11 @@ impl<'a, 's, S: Sql> PendingBlobs<'a, 's, S> {
         }
     }
 
-    pub(crate) fn find(&self, blob: &BlobId) -> Result<Option<Found>, SqlError> {
+    pub(crate) fn find(&self, blob: &BlobId) -> Result<Option<PendingBlob>, SqlError> {
         let packs = self.packs()?;
         if let Some((held, at)) = packs.blobs.get(blob) {
             let (held, pack) = (*held, packs.ids.get(*at).copied());
-            return Ok(Some(Found { held, pack }));
+            return Ok(Some(PendingBlob { held, pack }));
         }
         let number = blob.as_bytes()[0];
         let mut buckets = self.buckets.borrow_mut();
@@ -72,7 +72,7 @@ impl<'a, 's, S: Sql> PendingBlobs<'a, 's, S> {
             empty.insert(bucket);
         }
         let held = buckets.get(&number).and_then(|bucket| bucket.get(blob));
-        Ok(held.map(|held| Found {
+        Ok(held.map(|held| PendingBlob {
             held: *held,
             pack: None,
         }))

@@ -5,7 +5,7 @@ use pmx_core::problem::{Problem, check_number};
 use pmx_core::sql::Sql;
 
 use super::command::Publish;
-use super::decide::{self, Verdict, View};
+use super::decide::{self, ChannelState, Verdict};
 use super::ledger::Ledger;
 use crate::limits::{MESSAGE_BYTES_MAX, META_VALUE_BYTES_MAX};
 use crate::wire::{CommitPreconditions, DeployView, MaxDelete, Order, Replace};
@@ -15,16 +15,16 @@ fn view<S: Sql>(
     ledger: &Ledger<'_, S>,
     publish: &Publish,
     preconditions: &CommitPreconditions,
-) -> Result<View, Problem> {
+) -> Result<ChannelState, Problem> {
     let alias = publish.alias.as_ref();
     let active = ledger.current(alias)?;
     let hold = ledger.hold(alias)?;
-    let mut view = View {
+    let mut view = ChannelState {
         alias: alias.cloned(),
         aliases: alias.map_or(Ok(0), |_| ledger.alias_count())?,
         last: ledger.last_number()?,
         same_key: ledger.find_by_idempotency_key(&preconditions.key)?,
-        ..View::default()
+        ..ChannelState::default()
     };
     if let Some(order) = &preconditions.order {
         view.newest = ledger.newest_order(alias, order.kind())?;
@@ -39,7 +39,7 @@ fn view<S: Sql>(
             view.comparable = ledger.order_of(&before, order.kind())?;
         }
     }
-    Ok(View {
+    Ok(ChannelState {
         active,
         hold,
         ..view

@@ -8,7 +8,7 @@ use crate::manifest::{NodeMap, Row};
 use crate::pack::part::{Parts, WirePart};
 use crate::pack::plan::PackPlan;
 use crate::pack::wire::{PackBuilder, Prefix, WirePack};
-use crate::pack::{Coding, PackKind};
+use crate::pack::{PackCoding, PackKind};
 use crate::push::{self, Action, DeltaBase, Intent, Outcome, Push, PushError, Uploads};
 use crate::wire::{
     DeployView, DeploysReply, Envelope, ResumeHead, ResumeReply, RollbackHead, Section,
@@ -52,7 +52,7 @@ pub trait Network {
 
 /// The reason why a client gave up.
 #[derive(Debug, Error)]
-pub enum Failure {
+pub enum ClientFailure {
     /// The connection broke at each try.
     #[error("the connection broke")]
     Broken,
@@ -64,7 +64,7 @@ pub enum Failure {
     Push(#[from] PushError),
 }
 
-impl Failure {
+impl ClientFailure {
     /// The stable code.
     pub fn code(&self) -> Code {
         match self {
@@ -95,7 +95,7 @@ thread_local! {
 
 impl<N: Network> Client<'_, N> {
     /// Publishes an intent.
-    pub async fn publish(&self, intent: Intent) -> Result<Outcome, Failure> {
+    pub async fn publish(&self, intent: Intent) -> Result<Outcome, ClientFailure> {
         let mut push = Push::new(self.nodes, intent);
         loop {
             let asked = match push.next()? {
@@ -115,44 +115,44 @@ impl<N: Network> Client<'_, N> {
             };
             match asked {
                 Ok(reply) => push.on_reply(reply)?,
-                Err(Failure::Refused(problem)) => push.on_refusal(*problem)?,
+                Err(ClientFailure::Refused(problem)) => push.on_refusal(*problem)?,
                 Err(failure) => return Err(failure),
             }
         }
     }
 
     /// Makes an earlier deploy active.
-    pub async fn rollback(&self, head: &RollbackHead) -> Result<DeployView, Failure> {
+    pub async fn rollback(&self, head: &RollbackHead) -> Result<DeployView, ClientFailure> {
         let body = serde_json::to_vec(head).unwrap();
         let reply: serde_json::Value = self.post("/api/publish/rollback", body.into()).await?;
         Ok(serde_json::from_value(reply["deploy"].clone()).unwrap())
     }
 
     /// Lifts a hold.
-    pub async fn resume(&self) -> Result<ResumeReply, Failure> {
+    pub async fn resume(&self) -> Result<ResumeReply, ClientFailure> {
         let space = self.space.clone();
         let body = serde_json::to_vec(&ResumeHead { v: VERSION, space }).unwrap();
         self.post("/api/publish/resume", body.into()).await
     }
 
     /// Deletes a preview.
-    pub async fn unalias(&self, alias: &AliasName) -> Result<UnaliasReply, Failure> {
+    pub async fn unalias(&self, alias: &AliasName) -> Result<UnaliasReply, ClientFailure> {
         let path = format!("/api/aliases/{alias}?space={}", self.space);
         self.call(Method::DELETE, &path, Bytes::new()).await
     }
 
     /// The last 1,000 deploys.
-    pub async fn deploys(&self) -> Result<DeploysReply, Failure> {
+    pub async fn deploys(&self) -> Result<DeploysReply, ClientFailure> {
         self.get(&format!("/api/deploys?space={}&limit=1000", self.space))
             .await
     }
 
     /// Gets a JSON response of the API.
-    pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
+    pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientFailure> {
         self.call(Method::GET, path, Bytes::new()).await
     }
 
-    async fn post<T: DeserializeOwned>(&self, path: &str, body: Bytes) -> Result<T, Failure> {
+    async fn post<T: DeserializeOwned>(&self, path: &str, body: Bytes) -> Result<T, ClientFailure> {
         self.call(Method::POST, path, body).await
     }
 
@@ -210,12 +210,12 @@ impl<N: Network> Client<'_, N> {
         builder
     }
 
-    async fn upload(&self, uploads: &Uploads) -> Result<Vec<PackId>, Failure> {
+    async fn upload(&self, uploads: &Uploads) -> Result<Vec<PackId>, ClientFailure> {
         let mut sent = Vec::new();
         for plan in &uploads.plan.packs {
             let pack = self.pack(uploads, plan);
             sent.push(match self.send(uploads, pack).await {
-                Err(Failure::Refused(problem)) if problem.code == Code::PrefixMissing => {
+                Err(ClientFailure::Refused(problem)) if problem.code == Code::PrefixMissing => {
                     self.send(uploads, self.plain(uploads, plan)).await?
                 }
                 sent => sent?,
@@ -227,7 +227,7 @@ impl<N: Network> Client<'_, N> {
         Ok(sent)
     }
 
-    async fn send(&self, uploads: &Uploads, pack: WirePack) -> Result<PackId, Failure> {
+    async fn send(&self, uploads: &Uploads, pack: WirePack) -> Result<PackId, ClientFailure> {
         let id = pack.id();
         if !uploads.arrived.contains(&id) {
             let path = format!("/api/publish/packs/{id}?space={}", self.space);
@@ -236,7 +236,7 @@ impl<N: Network> Client<'_, N> {
         Ok(id)
     }
 
-    async fn parts(&self, uploads: &Uploads, row: &Row) -> Result<(), Failure> {
+    async fn parts(&self, uploads: &Uploads, row: &Row) -> Result<(), ClientFailure> {
         let (blob, size) = (row.entry.blob, row.entry.size);
         let bytes = &self.blobs[&blob];
         let parts = Parts::of(size).unwrap();
@@ -248,7 +248,7 @@ impl<N: Network> Client<'_, N> {
             }
             let start = part.offset() as usize;
             let bytes = &bytes[start..start + part.len() as usize];
-            let coding = Coding::Zstd(Level::WIRE);
+            let coding = PackCoding::Zstd(Level::WIRE);
             let part = ENCODER.with_borrow_mut(|it| WirePart::of(part, bytes, it, coding));
             let space = &self.space;
             let path = format!("/api/publish/blobs/{blob}/{number}?space={space}&size={size}");
@@ -257,7 +257,7 @@ impl<N: Network> Client<'_, N> {
         Ok(())
     }
 
-    async fn put(&self, path: &str, body: Bytes) -> Result<(), Failure> {
+    async fn put(&self, path: &str, body: Bytes) -> Result<(), ClientFailure> {
         let _kept: serde_json::Value = self.call(Method::PUT, path, body).await?;
         Ok(())
     }
@@ -268,8 +268,8 @@ impl<N: Network> Client<'_, N> {
         method: Method,
         path: &str,
         body: Bytes,
-    ) -> Result<T, Failure> {
-        let mut failure = Failure::Broken;
+    ) -> Result<T, ClientFailure> {
+        let mut failure = ClientFailure::Broken;
         for _ in 0..self.tries {
             let request = Request::builder()
                 .method(method.clone())
@@ -287,11 +287,11 @@ impl<N: Network> Client<'_, N> {
                     let problem: Problem = serde_json::from_slice(&answer.body).unwrap();
                     // The state machine handles missing objects.
                     if !problem.code.retriable() || problem.code == Code::MissingObjects {
-                        return Err(Failure::Refused(Box::new(problem)));
+                        return Err(ClientFailure::Refused(Box::new(problem)));
                     }
-                    Failure::Refused(Box::new(problem))
+                    ClientFailure::Refused(Box::new(problem))
                 }
-                Err(Broken) => Failure::Broken,
+                Err(Broken) => ClientFailure::Broken,
             };
         }
         Err(failure)

@@ -18,7 +18,7 @@ use crate::space::{Command, Reply};
 
 /// An effect of a server on its platform.
 #[derive(Debug, Clone, Copy)]
-pub enum Effect<'a> {
+pub enum ServerEffect<'a> {
     /// An object is read.
     ReadBlob(&'a ObjectKey),
     /// An object is written.
@@ -33,7 +33,7 @@ pub enum Effect<'a> {
     Call(&'a SpaceName, &'static str),
 }
 
-impl fmt::Display for Effect<'_> {
+impl fmt::Display for ServerEffect<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::ReadBlob(key) => write!(f, "read {}", key.object),
@@ -51,10 +51,10 @@ impl fmt::Display for Effect<'_> {
 /// Decides whether effects take place.
 pub trait Hook {
     /// Runs before an effect: an `Err` replaces the effect.
-    fn before(&self, effect: Effect<'_>) -> impl Future<Output = Result<(), BackendError>>;
+    fn before(&self, effect: ServerEffect<'_>) -> impl Future<Output = Result<(), BackendError>>;
 
     /// Runs after an effect: an `Err` replaces its result, although it took place.
-    fn after(&self, effect: Effect<'_>) -> impl Future<Output = Result<(), BackendError>>;
+    fn after(&self, effect: ServerEffect<'_>) -> impl Future<Output = Result<(), BackendError>>;
 
     /// Runs before a statement, and before a transaction commits: an `Err` replaces it.
     fn statement(&self, statement: &str) -> Result<(), SqlError>;
@@ -81,30 +81,30 @@ impl<T, H> Faulty<T, H> {
 
 impl<T: Blobs, H: Hook> Blobs for Faulty<T, H> {
     async fn read(&self, key: ObjectKey, range: Range<u64>) -> Result<Option<Bytes>, BackendError> {
-        self.hook.before(Effect::ReadBlob(&key)).await?;
+        self.hook.before(ServerEffect::ReadBlob(&key)).await?;
         let bytes = self.inner.read(key, range).await?;
-        self.hook.after(Effect::ReadBlob(&key)).await?;
+        self.hook.after(ServerEffect::ReadBlob(&key)).await?;
         Ok(bytes)
     }
 
     async fn write(&self, key: ObjectKey, body: Bytes) -> Result<(), BackendError> {
-        self.hook.before(Effect::WriteBlob(&key)).await?;
+        self.hook.before(ServerEffect::WriteBlob(&key)).await?;
         self.inner.write(key, body).await?;
-        self.hook.after(Effect::WriteBlob(&key)).await
+        self.hook.after(ServerEffect::WriteBlob(&key)).await
     }
 
     async fn delete(&self, keys: &[ObjectKey]) -> Result<(), BackendError> {
-        self.hook.before(Effect::DeleteBlobs(keys)).await?;
+        self.hook.before(ServerEffect::DeleteBlobs(keys)).await?;
         self.inner.delete(keys).await?;
-        self.hook.after(Effect::DeleteBlobs(keys)).await
+        self.hook.after(ServerEffect::DeleteBlobs(keys)).await
     }
 }
 
 impl<T: Pointers, H: Hook> Pointers for Faulty<T, H> {
     async fn read(&self, channel: &Channel) -> Result<Option<Pointer>, BackendError> {
-        self.hook.before(Effect::ReadPointer(channel)).await?;
+        self.hook.before(ServerEffect::ReadPointer(channel)).await?;
         let pointer = self.inner.read(channel).await?;
-        self.hook.after(Effect::ReadPointer(channel)).await?;
+        self.hook.after(ServerEffect::ReadPointer(channel)).await?;
         Ok(pointer)
     }
 
@@ -114,11 +114,11 @@ impl<T: Pointers, H: Hook> Pointers for Faulty<T, H> {
 
     async fn write(&self, channel: &Channel, pointer: &Pointer) -> Result<(), BackendError> {
         self.hook
-            .before(Effect::WritePointer(channel, pointer))
+            .before(ServerEffect::WritePointer(channel, pointer))
             .await?;
         self.inner.write(channel, pointer).await?;
         self.hook
-            .after(Effect::WritePointer(channel, pointer))
+            .after(ServerEffect::WritePointer(channel, pointer))
             .await
     }
 }
@@ -130,7 +130,7 @@ impl<T: Spaces, H: Hook> Spaces for Faulty<T, H> {
         command: Command,
         now: Timestamp,
     ) -> Result<Reply, Problem> {
-        let effect = Effect::Call(space, name(&command));
+        let effect = ServerEffect::Call(space, name(&command));
         self.hook.before(effect).await?;
         let reply = self.inner.call(space, command, now).await?;
         self.hook.after(effect).await?;

@@ -14,6 +14,6 @@ mod fixtures;
 pub mod host;
 mod memory;
 
-pub use faulty::{Effect, Faulty, Hook};
+pub use faulty::{Faulty, Hook, ServerEffect};
 pub use fixtures::{pointer, ready, settings};
 pub use memory::{MemoryBlobs, MemoryPointers, MemorySpaces, Platform, Single};

@@ -107,7 +107,7 @@ pub struct BeginReply {
     /// With [`State::Blobs`] and [`State::Base`]: parts of missing big blobs that have already
     /// arrived.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub parts: Vec<Offered>,
+    pub parts: Vec<ArrivedParts>,
     /// With [`State::Base`], and with [`State::Outline`] before the first deploy: packs that
     /// arrived and that no deploy has. The client need not send them again.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -169,7 +169,7 @@ pub enum State {
 
 /// Parts of a big blob that have arrived.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Offered {
+pub struct ArrivedParts {
     /// The blob.
     pub blob: BlobId,
     /// The numbers of its parts.

@@ -10,7 +10,9 @@ mod max_delete;
 mod order;
 mod ranges;
 
-pub use begin::{BeginHead, BeginReply, CommitPreconditions, Offered, PartHead, Replace, State};
+pub use begin::{
+    ArrivedParts, BeginHead, BeginReply, CommitPreconditions, PartHead, Replace, State,
+};
 pub use deploys::{
     DeployKind, DeployMeta, DeployView, DeploysReply, DiffReply, DiffRow, HoldView, ResumeHead,
     ResumeReply, RollbackHead, RollbackReply, Summary, UnaliasReply,

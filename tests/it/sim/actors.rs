@@ -21,7 +21,7 @@ use super::model::Site;
 use super::platform::url_path;
 use super::run::Run;
 use super::world::{Owner, Wire, World};
-use pmx_sync::testing::client::{Client, Failure, Network, WholeResponse};
+use pmx_sync::testing::client::{Client, ClientFailure, Network, WholeResponse};
 
 /// Outcome that the server reported to a client: it must remain true for ever.
 #[derive(Debug, Clone)]
@@ -93,7 +93,7 @@ impl Publisher {
                             break;
                         }
                     }
-                    Err(Failure::Broken) => {}
+                    Err(ClientFailure::Broken) => {}
                     Err(failure) if failure.code() == Code::Storage => {}
                     Err(_) => break,
                 }
@@ -179,7 +179,7 @@ impl Publisher {
     }
 
     /// Publishes once, and checks that the outcome is an allowed one.
-    pub(crate) async fn publish(&self, intent: Intent) -> Result<Base, Failure> {
+    pub(crate) async fn publish(&self, intent: Intent) -> Result<Base, ClientFailure> {
         let (key, root) = (intent.key.clone(), Some(intent.root));
         let wanted = intent.root;
         let bounded = intent.max_delete.is_some();

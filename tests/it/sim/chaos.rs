@@ -8,7 +8,7 @@ use std::task::Poll;
 
 use pmx_core::backend::BackendError;
 use pmx_core::sql::SqlError;
-use pmx_sync::testing::{Effect, Hook};
+use pmx_sync::testing::{Hook, ServerEffect};
 use pmx_tests::rng::Rng;
 
 /// The faults of a schedule.
@@ -188,7 +188,7 @@ impl Chaos {
         }
     }
 
-    async fn suffer(&self, how: Option<How>, effect: Effect<'_>) -> Result<(), BackendError> {
+    async fn suffer(&self, how: Option<How>, effect: ServerEffect<'_>) -> Result<(), BackendError> {
         let Some(how) = how else {
             return Ok(());
         };
@@ -214,7 +214,7 @@ impl Chaos {
 pub(crate) struct Hooked(pub(crate) Rc<Chaos>);
 
 impl Hook for Hooked {
-    async fn before(&self, effect: Effect<'_>) -> Result<(), BackendError> {
+    async fn before(&self, effect: ServerEffect<'_>) -> Result<(), BackendError> {
         yield_now().await;
         let chaos = &self.0;
         if chaos.crashed.get() {
@@ -230,7 +230,7 @@ impl Hook for Hooked {
         Ok(())
     }
 
-    async fn after(&self, effect: Effect<'_>) -> Result<(), BackendError> {
+    async fn after(&self, effect: ServerEffect<'_>) -> Result<(), BackendError> {
         let chaos = &self.0;
         if chaos.crashed.get() {
             return pending().await;

@@ -15,7 +15,7 @@ use pmx_core::name::{AliasName, SpaceName};
 use pmx_core::sql::{Sql, SqlRow, Value};
 use pmx_streams::{From, Offset, Read};
 use pmx_sync::index::IndexNode;
-use pmx_sync::live::{Access as EventReader, ChangeMessage};
+use pmx_sync::live::{ChangeMessage, EventReader};
 use pmx_sync::pack::stored::open_object;
 
 use super::actors::{Acknowledged, ReportedOutcome, deploy_of, judge, page};

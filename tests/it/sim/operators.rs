@@ -8,7 +8,7 @@ use pmx_tests::rng::Rng;
 
 use super::actors::{Publisher, ReportedOutcome};
 use super::chaos::yields;
-use pmx_sync::testing::client::Failure;
+use pmx_sync::testing::client::ClientFailure;
 
 impl Publisher {
     /// Deletes the preview once or twice.
@@ -51,7 +51,7 @@ impl Publisher {
         to: Option<u64>,
         expect: Option<u64>,
         key: String,
-    ) -> Result<DeployView, Failure> {
+    ) -> Result<DeployView, ClientFailure> {
         let space = self.space.clone();
         self.world.account.asks_rollback(&space, &key, expect);
         let meta = DeployMeta {
@@ -102,7 +102,7 @@ impl Publisher {
         }
     }
 
-    pub(crate) async fn resume(&self) -> Result<(), Failure> {
+    pub(crate) async fn resume(&self) -> Result<(), ClientFailure> {
         self.world.account.asks_resume(&self.space);
         let done = self.client().resume().await;
         let chaos = &self.world.chaos;

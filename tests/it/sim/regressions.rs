@@ -9,7 +9,7 @@ use pmx_core::id::Root;
 use pmx_core::name::AliasName;
 use pmx_core::sql::{Sql as _, Value};
 use pmx_sync::manifest::{diff, encode_patch};
-use pmx_sync::pack::{Coding, wire::PackBuilder};
+use pmx_sync::pack::{PackCoding, wire::PackBuilder};
 use pmx_sync::wire::{
     BeginHead, CommitPreconditions, DeployMeta, Envelope, Replace, RollbackHead, Section,
     SectionKind, VERSION,
@@ -130,7 +130,7 @@ fn pack_that_is_not_written_is_not_recorded() {
     let mut pack = PackBuilder::new();
     pack.push(b"a blob that no site has").unwrap();
     let pack = pack
-        .finish(&mut Encoder::new(), Coding::Zstd(Level::WIRE))
+        .finish(&mut Encoder::new(), PackCoding::Zstd(Level::WIRE))
         .unwrap();
     let mut terms = terms(Some(2), Replace::Exact, "with a pack");
     terms.meta.message = Some("as with a pack".into());

@@ -13,7 +13,7 @@ use pmx_core::codec::{Decoder, Encoder, Level};
 use pmx_core::hash::Hash;
 use pmx_core::id::{BlobId, PackId};
 use pmx_core::time::Timestamp;
-use pmx_sync::pack::{Coding, wire};
+use pmx_sync::pack::{PackCoding, wire};
 use pmx_sync::serve::{Backend, Nonce, Server};
 use pmx_sync::testing::{Faulty, MemoryBlobs, MemoryPointers, MemorySpaces, Platform};
 use pmx_tests::sql::Sqlite;
@@ -196,7 +196,7 @@ impl World {
             }
             builder.push(&bytes).unwrap();
         }
-        let Some(pack) = builder.finish(&mut Encoder::new(), Coding::Zstd(Level::WIRE)) else {
+        let Some(pack) = builder.finish(&mut Encoder::new(), PackCoding::Zstd(Level::WIRE)) else {
             return Request::from_parts(head, body);
         };
         let ids = verified.blobs().map(|blob| blob.id()).collect();

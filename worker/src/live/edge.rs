@@ -9,7 +9,7 @@ use http::header::{
 use http::request::Parts;
 use http::{HeaderName, Method, Response};
 use pmx_core::problem::Problem;
-use pmx_sync::live::{Access, EVENTS_PATH, EventRequest, refused};
+use pmx_sync::live::{EVENTS_PATH, EventReader, EventRequest, refused};
 use worker::js_sys::futures::{JsFuture, future_to_promise};
 use worker::js_sys::{Object, Promise, Reflect};
 use worker::wasm_bindgen::prelude::wasm_bindgen;
@@ -20,7 +20,7 @@ use crate::head::{Names, picked};
 use crate::http::now;
 use crate::isolate;
 use crate::js_error::words;
-use crate::streams::answer::{self, Body};
+use crate::streams::answer::{self, AnswerBody};
 use crate::streams::edge::Namespace;
 use crate::visitors;
 
@@ -45,7 +45,9 @@ fn pass(request: &web_sys::Request, env: &Env) -> Result<JsValue, Problem> {
     match isolate::server(env)?.listener(&head) {
         None => Ok(JsValue::UNDEFINED),
         Some(Err(refusal)) => Ok(sent(refusal)),
-        Some(Ok(listener)) if listener.access == Access::Holder => hand_on(&listener, request, env),
+        Some(Ok(listener)) if listener.access == EventReader::Holder => {
+            hand_on(&listener, request, env)
+        }
         Some(Ok(listener)) => {
             // The handle is cloned, not the request.
             let (request, env) = (Clone::clone(request), env.clone());
@@ -109,7 +111,7 @@ pub(super) fn head(request: &web_sys::Request) -> Result<Parts, Problem> {
 }
 
 fn sent(answer: Response<Bytes>) -> JsValue {
-    let sent = answer::sent(answer.map(Body::Bytes), &Method::GET);
+    let sent = answer::sent(answer.map(AnswerBody::Bytes), &Method::GET);
     // If even this response fails, there is none.
     sent.map_or(JsValue::UNDEFINED, Into::into)
 }

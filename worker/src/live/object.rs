@@ -20,8 +20,8 @@ use pmx_core::time::Timestamp;
 use pmx_streams::{From, Page, Read};
 use pmx_sync::limits::LIVE_SOCKETS_MAX;
 use pmx_sync::live::{
-    Access, ClientCommand, Closing, DeliveryMode, Dialect, EventBatch, EventQuery, EventRequest,
-    SUBPROTOCOL, Session, add_event_headers, refused,
+    ClientCommand, Closing, DeliveryMode, Dialect, EventBatch, EventQuery, EventReader,
+    EventRequest, SUBPROTOCOL, Session, add_event_headers, refused,
 };
 use pmx_sync::serve::{Backend as _, Spaces};
 use pmx_sync::space::{Command, Reply, execute};
@@ -37,14 +37,14 @@ use crate::http::now;
 use crate::isolate::server;
 use crate::js_error::problem;
 use crate::sql::ObjectDatabase;
-use crate::streams::answer::{Body, response};
+use crate::streams::answer::{AnswerBody, response};
 use crate::streams::events;
 use crate::streams::notify::Notify;
 use crate::streams::settings::long_poll;
 use crate::streams::source::{self, SharedPage, Source};
 
 /// The subscribers of one space.
-pub(crate) struct Live {
+pub(crate) struct Subscribers {
     state: State,
     env: Env,
     ledger: ObjectDatabase,
@@ -60,7 +60,7 @@ pub(crate) struct Live {
 
 type SentBatch = (u64, Channel, Read, Rc<EventBatch>);
 
-impl Live {
+impl Subscribers {
     /// Creates the subscribers. `state` is the object's.
     pub(crate) fn new(state: &State, env: &Env) -> Rc<Self> {
         let raw: &JsValue = state.as_raw().as_ref();
@@ -87,7 +87,7 @@ impl Live {
             access: reader,
         } = match server(&self.env)?.listener(&head) {
             Some(Ok(listener)) => listener,
-            Some(Err(refusal)) => return response(refusal.map(Body::Bytes), &head.method),
+            Some(Err(refusal)) => return response(refusal.map(AnswerBody::Bytes), &head.method),
             None => return Err(Problem::new(Code::NotFound, "a space has no pages")),
         };
         let answered = match listening {
@@ -98,27 +98,27 @@ impl Live {
             DeliveryMode::Poll(query) => self.poll(channel, reader, query).await,
             DeliveryMode::Events(query) => self.events(channel, reader, query).await,
         };
-        let answer = answered.unwrap_or_else(|problem| refused(&problem).map(Body::Bytes));
+        let answer = answered.unwrap_or_else(|problem| refused(&problem).map(AnswerBody::Bytes));
         response(add_event_headers(answer), &head.method)
     }
 
     async fn poll(
         self: &Rc<Self>,
         channel: Channel,
-        reader: Access,
+        reader: EventReader,
         query: EventQuery,
-    ) -> Result<Answer<Body>, Problem> {
+    ) -> Result<Answer<AnswerBody>, Problem> {
         let reading = self.reading(channel, reader, &query);
         let answer = source::poll(&reading, query.get, self.long_poll).await?;
-        Ok(answer.map(Body::Bytes))
+        Ok(answer.map(AnswerBody::Bytes))
     }
 
     async fn events(
         self: &Rc<Self>,
         channel: Channel,
-        reader: Access,
+        reader: EventReader,
         query: EventQuery,
-    ) -> Result<Answer<Body>, Problem> {
+    ) -> Result<Answer<AnswerBody>, Problem> {
         let reading = self.reading(channel, reader, &query);
         events::begin(&reading, &query.get).await
     }
@@ -126,7 +126,7 @@ impl Live {
     fn reading(
         self: &Rc<Self>,
         channel: Channel,
-        reader: Access,
+        reader: EventReader,
         query: &EventQuery,
     ) -> Rc<ChannelLog> {
         Rc::new(ChannelLog {
@@ -161,7 +161,7 @@ impl Live {
     fn open(
         &self,
         channel: &Channel,
-        reader: Access,
+        reader: EventReader,
         dialect: Dialect,
     ) -> Result<Response, Problem> {
         // Fails if the site does not exist. A socket without an offset gets the events after this
@@ -270,7 +270,7 @@ impl Live {
         channel: &Channel,
         read: Read,
         compact: bool,
-        reader: Access,
+        reader: EventReader,
     ) -> Result<Page, Problem> {
         let server = server(&self.env)?;
         let own = Own { live: self };
@@ -306,7 +306,7 @@ impl Sockets {
 
 /// The space of this object, called without a request to itself.
 struct Own<'a> {
-    live: &'a Live,
+    live: &'a Subscribers,
 }
 
 impl Spaces for Own<'_> {
@@ -332,10 +332,10 @@ fn at_once<T>(reading: impl Future<Output = Result<T, Problem>>) -> Result<T, Pr
 
 /// The log of a channel, for one reader.
 struct ChannelLog {
-    live: Rc<Live>,
+    live: Rc<Subscribers>,
     channel: Channel,
     compact: bool,
-    reader: Access,
+    reader: EventReader,
 }
 
 impl Source for ChannelLog {
@@ -353,7 +353,7 @@ impl Source for ChannelLog {
         let (live, version) = (&self.live, self.live.changes.version());
         let known = live.tail.borrow().clone();
         // Visitors must not get a page that a token holder read: the site may be closed.
-        let is_shared = !self.compact && self.reader == Access::Visitor;
+        let is_shared = !self.compact && self.reader == EventReader::Visitor;
         let known = known.filter(|(channel, _)| is_shared && *channel == self.channel);
         if let Some((_, seen)) = known.filter(|(_, seen)| seen.is_of(version, read)) {
             return Ok(seen);
@@ -372,7 +372,7 @@ impl Source for ChannelLog {
 fn session_of(socket: &WebSocket) -> Session {
     let kept = socket.deserialize_attachment::<String>().ok().flatten();
     let session = kept.and_then(|kept| Session::decode(&kept));
-    session.unwrap_or_else(|| Session::new(Access::Visitor, Dialect::Pmx, now()))
+    session.unwrap_or_else(|| Session::new(EventReader::Visitor, Dialect::Pmx, now()))
 }
 
 fn keep(socket: &WebSocket, session: &Session) {

@@ -11,14 +11,14 @@ use crate::js_error;
 
 /// The alarm, as an object knows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Alarm {
+pub(super) enum KnownAlarm {
     /// A new instance does not know what an earlier one has set.
     Unknown,
     /// The alarm's time, or `None` if it is not set.
     Known(Option<Timestamp>),
 }
 
-impl Alarm {
+impl KnownAlarm {
     /// The new alarm, if the current one is too late for `due`.
     pub(super) fn moved_to(self, due: Option<Timestamp>) -> Option<Self> {
         let is_early = match (self, due) {
@@ -32,7 +32,7 @@ impl Alarm {
 
 /// Sets the alarm of an object, unless it is early enough.
 pub(super) async fn schedule(
-    alarm: &Cell<Alarm>,
+    alarm: &Cell<KnownAlarm>,
     storage: &Storage,
     due: Option<Timestamp>,
     now: Timestamp,
@@ -41,7 +41,7 @@ pub(super) async fn schedule(
         return Ok(());
     };
     alarm.set(wanted);
-    let Alarm::Known(Some(at)) = wanted else {
+    let KnownAlarm::Known(Some(at)) = wanted else {
         return Ok(());
     };
     let wait = at.as_millis().saturating_sub(now.as_millis());
@@ -63,14 +63,22 @@ mod tests {
     fn moved_to_sets_the_alarm_to_earlier_times_only() {
         let at = |millis| Some(Timestamp::from_millis(millis));
         for (alarm, due, expected) in [
-            (Alarm::Unknown, None, Some(Alarm::Known(None))),
-            (Alarm::Unknown, at(5), Some(Alarm::Known(at(5)))),
-            (Alarm::Known(None), None, None),
-            (Alarm::Known(None), at(5), Some(Alarm::Known(at(5)))),
-            (Alarm::Known(at(5)), None, None),
-            (Alarm::Known(at(5)), at(7), None),
-            (Alarm::Known(at(5)), at(5), None),
-            (Alarm::Known(at(5)), at(3), Some(Alarm::Known(at(3)))),
+            (KnownAlarm::Unknown, None, Some(KnownAlarm::Known(None))),
+            (KnownAlarm::Unknown, at(5), Some(KnownAlarm::Known(at(5)))),
+            (KnownAlarm::Known(None), None, None),
+            (
+                KnownAlarm::Known(None),
+                at(5),
+                Some(KnownAlarm::Known(at(5))),
+            ),
+            (KnownAlarm::Known(at(5)), None, None),
+            (KnownAlarm::Known(at(5)), at(7), None),
+            (KnownAlarm::Known(at(5)), at(5), None),
+            (
+                KnownAlarm::Known(at(5)),
+                at(3),
+                Some(KnownAlarm::Known(at(3))),
+            ),
         ] {
             assert_eq!(alarm.moved_to(due), expected, "{alarm:?} {due:?}");
         }

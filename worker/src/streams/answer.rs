@@ -15,7 +15,7 @@ use crate::head::answered;
 use crate::response_body::{built, identify, is_bodiless};
 
 /// The body of a response.
-pub(crate) enum Body {
+pub(crate) enum AnswerBody {
     /// Bytes in memory.
     Bytes(Bytes),
     /// A stream of bytes.
@@ -23,13 +23,16 @@ pub(crate) enum Body {
 }
 
 /// Builds a response. It has no body for HEAD, or if it is empty and has no media type.
-pub(crate) fn response(answer: Answer<Body>, method: &Method) -> Result<Response, Problem> {
+pub(crate) fn response(answer: Answer<AnswerBody>, method: &Method) -> Result<Response, Problem> {
     let (head, body) = parts(answer, method);
     built(&head, body)
 }
 
 /// The same for callers that return it to JavaScript: one call of the runtime builds it.
-pub(crate) fn sent(answer: Answer<Body>, method: &Method) -> Result<web_sys::Response, Problem> {
+pub(crate) fn sent(
+    answer: Answer<AnswerBody>,
+    method: &Method,
+) -> Result<web_sys::Response, Problem> {
     let (head, body) = parts(answer, method);
     let body = match body {
         ResponseBody::Empty => JsValue::NULL,
@@ -39,17 +42,17 @@ pub(crate) fn sent(answer: Answer<Body>, method: &Method) -> Result<web_sys::Res
     answered(head.status, &head.headers, &body)
 }
 
-fn parts(answer: Answer<Body>, method: &Method) -> (Parts, ResponseBody) {
+fn parts(answer: Answer<AnswerBody>, method: &Method) -> (Parts, ResponseBody) {
     let (head, body) = answer.into_parts();
     let typed = head.headers.contains_key(CONTENT_TYPE);
     let body = match body {
         _ if method == Method::HEAD || is_bodiless(head.status) => ResponseBody::Empty,
-        Body::Bytes(bytes) if bytes.is_empty() && !typed => ResponseBody::Empty,
-        Body::Bytes(bytes) => {
+        AnswerBody::Bytes(bytes) if bytes.is_empty() && !typed => ResponseBody::Empty,
+        AnswerBody::Bytes(bytes) => {
             let marked = identify(head.status, &bytes, Audience::Stranger);
             ResponseBody::Body(marked.unwrap_or_else(|| bytes.into()))
         }
-        Body::Stream(stream) => ResponseBody::Stream(stream),
+        AnswerBody::Stream(stream) => ResponseBody::Stream(stream),
     };
     (head, body)
 }

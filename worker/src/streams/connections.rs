@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use pmx_core::time::Timestamp;
 use pmx_streams::limits::{HUB_WEBHOOKS_AGAIN_MAX, HUB_WEBHOOKS_MAX};
-use pmx_streams::subscription::{Action, Attempt, Effect, WebhookCapacity};
+use pmx_streams::subscription::{Attempt, Effect, PlatformAction, WebhookCapacity};
 
 /// How long after its timeout a webhook counts as lost: the platform may have ended it.
 const LOST: Duration = Duration::from_secs(5);
@@ -35,7 +35,7 @@ impl Connections {
 
     /// Opens a connection for an effect, if it is a webhook.
     pub(super) fn open(self: &Rc<Self>, effect: &Effect, now: Timestamp) -> Option<Connection> {
-        let Action::Webhook {
+        let PlatformAction::Webhook {
             timeout, attempt, ..
         } = effect.action
         else {
@@ -75,7 +75,7 @@ mod tests {
                 subscription: 1,
                 generation: 1,
             },
-            action: Action::Webhook {
+            action: PlatformAction::Webhook {
                 url: url.unwrap(),
                 attempt,
                 headers: Vec::new(),

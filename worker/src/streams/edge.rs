@@ -10,7 +10,7 @@ use pmx_core::exposure::Exposure;
 use pmx_core::problem::Problem;
 use pmx_core::time::Timestamp;
 use pmx_streams::http::{
-    Admitted, Listing, STREAMS_PATH, StreamSettings, TimingAudience, answer, registry_refusal,
+    Admitted, ListRequest, STREAMS_PATH, StreamSettings, TimingAudience, answer, registry_refusal,
 };
 use pmx_streams::policy::Per;
 use pmx_streams::subscription::http::{early_response, is_control};
@@ -20,7 +20,7 @@ use worker::wasm_bindgen::prelude::wasm_bindgen;
 use worker::wasm_bindgen::{JsCast as _, JsValue};
 use worker::{Env, web_sys};
 
-use super::answer::{Body, sent};
+use super::answer::{AnswerBody, sent};
 use super::hub_client::HUB;
 use super::limit::Limit;
 use super::request::{HeadReader, head};
@@ -80,7 +80,7 @@ fn forward(request: &web_sys::Request, env: &Env) -> Result<JsValue, Problem> {
     let refusal = edge
         .settings
         .add_common_headers(&head, refusal)
-        .map(Body::Bytes);
+        .map(AnswerBody::Bytes);
     sent(refusal, &head.method).map(Into::into)
 }
 
@@ -111,8 +111,8 @@ impl Edge {
             let response = early_response(&self.settings, head, path, now);
             return response.map_or(Ok(Target::Hub), Err);
         }
-        if Listing::is_requested(head) {
-            return Listing::admitted(&self.settings, head, now).map(|_| Target::Hub);
+        if ListRequest::is_requested(head) {
+            return ListRequest::admitted(&self.settings, head, now).map(|_| Target::Hub);
         }
         let admitted = self.settings.admit(head, now)?;
         match registry_refusal(&admitted.name, &head.method) {
@@ -144,7 +144,7 @@ pub fn unanswered(thrown: JsValue) -> JsValue {
 fn failure(problem: &Problem) -> JsValue {
     let (head, ()) = http::Request::new(()).into_parts();
     let answer = StreamSettings::default().add_common_headers(&head, answer::problem(problem));
-    let sent = sent(answer.map(Body::Bytes), &head.method);
+    let sent = sent(answer.map(AnswerBody::Bytes), &head.method);
     // If even this response fails, there is none.
     sent.map_or(JsValue::UNDEFINED, Into::into)
 }

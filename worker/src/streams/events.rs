@@ -14,13 +14,13 @@ use futures_util::future::{Either, select};
 use http::Response as Answer;
 use pmx_streams::Refusal;
 use pmx_streams::http::Get;
-use pmx_streams::http::sse::{self, Event, Session, Then};
+use pmx_streams::http::sse::{self, SseChunk, SseSession, Then};
 use worker::Delay;
 use worker::js_sys::Uint8Array;
 use worker::wasm_bindgen::JsValue;
 use worker::wasm_bindgen_futures::spawn_local;
 
-use super::answer::Body;
+use super::answer::AnswerBody;
 use super::body_stream::{BodyStream, ROOM_PAUSE};
 use super::server_timing;
 use super::source::{ListenerGuard, SharedPage, Source};
@@ -28,11 +28,14 @@ use crate::http::{chance, now};
 use crate::js_error::words;
 
 /// Begins the response to a reader.
-pub(crate) async fn begin<S: Source>(source: &Rc<S>, get: &Get) -> Result<Answer<Body>, S::Failure>
+pub(crate) async fn begin<S: Source>(
+    source: &Rc<S>,
+    get: &Get,
+) -> Result<Answer<AnswerBody>, S::Failure>
 where
     S::Failure: From<Refusal>,
 {
-    let session = Session::new(get);
+    let session = SseSession::new(get);
     let first = source.read_shared(session.read()).await?;
     let (sender, body) = BodyStream::new().map_err(|thrown| Refusal::Storage {
         why: format!("making a stream: {}", words(thrown)),
@@ -40,7 +43,7 @@ where
     let head = sse::head(&first.page.view.media_type);
     let reader = Reader::new(Rc::clone(source), session, sender);
     spawn_local(reader.run(first));
-    Ok(head.map(|_| Body::Stream(body)))
+    Ok(head.map(|_| AnswerBody::Stream(body)))
 }
 
 /// Interval of keep-alive events.
@@ -60,7 +63,7 @@ const PIECE_PAUSE: Duration = Duration::from_millis(10);
 
 struct Reader<S> {
     source: Rc<S>,
-    session: Session,
+    session: SseSession,
     body: BodyStream,
     pace: Duration,
     tick: Pin<Box<Delay>>,
@@ -80,7 +83,7 @@ enum WakeReason {
 }
 
 impl<S: Source> Reader<S> {
-    fn new(source: Rc<S>, session: Session, body: BodyStream) -> Self {
+    fn new(source: Rc<S>, session: SseSession, body: BodyStream) -> Self {
         let pace = TICK + Duration::from_millis(chance() % TICK_JITTER_MS);
         Self {
             source,
@@ -151,12 +154,12 @@ impl<S: Source> Reader<S> {
         Ok(self.record_sent(shared, &event))
     }
 
-    fn own_event(&self, shared: &SharedPage) -> Event {
+    fn own_event(&self, shared: &SharedPage) -> SseChunk {
         let cursor = self.session.cursor(now(), chance());
         sse::event(&shared.page, cursor)
     }
 
-    fn record_sent(&mut self, shared: &SharedPage, event: &Event) -> Then {
+    fn record_sent(&mut self, shared: &SharedPage, event: &SseChunk) -> Then {
         self.sent += event.bytes.len() as u64;
         self.session.got(&shared.page, event);
         event.then

@@ -17,23 +17,23 @@ use pmx_core::crossing::arrived;
 use pmx_core::problem::Problem;
 use pmx_core::sql::{Sql as _, SqlError};
 use pmx_core::time::Timestamp;
-use pmx_streams::http::{Listed, Listing, STREAMS_PATH, answer, listed};
+use pmx_streams::http::{ListRequest, ListedStream, STREAMS_PATH, answer, listed};
 use pmx_streams::hub::{Hub, RegistryBatch, TrackRequest};
 use pmx_streams::limits::SUBSCRIPTION_BODY_BYTES_MAX;
 use pmx_streams::subscription::{
-    Action, Copying, Effect, Outcome, PatternCache, RequiredTails, SubscriptionRefusal,
-    SubscriptionResponse, http as subscriptions,
+    Copying, Effect, EffectOutcome, PatternCache, PlatformAction, RequiredTails,
+    SubscriptionRefusal, SubscriptionResponse, http as subscriptions,
 };
 use pmx_streams::{StreamName, registry};
 use pmx_sync::site::Hosts;
 use worker::wasm_bindgen_futures::spawn_local;
 use worker::{Env, Request, Response, Storage, console_error};
 
-use super::alarm::{self, Alarm, RETRY};
-use super::answer::{Body, response};
+use super::alarm::{self, KnownAlarm, RETRY};
+use super::answer::{AnswerBody, response};
 use super::connections::{Connection, Connections};
 use super::hub_client::{HubRequest, HubResponse};
-use super::index::Index;
+use super::index::StreamIndex;
 use super::rpc::{RpcReply, RpcRequest, StepRequest, StreamClient};
 use super::settings::StreamConfig;
 use super::single_flight::SingleFlight;
@@ -52,12 +52,12 @@ pub(crate) struct HubObject {
     config: StreamConfig,
     hosts: Hosts,
     streams: StreamClient,
-    alarm: Cell<Alarm>,
+    alarm: Cell<KnownAlarm>,
     /// The required tails of requests that are not answered yet.
     pending: RefCell<BTreeMap<u64, RequiredTails>>,
     next: Cell<u64>,
     sending: SingleFlight,
-    index: Option<Index>,
+    index: Option<StreamIndex>,
     indexing: SingleFlight,
     webhooks: Rc<Connections>,
     pub(crate) depth: Depth,
@@ -75,11 +75,11 @@ impl HubObject {
             config: StreamConfig::of(env)?,
             hosts: isolate::hosts(env)?,
             streams: StreamClient::new(isolate::streams(env)?, depth.clone()),
-            alarm: Cell::new(Alarm::Unknown),
+            alarm: Cell::new(KnownAlarm::Unknown),
             pending: RefCell::default(),
             next: Cell::default(),
             sending: SingleFlight::default(),
-            index: Index::of(env),
+            index: StreamIndex::of(env),
             indexing: SingleFlight::default(),
             webhooks: Rc::default(),
             depth,
@@ -105,7 +105,7 @@ impl HubObject {
         request: &Request,
         head: &Parts,
     ) -> Result<Response, Problem> {
-        let answer = if Listing::is_requested(head) {
+        let answer = if ListRequest::is_requested(head) {
             self.list(head).await
         } else {
             match body(request, SUBSCRIPTION_BODY_BYTES_MAX).await {
@@ -116,13 +116,13 @@ impl HubObject {
         let answer = self
             .config
             .settings
-            .add_common_headers(head, answer.map(Body::Bytes));
+            .add_common_headers(head, answer.map(AnswerBody::Bytes));
         response(answer, &head.method)
     }
 
     /// Lists the streams for an operator.
     async fn list(&self, head: &Parts) -> http::Response<Bytes> {
-        let listing = match Listing::admitted(&self.config.settings, head, now()) {
+        let listing = match ListRequest::admitted(&self.config.settings, head, now()) {
             Ok(listing) => listing,
             Err(answer) => return answer,
         };
@@ -149,7 +149,9 @@ impl HubObject {
     async fn look_up(&self, name: &StreamName, found: &RefCell<Lookups>) {
         let request = RpcRequest::Step(StepRequest::Look);
         let outcome = match self.streams.send(name, request).await {
-            Ok(Ok(RpcReply::Seen(view))) => Ok(view.map(|view| Listed::new(name.clone(), &view))),
+            Ok(Ok(RpcReply::Seen(view))) => {
+                Ok(view.map(|view| ListedStream::new(name.clone(), &view)))
+            }
             Ok(Ok(other)) => Err(format!("it answers another question: {other:?}")),
             Ok(Err(refusal)) => Err(refusal.to_string()),
             Err(error) => Err(error.to_string()),
@@ -191,7 +193,7 @@ impl HubObject {
     /// Runs the alarm: asks overdue streams, and begins due effects.
     pub(crate) async fn wake(self: &Rc<Self>) -> Result<(), Problem> {
         // The alarm has fired, so it is no longer set.
-        self.alarm.set(Alarm::Known(None));
+        self.alarm.set(KnownAlarm::Known(None));
         let overdue_tracking = self.transaction(|hub| hub.overdue_tracking(now()));
         let overdue_tracking = overdue_tracking.map_err(failed("looking for streams to follow"))?;
         self.follow(&overdue_tracking).await;
@@ -201,7 +203,7 @@ impl HubObject {
 
     /// Sets the alarm again after it failed.
     pub(crate) async fn retry(&self) -> worker::Result<()> {
-        self.alarm.set(Alarm::Known(Some(now().after(RETRY))));
+        self.alarm.set(KnownAlarm::Known(Some(now().after(RETRY))));
         self.database.storage().set_alarm(RETRY).await
     }
 
@@ -245,7 +247,7 @@ impl HubObject {
         };
         if let Err(problem) = set {
             // The next transaction tries again.
-            self.alarm.set(Alarm::Unknown);
+            self.alarm.set(KnownAlarm::Unknown);
             console_error!("{problem}");
         }
         if is_deep {
@@ -301,7 +303,7 @@ impl HubObject {
     /// Performs an effect, and records its outcome.
     async fn perform(self: Rc<Self>, effect: Effect, connection: Option<Connection>) {
         let outcome = match effect.action {
-            Action::Webhook {
+            PlatformAction::Webhook {
                 url,
                 headers,
                 body,
@@ -316,8 +318,8 @@ impl HubObject {
                 };
                 webhook.send().await
             }
-            Action::Append { stream, message } => self.announce(&stream, &message).await,
-            Action::Copy(copying) => self.copy(copying).await,
+            PlatformAction::Append { stream, message } => self.announce(&stream, &message).await,
+            PlatformAction::Copy(copying) => self.copy(copying).await,
         };
         drop(connection);
         let now = now();
@@ -331,23 +333,23 @@ impl HubObject {
         self.after_commit(now).await;
     }
 
-    async fn announce(&self, stream: &StreamName, message: &Bytes) -> Outcome {
+    async fn announce(&self, stream: &StreamName, message: &Bytes) -> EffectOutcome {
         let request = RpcRequest::Step(StepRequest::Append {
             messages: message.clone(),
             producer: None,
         });
         match self.streams.send(stream, request).await {
-            Ok(Ok(RpcReply::Appended)) => Outcome::Appended,
-            Ok(_) | Err(_) => Outcome::Failed,
+            Ok(Ok(RpcReply::Appended)) => EffectOutcome::Appended,
+            Ok(_) | Err(_) => EffectOutcome::Failed,
         }
     }
 
     /// Asks a stream to copy messages into another.
-    async fn copy(&self, copying: Box<Copying>) -> Outcome {
+    async fn copy(&self, copying: Box<Copying>) -> EffectOutcome {
         let source = copying.source.clone();
         match self.streams.send(&source, RpcRequest::Copy(copying)).await {
-            Ok(Ok(RpcReply::Copied(to))) => Outcome::Copied(to),
-            Ok(_) | Err(_) => Outcome::Failed,
+            Ok(Ok(RpcReply::Copied(to))) => EffectOutcome::Copied(to),
+            Ok(_) | Err(_) => EffectOutcome::Failed,
         }
     }
 
@@ -430,7 +432,7 @@ impl HubObject {
 }
 
 /// The properties of the streams that exist.
-type Lookups = BTreeMap<StreamName, Result<Option<Listed>, String>>;
+type Lookups = BTreeMap<StreamName, Result<Option<ListedStream>, String>>;
 
 const LISTING: &str = "listing streams";
 

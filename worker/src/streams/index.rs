@@ -9,7 +9,7 @@ use worker::wasm_bindgen::JsValue;
 use worker::{D1Database, Env};
 
 /// The database of the index.
-pub(super) struct Index {
+pub(super) struct StreamIndex {
     database: D1Database,
     /// Whether this object has migrated the tables.
     is_migrated: Cell<bool>,
@@ -22,7 +22,7 @@ struct RecordedVersion {
     value: String,
 }
 
-impl Index {
+impl StreamIndex {
     /// Opens the binding.
     pub(super) fn of(env: &Env) -> Option<Self> {
         let database = env.d1("INDEX").ok()?;

@@ -71,12 +71,12 @@ fn of_hub(_: &Method) -> Vec<HeaderName> {
 
 /// A request to an object. The shim has read a short body already: that costs less in JavaScript,
 /// which waits without a future.
-pub(crate) struct Incoming {
+pub(crate) struct ObjectRequest {
     pub(crate) request: web_sys::Request,
     pub(crate) body: Option<Bytes>,
 }
 
-impl Incoming {
+impl ObjectRequest {
     /// The body, of at most `limit` bytes.
     pub(crate) async fn body(
         &self,

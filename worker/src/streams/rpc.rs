@@ -16,7 +16,7 @@ use pmx_streams::limits::STREAM_APPEND_BYTES_MAX;
 use pmx_streams::subscription::Copying;
 use pmx_streams::{
     Append, Engine, Fork, ForkSnapshot, Generation, Offset, Producer, Refusal, StreamName,
-    StreamTail, View, registry,
+    StreamProperties, StreamTail, registry,
 };
 use serde::{Deserialize, Serialize};
 use worker::{ObjectNamespace, Response};
@@ -81,7 +81,7 @@ pub(crate) enum RpcReply {
     #[serde(rename = "Lent")]
     Retained(Box<ForkSnapshot>),
     Following(Option<StreamTail>),
-    Seen(Option<View>),
+    Seen(Option<StreamProperties>),
     Copied(Offset),
     Appended,
     Done,

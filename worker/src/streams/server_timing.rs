@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use http::HeaderMap;
 use pmx_core::time::Timestamp;
-use pmx_streams::http::{Live, StreamRequest};
-use pmx_streams::policy::{Step, Timing};
+use pmx_streams::http::{LiveMode, StreamRequest};
+use pmx_streams::policy::{TimedStep, Timing};
 use worker::js_sys::Promise;
 use worker::js_sys::futures::{JsFuture, future_to_promise};
 use worker::wasm_bindgen::{JsCast as _, JsValue};
@@ -16,15 +16,15 @@ use worker::web_sys;
 use crate::http::now;
 
 /// The step that a request waits for.
-pub(super) const fn step(request: &StreamRequest) -> Step {
+pub(super) const fn step(request: &StreamRequest) -> TimedStep {
     match request {
         StreamRequest::Create(_)
         | StreamRequest::Append(_)
         | StreamRequest::Delete
-        | StreamRequest::Head => Step::Transaction,
+        | StreamRequest::Head => TimedStep::Transaction,
         StreamRequest::Get(get) => match get.live {
-            Live::CatchUp | Live::Sse => Step::Cold,
-            Live::LongPoll => Step::Wait,
+            LiveMode::CatchUp | LiveMode::Sse => TimedStep::Cold,
+            LiveMode::LongPoll => TimedStep::Wait,
         },
     }
 }
@@ -51,7 +51,7 @@ pub(super) fn add_header(answering: &JsValue, begun: Timestamp) -> JsValue {
             answer.unchecked_ref(),
         )?;
         let mut timing = Timing::default();
-        timing.add(Step::Edge, since(begun));
+        timing.add(TimedStep::Edge, since(begun));
         let mut headers = HeaderMap::new();
         timing.write_headers(&mut headers);
         for (name, value) in &headers {

@@ -8,8 +8,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::{Either, select};
 use http::Response;
-use pmx_streams::http::sse::{self, Event};
-use pmx_streams::http::{Cursor, Get, Poll};
+use pmx_streams::http::sse::{self, SseChunk};
+use pmx_streams::http::{Get, LiveCursor, Poll};
 use pmx_streams::{From, Page, Read};
 use worker::Delay;
 use worker::js_sys::Uint8Array;
@@ -69,8 +69,8 @@ pub(crate) struct SharedPage {
 
 /// The page's event, encoded once.
 pub(super) struct SharedEvent {
-    pub(super) cursor: Cursor,
-    pub(super) event: Event,
+    pub(super) cursor: LiveCursor,
+    pub(super) event: SseChunk,
     pub(super) chunk: Uint8Array,
 }
 
@@ -93,7 +93,7 @@ impl SharedPage {
     /// The event for all readers whose cursor is not ahead.
     pub(super) fn common(&self) -> &SharedEvent {
         self.common.get_or_init(|| {
-            let cursor = Cursor::at(now());
+            let cursor = LiveCursor::at(now());
             let event = sse::event(&self.page, cursor);
             let chunk = Uint8Array::from(&*event.bytes);
             SharedEvent {

@@ -10,21 +10,21 @@ use pmx_core::problem::Problem;
 use pmx_core::schema::SchemaError;
 use pmx_core::sql::SqlError;
 use pmx_core::time::Timestamp;
-use pmx_streams::http::{Cursor, Get, Live, StreamRequest, StreamSettings, answer};
+use pmx_streams::http::{Get, LiveCursor, LiveMode, StreamRequest, StreamSettings, answer};
 use pmx_streams::policy::{Operation, Per, Timing};
 use pmx_streams::subscription::{Copying, FanOutBatch};
 use pmx_streams::{Create, Engine, Generation, Page, Read, Refusal, RowCache, driver};
 use pmx_sync::serve::BodyPermit;
 use worker::{Delay, Env, Response, Storage, console_error, web_sys};
 
-use super::alarm::{self, Alarm, RETRY};
+use super::alarm::{self, KnownAlarm, RETRY};
 use super::analytics::Analytics;
-use super::answer::{Body, sent};
+use super::answer::{AnswerBody, sent};
 use super::events;
 use super::hub_client::HubClient;
 use super::limit::Limit;
 use super::notify::Notify;
-use super::request::Incoming;
+use super::request::ObjectRequest;
 use super::rpc::{RpcReply, RpcRequest, StepRequest, StreamClient, respond};
 use super::server_timing;
 use super::settings::StreamConfig;
@@ -51,7 +51,7 @@ pub(crate) struct Stream {
     changes: Notify,
     tail: RefCell<Option<Rc<SharedPage>>>,
     listeners: Cell<usize>,
-    alarm: Cell<Alarm>,
+    alarm: Cell<KnownAlarm>,
     pub(super) hub: HubClient,
     pub(crate) depth: Depth,
 }
@@ -59,7 +59,7 @@ pub(crate) struct Stream {
 /// The key of the object's stream.
 const KEY: i64 = 1;
 
-type Answer<B = Body> = http::Response<B>;
+type Answer<B = AnswerBody> = http::Response<B>;
 
 impl Stream {
     /// Opens the stream, which need not exist yet.
@@ -78,7 +78,7 @@ impl Stream {
             changes: Notify::default(),
             tail: RefCell::default(),
             listeners: Cell::default(),
-            alarm: Cell::new(Alarm::Unknown),
+            alarm: Cell::new(KnownAlarm::Unknown),
             hub: HubClient::new(isolate::hub(env)?, depth.clone(), name),
             depth,
         })
@@ -114,7 +114,7 @@ impl Stream {
     /// Answers a request that the edge has admitted.
     pub(crate) async fn answer(
         self: &Rc<Self>,
-        incoming: &Incoming,
+        incoming: &ObjectRequest,
         head: &Parts,
     ) -> Result<web_sys::Response, Problem> {
         let counted = self.limit.of_stream(&head.method);
@@ -131,7 +131,7 @@ impl Stream {
                 drop(share);
                 answer
             }
-            Err(refused) => refused.map(Body::Bytes),
+            Err(refused) => refused.map(AnswerBody::Bytes),
         };
         if answer.status() != http::StatusCode::TOO_MANY_REQUESTS {
             counted.write_headers(answer.headers_mut());
@@ -153,12 +153,12 @@ impl Stream {
         };
         self.analytics.learn_name(head);
         let answer = self.handle_request(request, head).await;
-        let mut answer = answer.unwrap_or_else(|refusal| refused(&refusal).map(Body::Bytes));
+        let mut answer = answer.unwrap_or_else(|refusal| refused(&refusal).map(AnswerBody::Bytes));
         let took = server_timing::since(begun);
         if let Some(operation) = operation {
             let sent = match answer.body() {
-                Body::Bytes(bytes) => bytes.len(),
-                Body::Stream(_) => 0,
+                AnswerBody::Bytes(bytes) => bytes.len(),
+                AnswerBody::Stream(_) => 0,
             };
             let (bytes, status) = (received.max(sent) as u64, answer.status().as_u16());
             let millis = took.as_millis() as u64;
@@ -175,7 +175,7 @@ impl Stream {
     /// Parses a request and reads its body. Returns it with the body's share of the memory.
     async fn receive(
         &self,
-        incoming: &Incoming,
+        incoming: &ObjectRequest,
         head: &Parts,
     ) -> Result<(StreamRequest, BodyPermit), Answer<Bytes>> {
         let request = match StreamRequest::parse(head) {
@@ -226,7 +226,7 @@ impl Stream {
             StreamRequest::Head => answer::view(&self.engine().head(now)?),
             StreamRequest::Get(get) => return self.get(get).await,
         };
-        Ok(answer.map(Body::Bytes))
+        Ok(answer.map(AnswerBody::Bytes))
     }
 
     async fn create(
@@ -251,15 +251,15 @@ impl Stream {
 
     async fn get(self: &Rc<Self>, get: Get) -> Result<Answer, Refusal> {
         let answer = match get.live {
-            Live::CatchUp => {
+            LiveMode::CatchUp => {
                 let now = now();
                 let page = self.read(&get.read, now).await?;
-                answer::page(&get, &page, Cursor::at(now))
+                answer::page(&get, &page, LiveCursor::at(now))
             }
-            Live::LongPoll => source::poll(self, get, self.config.long_poll).await?,
-            Live::Sse => return events::begin(self, &get).await,
+            LiveMode::LongPoll => source::poll(self, get, self.config.long_poll).await?,
+            LiveMode::Sse => return events::begin(self, &get).await,
         };
-        Ok(answer.map(Body::Bytes))
+        Ok(answer.map(AnswerBody::Bytes))
     }
 
     async fn read(&self, read: &Read, now: Timestamp) -> Result<Page, Refusal> {
@@ -279,8 +279,8 @@ impl Stream {
     async fn after_append(&self, due: Option<Timestamp>, now: Timestamp) {
         match self.alarm.get() {
             // Earlier jobs are not known yet.
-            Alarm::Unknown => self.after_write(now).await,
-            Alarm::Known(_) => self.after_commit(Ok(due), now).await,
+            KnownAlarm::Unknown => self.after_write(now).await,
+            KnownAlarm::Known(_) => self.after_commit(Ok(due), now).await,
         }
     }
 
@@ -293,7 +293,7 @@ impl Stream {
         };
         if let Err(problem) = scheduled {
             // The transaction is committed; the next one that writes tries again.
-            self.alarm.set(Alarm::Unknown);
+            self.alarm.set(KnownAlarm::Unknown);
             console_error!("{problem}");
         }
         if self.listeners.get() > 0 {
@@ -313,7 +313,7 @@ impl Stream {
     /// Runs the due jobs. Returns whether the object has any state left.
     pub(crate) async fn jobs(&self) -> Result<Contents, Problem> {
         // The alarm has fired, so it is no longer set.
-        self.alarm.set(Alarm::Known(None));
+        self.alarm.set(KnownAlarm::Known(None));
         let failed = |error: SqlError| js_error::problem("doing what is left")(error.to_string());
         // This also migrates tables of an older version, and reads the name.
         if self.is_blank().map_err(failed)? {
@@ -349,7 +349,7 @@ impl Stream {
 
     /// Sets the alarm again after it failed.
     pub(crate) async fn retry(&self) -> worker::Result<()> {
-        self.alarm.set(Alarm::Known(Some(now().after(RETRY))));
+        self.alarm.set(KnownAlarm::Known(Some(now().after(RETRY))));
         self.log.storage().set_alarm(RETRY).await
     }
 

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures_core::Stream as _;
 use http::HeaderName;
 use pmx_streams::limits::WEBHOOK_ANSWER_BYTES_MAX;
-use pmx_streams::subscription::{Outcome, WebhookUrl};
+use pmx_streams::subscription::{EffectOutcome, WebhookUrl};
 use worker::js_sys::Uint8Array;
 use worker::{
     AbortController, Fetch, Headers, Method, Request, RequestInit, RequestRedirect, Response,
@@ -24,7 +24,7 @@ pub(super) struct Webhook {
 
 impl Webhook {
     /// Sends the webhook without following redirects, and reads the beginning of the response.
-    pub(super) async fn send(&self) -> Outcome {
+    pub(super) async fn send(&self) -> EffectOutcome {
         let controller = AbortController::default();
         let signal = controller.signal();
         let sent = async {
@@ -33,10 +33,10 @@ impl Webhook {
         };
         match timeout(self.timeout, sent).await {
             Some(Ok(outcome)) => outcome,
-            Some(Err(_)) => Outcome::Failed,
+            Some(Err(_)) => EffectOutcome::Failed,
             None => {
                 controller.abort();
-                Outcome::Failed
+                EffectOutcome::Failed
             }
         }
     }
@@ -56,7 +56,7 @@ impl Webhook {
     }
 }
 
-async fn outcome(mut answer: Response) -> worker::Result<Outcome> {
+async fn outcome(mut answer: Response) -> worker::Result<EffectOutcome> {
     let status = answer.status_code();
     let mut body = Vec::new();
     if let Ok(stream) = answer.stream() {
@@ -71,5 +71,5 @@ async fn outcome(mut answer: Response) -> worker::Result<Outcome> {
     }
     body.truncate(WEBHOOK_ANSWER_BYTES_MAX);
     let body = body.into();
-    Ok(Outcome::Answered { status, body })
+    Ok(EffectOutcome::Answered { status, body })
 }

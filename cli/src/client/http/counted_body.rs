@@ -7,13 +7,13 @@ use crate::ui::Bar;
 
 /// The progress that a body represents: bytes of content, in proportion to the bytes sent.
 #[derive(Debug)]
-pub struct Share<'a> {
+pub struct BodyProgress<'a> {
     bar: &'a Bar,
     raw: u64,
     shown: AtomicU64,
 }
 
-impl<'a> Share<'a> {
+impl<'a> BodyProgress<'a> {
     /// A body that carries `raw` bytes of content.
     pub const fn new(bar: &'a Bar, raw: u64) -> Self {
         Self {
@@ -45,7 +45,7 @@ impl<'a> Share<'a> {
 pub(super) struct CountedBody<'a> {
     transfer: &'a Transfer,
     bytes: &'a [u8],
-    share: Option<&'a Share<'a>>,
+    share: Option<&'a BodyProgress<'a>>,
     /// Bytes handed out for sending.
     handed: usize,
     /// Bytes that the socket took.
@@ -64,7 +64,7 @@ impl<'a> CountedBody<'a> {
     pub(super) fn new(
         transfer: &'a Transfer,
         bytes: &'a [u8],
-        share: Option<&'a Share<'a>>,
+        share: Option<&'a BodyProgress<'a>>,
     ) -> Self {
         transfer.requests.fetch_add(1, Ordering::Relaxed);
         let mut body = Self {

@@ -12,7 +12,7 @@ use crate::error::Failure;
 
 /// The live deploy of a site.
 #[derive(Debug, Clone)]
-pub struct Live {
+pub struct LiveDeploy {
     /// The active deploy.
     pub deploy: DeployView,
     /// The site's address.
@@ -71,7 +71,7 @@ impl Client {
     }
 
     /// The active deploy of a site; `None` if the site has none yet.
-    pub fn active(&self, space: &SpaceName) -> Result<Option<Live>, Failure> {
+    pub fn active(&self, space: &SpaceName) -> Result<Option<LiveDeploy>, Failure> {
         let reply = match self.deploys(space, None, 1) {
             Err(failure) if failure.code == Code::NotFound && failure.problem.is_some() => {
                 return Ok(None);
@@ -85,7 +85,7 @@ impl Client {
             None if reply.active == 0 => return Ok(None),
             None => self.deploy(space, reply.active)?,
         };
-        Ok(Some(Live {
+        Ok(Some(LiveDeploy {
             deploy: active,
             url: reply.url,
             hold: reply.hold,

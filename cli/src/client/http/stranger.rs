@@ -20,7 +20,7 @@ const LOOKED_AT_BYTES: usize = 4 * 1024;
 const BODY_MEBIBYTES: usize = BODY_BYTES_MAX / (1024 * 1024);
 
 /// The parts of an answer that a failure may describe.
-pub(super) struct Seen<'a> {
+pub(super) struct ForeignAnswer<'a> {
     pub(super) status: u16,
     pub(super) headers: &'a HeaderMap,
     pub(super) media: &'a str,
@@ -29,7 +29,7 @@ pub(super) struct Seen<'a> {
 
 impl Client {
     /// The failure that a server reports, or that the answer is not from a PathMX server.
-    pub(super) fn refusal(&self, call: &ApiRequest<'_>, seen: &Seen<'_>) -> Failure {
+    pub(super) fn refusal(&self, call: &ApiRequest<'_>, seen: &ForeignAnswer<'_>) -> Failure {
         if seen.media == PROBLEM_MEDIA
             && let Ok(problem) = serde_json::from_slice::<Problem>(seen.bytes)
         {
@@ -48,7 +48,12 @@ impl Client {
     }
 
     /// The failure for a successful answer that is not from a PathMX server.
-    pub(super) fn no_answer(&self, call: &ApiRequest<'_>, why: &str, seen: &Seen<'_>) -> Failure {
+    pub(super) fn no_answer(
+        &self,
+        call: &ApiRequest<'_>,
+        why: &str,
+        seen: &ForeignAnswer<'_>,
+    ) -> Failure {
         let mut message = format!(
             "{}\nit is not of this protocol: {why}",
             self.first_line(call, seen)
@@ -66,7 +71,7 @@ impl Client {
     }
 
     /// The program that answered, its answer, and the request.
-    fn first_line(&self, call: &ApiRequest<'_>, seen: &Seen<'_>) -> String {
+    fn first_line(&self, call: &ApiRequest<'_>, seen: &ForeignAnswer<'_>) -> String {
         let who = who(seen.headers).unwrap_or_else(|| match seen.status {
             407 => "a proxy".to_owned(),
             _ => "a proxy or another server".to_owned(),
@@ -87,7 +92,7 @@ impl Client {
         )
     }
 
-    fn hint(&self, call: &ApiRequest<'_>, seen: &Seen<'_>) -> String {
+    fn hint(&self, call: &ApiRequest<'_>, seen: &ForeignAnswer<'_>) -> String {
         let server = &self.server;
         if is_challenge(seen.headers) {
             return CHALLENGED.to_owned();
@@ -159,7 +164,7 @@ fn who(headers: &HeaderMap) -> Option<String> {
         .or_else(|| of("x-powered-by"))
 }
 
-fn location(seen: &Seen<'_>) -> Option<String> {
+fn location(seen: &ForeignAnswer<'_>) -> Option<String> {
     let value = seen.headers.get("location")?.to_str().ok()?;
     Some(shortened(value))
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use pmx_core::channel::Channel;
 use pmx_core::problem::Problem;
 use pmx_streams::{Page, Read};
-use pmx_sync::live::Access;
+use pmx_sync::live::EventReader;
 use pmx_sync::serve::Backend as _;
 
 use crate::host::state::AppState;
@@ -16,18 +16,18 @@ use crate::host::streams::events::Source;
 pub(super) struct LogReader {
     state: Arc<AppState>,
     channel: Channel,
-    kind: Kind,
+    kind: ReadMode,
 }
 
 /// The reader's access and mode.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Kind {
+pub(super) struct ReadMode {
     pub(super) compact: bool,
-    pub(super) reader: Access,
+    pub(super) reader: EventReader,
 }
 
 impl LogReader {
-    pub(super) fn new(state: &Arc<AppState>, channel: &Channel, kind: Kind) -> Self {
+    pub(super) fn new(state: &Arc<AppState>, channel: &Channel, kind: ReadMode) -> Self {
         Self {
             state: Arc::clone(state),
             channel: channel.clone(),
@@ -59,7 +59,7 @@ impl LogReader {
 
     /// Waits for the space's lock without a thread.
     async fn page(&self, read: Read) -> Result<Page, Problem> {
-        let Kind { compact, reader } = self.kind;
+        let ReadMode { compact, reader } = self.kind;
         let (server, now) = (&self.state.server, crate::host::now());
         server.log(&self.channel, read, compact, reader, now).await
     }

@@ -18,7 +18,7 @@ use pmx_core::problem::Problem;
 use pmx_streams::From;
 use pmx_streams::http::{Get, Poll};
 use pmx_sync::live::{
-    Access, DeliveryMode, EventQuery, EventRequest, Session, add_event_headers, refused,
+    DeliveryMode, EventQuery, EventReader, EventRequest, Session, add_event_headers, refused,
 };
 use tokio::time::{Instant, sleep_until};
 
@@ -26,11 +26,11 @@ use super::any_body::{self, AnyBody};
 use super::state::AppState;
 use super::streams::answer::jitter;
 use super::streams::events;
-use log_reader::{Kind, LogReader};
+use log_reader::{LogReader, ReadMode};
 use notify::TopicKind;
 
 pub(crate) use notify::notify;
-pub(crate) use waiting::{Live, Notice};
+pub(crate) use waiting::{LiveState, Notice};
 
 /// Answers an event request.
 pub(crate) async fn answer(
@@ -59,7 +59,7 @@ async fn listen(
         mode: listening,
         access: reader,
     } = listener;
-    let kind = |query: &EventQuery| Kind {
+    let kind = |query: &EventQuery| ReadMode {
         compact: query.compact,
         reader,
     };
@@ -74,12 +74,12 @@ async fn listen(
 }
 
 /// The topic whose subscribers share a reader's pages.
-const fn topic_kind(kind: Kind) -> TopicKind {
+const fn topic_kind(kind: ReadMode) -> TopicKind {
     match (kind.reader, kind.compact) {
-        (Access::Visitor, false) => TopicKind::Log,
-        (Access::Visitor, true) => TopicKind::NetLog,
-        (Access::Holder, false) => TopicKind::HeldLog,
-        (Access::Holder, true) => TopicKind::HeldNetLog,
+        (EventReader::Visitor, false) => TopicKind::Log,
+        (EventReader::Visitor, true) => TopicKind::NetLog,
+        (EventReader::Holder, false) => TopicKind::HeldLog,
+        (EventReader::Holder, true) => TopicKind::HeldNetLog,
     }
 }
 
@@ -87,7 +87,7 @@ const fn topic_kind(kind: Kind) -> TopicKind {
 async fn poll(
     state: &Arc<AppState>,
     channel: &Channel,
-    kind: Kind,
+    kind: ReadMode,
     get: Get,
 ) -> Result<Response<AnyBody>, Problem> {
     let live = &state.live;
@@ -121,7 +121,7 @@ async fn poll(
 async fn stream(
     state: &Arc<AppState>,
     channel: &Channel,
-    kind: Kind,
+    kind: ReadMode,
     get: &Get,
 ) -> Result<Response<AnyBody>, Problem> {
     let live = &state.live;

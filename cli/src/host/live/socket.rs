@@ -22,7 +22,7 @@ use pmx_core::name::SpaceName;
 use pmx_core::problem::Problem;
 use pmx_streams::{From, Read};
 use pmx_sync::limits::LIVE_MESSAGE_BYTES_MAX;
-use pmx_sync::live::{Access, ClientCommand, Closing, Dialect, SUBPROTOCOL, Session};
+use pmx_sync::live::{ClientCommand, Closing, Dialect, EventReader, SUBPROTOCOL, Session};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_tungstenite::WebSocketStream;
@@ -31,11 +31,11 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig
 use tokio_tungstenite::tungstenite::{Bytes, Message};
 
 use super::super::any_body::{self, AnyBody};
-use super::log_reader::{Kind, LogReader};
+use super::log_reader::{LogReader, ReadMode};
 use super::notify::TopicKind;
 use super::waiting::Notice;
 use crate::host::state::AppState;
-use crate::host::streams::broadcast::Subscription;
+use crate::host::streams::broadcast::TopicReader;
 
 /// Answers a request for a socket. All later messages use the socket.
 pub(super) async fn open(
@@ -57,9 +57,9 @@ pub(super) async fn open(
     };
     let topics = &state.live.topics;
     // Each session filters the batches that its socket reads, so sockets share them.
-    let kind = |compact| Kind {
+    let kind = |compact| ReadMode {
         compact,
-        reader: Access::Visitor,
+        reader: EventReader::Visitor,
     };
     let mut socket = Socket {
         changes: topics.subscribe(&TopicKind::Sockets.topic(channel)?),
@@ -129,8 +129,8 @@ fn upgrade_required() -> Response<AnyBody> {
 type Wire = WebSocketStream<TokioIo<Upgraded>>;
 
 struct Socket {
-    changes: Subscription,
-    nets: Subscription,
+    changes: TopicReader,
+    nets: TopicReader,
     log: LogReader,
     net: LogReader,
     session: Session,

@@ -10,7 +10,7 @@ use tokio::sync::{Semaphore, watch};
 use crate::host::streams::broadcast::Topics;
 
 /// State of all live subscriptions.
-pub(crate) struct Live {
+pub(crate) struct LiveState {
     pub(super) topics: Arc<Topics>,
     /// Sockets and readers that may wait at once.
     pub(crate) waiting: Arc<Semaphore>,
@@ -26,7 +26,7 @@ pub(crate) struct Notice {
     pub(crate) lines: Vec<String>,
 }
 
-impl Live {
+impl LiveState {
     /// Creates the state. The spaces notify `topics`.
     pub(crate) fn new(
         topics: Arc<Topics>,

@@ -11,20 +11,20 @@ use pmx_core::sql::{Sql, SqlError, SqlRow, Value};
 use pmx_core::time::Timestamp;
 use pmx_streams::driver;
 use pmx_streams::subscription::Subscriptions;
-use pmx_streams::{Engine, EngineConfig, Job};
+use pmx_streams::{Engine, EngineConfig, StreamJob};
 
 use super::cold::SegmentFolder;
 use super::savepoint::Savepoints;
 use super::stream_ids;
 use super::transaction::Transaction;
-use super::writer::{SharedDatabase, WeakWriter, Writer, lock, run_with_restarts};
+use super::writer::{SharedDatabase, StreamWriter, WeakWriter, lock, run_with_restarts};
 use crate::host::access_log::Log;
 use crate::host::blocking::block_on;
 use crate::host::panics::guarded;
 use crate::host::sql::Database;
 
 /// The key of a stream, and when its jobs are due.
-pub(super) type Due = (i64, Timestamp);
+pub(super) type DueStream = (i64, Timestamp);
 
 /// The state of the alarm thread.
 pub(super) struct Alarm {
@@ -39,7 +39,11 @@ pub(super) struct Alarm {
 impl Alarm {
     /// Starts the thread, which ends when all senders are dropped. It begins with the jobs of every
     /// stream: a crash may have left some.
-    pub(super) fn start(self, queue: Receiver<Due>, again: &Sender<Due>) -> std::io::Result<()> {
+    pub(super) fn start(
+        self,
+        queue: Receiver<DueStream>,
+        again: &Sender<DueStream>,
+    ) -> std::io::Result<()> {
         let keys = stream_ids::all(&*lock(&self.database)).unwrap_or_else(|error| {
             self.log.fault("looking for streams", &error);
             Vec::new()
@@ -56,7 +60,7 @@ impl Alarm {
         thread.spawn(work).map(drop)
     }
 
-    fn run(&self, timers: &mut TimerQueue, queue: &Receiver<Due>) {
+    fn run(&self, timers: &mut TimerQueue, queue: &Receiver<DueStream>) {
         loop {
             // One stream's jobs run between two reads of the queue, however full it is.
             for due in queue.try_iter() {
@@ -77,7 +81,7 @@ impl Alarm {
     }
 
     /// Runs the due jobs of a stream. Returns when its next jobs and those of others are due.
-    fn run_jobs(&self, key: i64) -> Vec<Due> {
+    fn run_jobs(&self, key: i64) -> Vec<DueStream> {
         match guarded(self.log, || self.try_jobs(key)) {
             Ok(Ok(due)) => due,
             Ok(Err(error)) => {
@@ -88,7 +92,7 @@ impl Alarm {
         }
     }
 
-    fn try_jobs(&self, key: i64) -> Result<Vec<Due>, SqlError> {
+    fn try_jobs(&self, key: i64) -> Result<Vec<DueStream>, SqlError> {
         let short = ShortTransaction::new(&self.database);
         let transaction = Transaction::new(&short, &self.engine_config);
         let engine = transaction.engine(key);
@@ -121,7 +125,7 @@ impl Alarm {
             return Ok(());
         };
         let work = move |it: &Transaction<'_, Savepoints<'_>>| it.report_of(key);
-        let reported = block_on(Writer::transact(&writer, 0, work, |()| ()));
+        let reported = block_on(StreamWriter::transact(&writer, 0, work, |()| ()));
         reported.map_err(|refusal| SqlError(refusal.to_string()))
     }
 
@@ -141,7 +145,7 @@ impl Alarm {
                     engine.atomically(|engine| engine.fail_job(&job, now))?;
                 }
             }
-            if let Job::WriteSegment { .. } = job {
+            if let StreamJob::WriteSegment { .. } = job {
                 return Ok(Rest::More);
             }
         }
@@ -170,7 +174,7 @@ struct TimerQueue {
 
 impl TimerQueue {
     /// Inserts a time, unless the queue has an earlier one for the stream.
-    fn insert(&mut self, (key, at): Due) {
+    fn insert(&mut self, (key, at): DueStream) {
         match self.by_key.get(&key) {
             Some(known) if *known <= at => return,
             Some(known) => {

@@ -13,10 +13,10 @@ use http::{HeaderValue, Method, Response};
 use hyper::body::Incoming;
 use pmx_core::problem::Problem;
 use pmx_streams::http::{
-    Admitted, Cursor, Get, Listing, Live, STREAMS_PATH, StreamRequest, StreamSettings, answer,
-    page_in_gzip, registry_refusal, takes_gzip,
+    Admitted, Get, ListRequest, LiveCursor, LiveMode, STREAMS_PATH, StreamRequest, StreamSettings,
+    answer, page_in_gzip, registry_refusal, takes_gzip,
 };
-use pmx_streams::policy::{ClientId, Counted, Per, Step, Traffic};
+use pmx_streams::policy::{ClientId, Counted, Per, TimedStep, Traffic};
 use pmx_streams::subscription::http::is_control;
 use pmx_streams::{Append, Create, From, Generation, Read, Refusal, StreamName};
 use tokio::time::{Instant, sleep_until};
@@ -25,7 +25,7 @@ use super::super::any_body::{self, AnyBody};
 use super::savepoint::Savepoints;
 use super::transaction::Transaction;
 use super::{Streams, server_timing};
-use crate::host::budget::Share;
+use crate::host::budget::Reservation;
 use crate::host::front::{Peer, scheme_of};
 use crate::host::request_body;
 
@@ -52,7 +52,7 @@ impl Streams {
                 .settings
                 .add_common_headers(head, answer.map(any_body::full));
         }
-        if Listing::is_requested(head) {
+        if ListRequest::is_requested(head) {
             let answer = self.list(head, body).await;
             return self
                 .config
@@ -89,10 +89,10 @@ impl Streams {
         &self,
         head: &Parts,
         mut body: Incoming,
-    ) -> Result<(AdmittedRequest, Share), Response<Bytes>> {
+    ) -> Result<(AdmittedRequest, Reservation), Response<Bytes>> {
         let begun = std::time::Instant::now();
         let admitted = self.admit_head(head);
-        server_timing::note(Step::Auth, begun);
+        server_timing::note(TimedStep::Auth, begun);
         let mut admitted = match admitted {
             Ok(admitted) => admitted,
             Err(refusal) => {
@@ -104,7 +104,7 @@ impl Streams {
         let begun = std::time::Instant::now();
         let mut share = self.body_budget.share();
         let received = request_body::receive(head, &mut body, limit, &mut share).await;
-        server_timing::note(Step::Body, begun);
+        server_timing::note(TimedStep::Body, begun);
         match received {
             Ok(bytes) => {
                 admitted.request = admitted.request.with_body(bytes);
@@ -173,9 +173,9 @@ impl Streams {
             StreamRequest::Delete => self.delete(name).await,
             StreamRequest::Head => self.head(&name).await.map(|view| answer::view(&view)),
             StreamRequest::Get(get) => match get.live {
-                Live::CatchUp => self.catch_up(head, &name, get).await,
-                Live::LongPoll => self.long_poll(&name, &get).await,
-                Live::Sse => match self.events(&name, &get).await {
+                LiveMode::CatchUp => self.catch_up(head, &name, get).await,
+                LiveMode::LongPoll => self.long_poll(&name, &get).await,
+                LiveMode::Sse => match self.events(&name, &get).await {
                     Ok(answer) => return answer,
                     Err(refusal) => Err(refusal),
                 },
@@ -229,7 +229,7 @@ impl Streams {
         get: Get,
     ) -> Result<Response<Bytes>, Refusal> {
         let page = self.read(name, get.read).await?;
-        let cursor = Cursor::at(crate::host::now());
+        let cursor = LiveCursor::at(crate::host::now());
         let mut answer = if takes_gzip(head, &page) {
             let coding = move || Ok(page_in_gzip(&get, &page, cursor, gzip));
             self.run_blocking(coding).await?
@@ -246,7 +246,7 @@ impl Streams {
         let mut stop = self.stop.clone();
         let end = Instant::now() + self.config.long_poll;
         let first = self.read(name, get.read).await?;
-        let cursor = || Cursor::after(get.cursor, crate::host::now(), jitter());
+        let cursor = || LiveCursor::after(get.cursor, crate::host::now(), jitter());
         if first.start != first.end {
             return Ok(answer::page(get, &first, cursor()));
         }
@@ -263,7 +263,7 @@ impl Streams {
                 () = sleep_until(end) => false,
                 _ = stop.changed() => false,
             };
-            server_timing::note(Step::Wait, begun);
+            server_timing::note(TimedStep::Wait, begun);
             if !has_changed {
                 return Ok(answer::timed_out(first.end, false, cursor()));
             }

@@ -9,8 +9,8 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use pmx_streams::http::Cursor;
-use pmx_streams::http::sse::{self, Event};
+use pmx_streams::http::LiveCursor;
+use pmx_streams::http::sse::{self, SseChunk};
 use pmx_streams::{Page, Read, StreamName};
 use pmx_sync::live::EventBatch;
 use tokio::sync::watch;
@@ -31,7 +31,7 @@ pub(crate) struct Shared {
     read: Read,
     at: u64,
     pub(crate) page: Page,
-    event: OnceLock<(Cursor, Event)>,
+    event: OnceLock<(LiveCursor, SseChunk)>,
     /// The page as a batch for WebSockets.
     pub(crate) batch: Option<EventBatch>,
 }
@@ -49,7 +49,7 @@ impl Shared {
     }
 
     /// The page as a chunk of events, encoded for the first reader.
-    pub(crate) fn event(&self, cursor: Cursor) -> &(Cursor, Event) {
+    pub(crate) fn event(&self, cursor: LiveCursor) -> &(LiveCursor, SseChunk) {
         self.event
             .get_or_init(|| (cursor, sse::event(&self.page, cursor)))
     }
@@ -64,14 +64,14 @@ impl Topics {
     }
 
     /// Begins to wait for a stream.
-    pub(crate) fn subscribe(self: &Arc<Self>, name: &StreamName) -> Subscription {
+    pub(crate) fn subscribe(self: &Arc<Self>, name: &StreamName) -> TopicReader {
         let topic = Arc::clone(self.open().entry(name.clone()).or_insert_with(|| {
             Arc::new(Topic {
                 changes: watch::Sender::new(0),
                 last: tokio::sync::Mutex::default(),
             })
         }));
-        Subscription {
+        TopicReader {
             changes: topic.changes.subscribe(),
             topic,
             name: name.clone(),
@@ -85,14 +85,14 @@ impl Topics {
 }
 
 /// The wait of one reader.
-pub(crate) struct Subscription {
+pub(crate) struct TopicReader {
     changes: watch::Receiver<u64>,
     topic: Arc<Topic>,
     name: StreamName,
     topics: Arc<Topics>,
 }
 
-impl Subscription {
+impl TopicReader {
     /// Marks the current count: the reader waits for later changes only.
     pub(crate) fn mark(&mut self) {
         self.changes.mark_unchanged();
@@ -129,7 +129,7 @@ impl Subscription {
     }
 }
 
-impl Drop for Subscription {
+impl Drop for TopicReader {
     fn drop(&mut self) {
         let mut open = self.topics.open();
         // One reference is the table's, the other is this reader's.

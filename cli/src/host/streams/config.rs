@@ -73,7 +73,7 @@ impl StreamConfig {
 
 #[cfg(test)]
 mod tests {
-    use pmx_streams::http::Origins;
+    use pmx_streams::http::CorsOrigins;
     use pmx_streams::policy::{AccessMode, CacheMode};
 
     use super::*;
@@ -85,7 +85,7 @@ mod tests {
         let plain = of(&[]);
         assert_eq!(plain.settings.access.access_mode(), AccessMode::Closed);
         assert_eq!(plain.settings.caching, CacheMode::Private);
-        assert_eq!(plain.settings.origins, Origins::Unset);
+        assert_eq!(plain.settings.origins, CorsOrigins::Unset);
         assert_eq!(plain.engine_config, EngineConfig::default());
         assert_eq!(plain.long_poll, Duration::from_secs(20));
         let all = of(&[
@@ -110,7 +110,7 @@ mod tests {
         let origins = ["https://a.example", "https://b.example"];
         assert_eq!(
             all.settings.origins,
-            Origins::These(origins.map(str::to_owned).to_vec())
+            CorsOrigins::These(origins.map(str::to_owned).to_vec())
         );
         assert_eq!(
             (

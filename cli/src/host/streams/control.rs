@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::Response;
 use http::request::Parts;
 use hyper::body::Incoming;
-use pmx_streams::http::{Listing, answer, listed};
+use pmx_streams::http::{ListRequest, answer, listed};
 use pmx_streams::limits::SUBSCRIPTION_BODY_BYTES_MAX;
 use pmx_streams::subscription::{self, http as subscriptions};
 
@@ -44,7 +44,7 @@ impl Streams {
     pub(super) async fn list(&self, head: &Parts, body: Incoming) -> Response<Bytes> {
         request_body::drain(head, body);
         let now = crate::host::now();
-        let listing = match Listing::admitted(&self.config.settings, head, now) {
+        let listing = match ListRequest::admitted(&self.config.settings, head, now) {
             Ok(listing) => listing,
             Err(answer) => return answer,
         };

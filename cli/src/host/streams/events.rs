@@ -12,15 +12,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::Response;
 use http_body::Frame;
-use pmx_streams::http::sse::{self, Session, Then};
-use pmx_streams::http::{Cursor, Get};
+use pmx_streams::http::sse::{self, SseSession, Then};
+use pmx_streams::http::{Get, LiveCursor};
 use pmx_streams::{Page, Read};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use super::super::any_body::{self, AnyBody};
 use super::answer::{jitter, up_to};
-use super::broadcast::{Shared, Subscription};
+use super::broadcast::{Shared, TopicReader};
 
 /// The log that readers read.
 pub(crate) trait Source: Send + Sync + 'static {
@@ -34,11 +34,11 @@ pub(crate) trait Source: Send + Sync + 'static {
 /// Begins the response to a reader.
 pub(crate) async fn begin<S: Source>(
     source: S,
-    changes: Subscription,
+    changes: TopicReader,
     get: &Get,
     stop: watch::Receiver<bool>,
 ) -> Result<Response<AnyBody>, S::Failure> {
-    let session = Session::new(get);
+    let session = SseSession::new(get);
     let first = source.read(session.read()).await?;
     let head = sse::head(&first.view.media_type);
     let reader = Reader {
@@ -66,8 +66,8 @@ const KEEP_ALIVE_TIME: Duration = Duration::from_secs(15);
 
 struct Reader<S> {
     source: S,
-    changes: Subscription,
-    session: Session,
+    changes: TopicReader,
+    session: SseSession,
     stop: watch::Receiver<bool>,
     end: Instant,
     keep_alive: Instant,
@@ -144,7 +144,7 @@ impl<S: Source> Reader<S> {
     /// Takes the shared chunk, or encodes a separate one if the reader's cursor is ahead of it.
     fn take(&mut self, shared: &Shared) -> Bytes {
         let now = crate::host::now();
-        let (cursor, event) = shared.event(Cursor::at(now));
+        let (cursor, event) = shared.event(LiveCursor::at(now));
         let own;
         let event = if self.session.takes(*cursor) {
             event

@@ -33,10 +33,10 @@ use pmx_core::schema::SchemaError;
 use pmx_core::sql::{Sql as _, SqlError};
 use pmx_core::time::Timestamp;
 use pmx_streams::http::Get;
-use pmx_streams::policy::{Limiter, Per, Step};
+use pmx_streams::policy::{Limiter, Per, TimedStep};
 use pmx_streams::subscription::Subscriptions;
 use pmx_streams::{
-    Engine, EngineConfig, Generation, Page, Read, Refusal, StreamName, View, registry,
+    Engine, EngineConfig, Generation, Page, Read, Refusal, StreamName, StreamProperties, registry,
 };
 use tokio::sync::{Semaphore, watch};
 
@@ -53,14 +53,14 @@ use readers::{Readers, Renewal};
 use savepoint::Savepoints;
 use transaction::{Transaction, storage};
 use webhook::{DispatchRequest, WebhookDispatcher};
-use writer::{PostCommit, Writer};
+use writer::{PostCommit, StreamWriter};
 
 pub use config::StreamConfig;
 
 /// All streams of a host.
 pub(crate) struct Streams {
     config: StreamConfig,
-    writer: Writer,
+    writer: StreamWriter,
     readers: Arc<Readers>,
     cold: Arc<SegmentFolder>,
     topics: Arc<Topics>,
@@ -100,7 +100,7 @@ impl Streams {
             move |post_commit| run_post_commit(post_commit, &topics, &timers, &requests, log)
         };
         let engine_config = config.engine_config.clone();
-        let writer = Writer::start(Arc::clone(&database), engine_config, after_commit);
+        let writer = StreamWriter::start(Arc::clone(&database), engine_config, after_commit);
         let writer = writer.map_err(HostError::Threads)?;
         let alarm = Alarm {
             database,
@@ -135,7 +135,7 @@ impl Streams {
     }
 
     /// The properties of a stream.
-    async fn head(&self, name: &StreamName) -> Result<View, Refusal> {
+    async fn head(&self, name: &StreamName) -> Result<StreamProperties, Refusal> {
         let (readers, name) = (Arc::clone(&self.readers), name.clone());
         self.run_blocking(move || readers.head(&name, super::now()))
             .await
@@ -148,9 +148,9 @@ impl Streams {
         let reading = move || readers.page(&named, read, &cold, super::now());
         let begun = Instant::now();
         let (page, needs_renewal, cold) = self.run_blocking(reading).await?;
-        server_timing::took(Step::Transaction, begun.elapsed().saturating_sub(cold));
+        server_timing::took(TimedStep::Transaction, begun.elapsed().saturating_sub(cold));
         if !cold.is_zero() {
-            server_timing::took(Step::Cold, cold);
+            server_timing::took(TimedStep::Cold, cold);
         }
         if needs_renewal == Renewal::Yes {
             let named = name.clone();

@@ -7,8 +7,10 @@ use std::time::{Duration, Instant};
 use pmx_core::sql::Sql as _;
 use pmx_core::sql::SqlError;
 use pmx_core::time::Timestamp;
-use pmx_streams::http::{Listed, Listing};
-use pmx_streams::{Engine, EngineConfig, Page, Read, ReadResult, Refusal, StreamName, View};
+use pmx_streams::http::{ListRequest, ListedStream};
+use pmx_streams::{
+    Engine, EngineConfig, Page, Read, ReadResult, Refusal, StreamName, StreamProperties,
+};
 
 use super::cold::SegmentFolder;
 use super::stream_ids;
@@ -44,7 +46,11 @@ impl Readers {
     }
 
     /// The properties of a stream; blocks.
-    pub(super) fn head(&self, name: &StreamName, now: Timestamp) -> Result<View, Refusal> {
+    pub(super) fn head(
+        &self,
+        name: &StreamName,
+        now: Timestamp,
+    ) -> Result<StreamProperties, Refusal> {
         self.with_stream(name, |engine| engine.head(now))
     }
 
@@ -85,11 +91,11 @@ impl Readers {
     /// Lists existing streams, and returns the name after which the next page begins; blocks.
     pub(super) fn list(
         &self,
-        listing: &Listing,
+        listing: &ListRequest,
         now: Timestamp,
-    ) -> Result<(Vec<Listed>, Option<StreamName>), Refusal> {
+    ) -> Result<(Vec<ListedStream>, Option<StreamName>), Refusal> {
         self.in_snapshot(|database| {
-            let Listing {
+            let ListRequest {
                 prefix,
                 after,
                 limit,
@@ -100,7 +106,7 @@ impl Readers {
             let mut streams = Vec::with_capacity(names.len());
             for (key, name) in names {
                 match Engine::new(database, key, &self.engine_config).head(now) {
-                    Ok(view) => streams.push(Listed::new(name, &view)),
+                    Ok(view) => streams.push(ListedStream::new(name, &view)),
                     // It has ended, and its key is not deleted yet.
                     Err(Refusal::Unknown | Refusal::Gone) => {}
                     Err(failure) => return Err(failure),

@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use std::time::{Duration, Instant};
 
 use http::Response;
-use pmx_streams::policy::{Step, Timing};
+use pmx_streams::policy::{TimedStep, Timing};
 
 tokio::task_local! {
     static TIMES: RefCell<Timing>;
@@ -25,12 +25,12 @@ pub(super) async fn measured<B>(answering: impl Future<Output = Response<B>>) ->
 }
 
 /// Records the time since `begun` for a step.
-pub(super) fn note(step: Step, begun: Instant) {
+pub(super) fn note(step: TimedStep, begun: Instant) {
     took(step, begun.elapsed());
 }
 
 /// Records a duration for a step.
-pub(super) fn took(step: Step, time: Duration) {
+pub(super) fn took(step: TimedStep, time: Duration) {
     // Not set unless the client asks for timings.
     let _ = TIMES.try_with(|times| times.borrow_mut().add(step, time));
 }

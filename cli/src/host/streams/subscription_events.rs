@@ -4,8 +4,8 @@
 use bytes::Bytes;
 use pmx_core::sql::{Sql, SqlError};
 use pmx_streams::subscription::{
-    self, Action, Effect, FanOutBatch, LeaseRef, Outcome, RequiredTails, SubscriptionRequest,
-    SubscriptionResponse, Subscriptions, TailOffsets, WebhookCapacity,
+    self, Effect, EffectOutcome, FanOutBatch, LeaseRef, PlatformAction, RequiredTails,
+    SubscriptionRequest, SubscriptionResponse, Subscriptions, TailOffsets, WebhookCapacity,
 };
 use pmx_streams::{Append, Generation, MediaType, Offset, Refusal, StreamName};
 
@@ -69,7 +69,7 @@ impl<S: Sql> Transaction<'_, S> {
     pub(super) fn on_delivery_result(
         &self,
         lease: &LeaseRef,
-        outcome: &Outcome,
+        outcome: &EffectOutcome,
     ) -> Result<(), SqlError> {
         self.wakes.due.set(true);
         let subscriptions = self.subscriptions()?;
@@ -107,13 +107,13 @@ impl<S: Sql> Transaction<'_, S> {
             let work = self.sql().atomically(|_| work())?;
             for effect in work {
                 match effect.action {
-                    Action::Webhook { .. } => deliveries.effects.push(effect),
-                    Action::Copy(mut copying) => {
+                    PlatformAction::Webhook { .. } => deliveries.effects.push(effect),
+                    PlatformAction::Copy(mut copying) => {
                         copying.generation = self.generation(&copying.source)?;
-                        let (lease, action) = (effect.lease, Action::Copy(copying));
+                        let (lease, action) = (effect.lease, PlatformAction::Copy(copying));
                         deliveries.effects.push(Effect { lease, action });
                     }
-                    Action::Append { stream, message } => {
+                    PlatformAction::Append { stream, message } => {
                         self.announce(&effect.lease, &stream, message)?;
                         deliveries.announced.push(stream);
                     }
@@ -135,9 +135,9 @@ impl<S: Sql> Transaction<'_, S> {
     ) -> Result<(), Refusal> {
         self.atomically_if_followed(|| {
             let outcome = match self.append(target, &copies.append) {
-                Ok(_) => Outcome::Copied(copies.to),
+                Ok(_) => EffectOutcome::Copied(copies.to),
                 Err(failure @ Refusal::Storage { .. }) => return Err(failure),
-                Err(_) => Outcome::Failed,
+                Err(_) => EffectOutcome::Failed,
             };
             self.notify_readers(target);
             Ok(self.on_delivery_result(lease, &outcome)?)
@@ -158,8 +158,8 @@ impl<S: Sql> Transaction<'_, S> {
             close: false,
         };
         let outcome = match self.append(stream, &append) {
-            Ok(_) => Outcome::Appended,
-            Err(_) => Outcome::Failed,
+            Ok(_) => EffectOutcome::Appended,
+            Err(_) => EffectOutcome::Failed,
         };
         let subscriptions = self.subscriptions()?;
         self.sql()

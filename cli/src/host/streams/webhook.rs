@@ -15,7 +15,7 @@ use http::HeaderName;
 use pmx_core::time::Timestamp;
 use pmx_streams::Refusal;
 use pmx_streams::limits::{WAKE_EFFECTS_MAX, WEBHOOK_ANSWER_BYTES_MAX};
-use pmx_streams::subscription::{Action, Copying, Effect, LeaseRef, Outcome, Reach};
+use pmx_streams::subscription::{Copying, Effect, EffectOutcome, LeaseRef, PlatformAction, Reach};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::{Request, Url};
 
@@ -23,7 +23,7 @@ use super::cold::SegmentFolder;
 use super::readers::Readers;
 use super::savepoint::Savepoints;
 use super::transaction::{Transaction, storage};
-use super::writer::{WeakWriter, Writer, run_with_restarts};
+use super::writer::{StreamWriter, WeakWriter, run_with_restarts};
 use crate::error::Failure;
 use crate::host::access_log::Log;
 use crate::host::blocking::block_on;
@@ -124,7 +124,7 @@ impl DispatchLoop {
             if self.waiting.len() < WAITING_MAX {
                 self.waiting.push_back((effect, Instant::now()));
             } else {
-                record_outcome(&self.dispatcher, &effect.lease, Outcome::Failed);
+                record_outcome(&self.dispatcher, &effect.lease, EffectOutcome::Failed);
             }
         }
     }
@@ -138,13 +138,13 @@ impl DispatchLoop {
             let thread = std::thread::Builder::new().name("pmx-webhook".to_owned());
             let started = thread.spawn(move || {
                 let delivered = guarded(dispatcher.log, || match effect.action {
-                    Action::Copy(copying) => copy(&dispatcher, lease, &copying),
-                    action @ (Action::Webhook { .. } | Action::Append { .. }) => {
+                    PlatformAction::Copy(copying) => copy(&dispatcher, lease, &copying),
+                    action @ (PlatformAction::Webhook { .. } | PlatformAction::Append { .. }) => {
                         record_outcome(&dispatcher, &lease, clients.post(action, since));
                     }
                 });
                 if delivered.is_err() {
-                    record_outcome(&dispatcher, &lease, Outcome::Failed);
+                    record_outcome(&dispatcher, &lease, EffectOutcome::Failed);
                 }
                 // Fails only if the dispatcher has ended.
                 let _ = dispatcher.requests.send(DispatchRequest::Finished);
@@ -155,7 +155,7 @@ impl DispatchLoop {
                     self.dispatcher
                         .log
                         .fault("starting a webhook's thread", &error);
-                    record_outcome(&self.dispatcher, &lease, Outcome::Failed);
+                    record_outcome(&self.dispatcher, &lease, EffectOutcome::Failed);
                 }
             }
         }
@@ -163,7 +163,7 @@ impl DispatchLoop {
 }
 
 /// Records the outcome of a delivery.
-fn record_outcome(dispatcher: &WebhookDispatcher, lease: &LeaseRef, outcome: Outcome) {
+fn record_outcome(dispatcher: &WebhookDispatcher, lease: &LeaseRef, outcome: EffectOutcome) {
     let lease = *lease;
     transact(dispatcher, move |it| {
         it.on_delivery_result(&lease, &outcome).map_err(storage)
@@ -185,7 +185,7 @@ fn copy(dispatcher: &WebhookDispatcher, lease: LeaseRef, copying: &Copying) {
                 it.append_copies(&lease, &target, &copies)
             });
         }
-        Err(_) => record_outcome(dispatcher, &lease, Outcome::Failed),
+        Err(_) => record_outcome(dispatcher, &lease, EffectOutcome::Failed),
     }
 }
 
@@ -197,7 +197,7 @@ fn transact(
     let Some(writer) = dispatcher.writer.upgrade() else {
         return false;
     };
-    if let Err(error) = block_on(Writer::transact(&writer, 0, work, |()| ())) {
+    if let Err(error) = block_on(StreamWriter::transact(&writer, 0, work, |()| ())) {
         dispatcher.log.fault("waking subscribers", &error);
         // The outcome is lost, so the dispatcher checks for due wakes soon.
         let soon = crate::host::now().after(Duration::from_secs(5));
@@ -232,8 +232,8 @@ impl WebhookClients {
     }
 
     /// Posts a webhook that has waited since a time.
-    fn post(&self, action: Action, since: Instant) -> Outcome {
-        let Action::Webhook {
+    fn post(&self, action: PlatformAction, since: Instant) -> EffectOutcome {
+        let PlatformAction::Webhook {
             url,
             headers,
             body,
@@ -241,7 +241,7 @@ impl WebhookClients {
             attempt: _,
         } = action
         else {
-            return Outcome::Failed;
+            return EffectOutcome::Failed;
         };
         let route = match url.reach() {
             Reach::Public => &self.public,
@@ -249,10 +249,10 @@ impl WebhookClients {
         };
         let left = timeout.saturating_sub(since.elapsed());
         if left.is_zero() {
-            return Outcome::Failed;
+            return EffectOutcome::Failed;
         }
         let posted = route.send(url.as_str(), &headers, body, left);
-        posted.unwrap_or(Outcome::Failed)
+        posted.unwrap_or(EffectOutcome::Failed)
     }
 }
 
@@ -265,7 +265,7 @@ impl Route {
         headers: &[(HeaderName, String)],
         body: impl Into<reqwest::Body>,
         time: Duration,
-    ) -> Option<Outcome> {
+    ) -> Option<EffectOutcome> {
         let http = self.http.get_or_init(|| connections(self.reach).ok());
         let http = http.as_ref()?;
         let mut request = http.client().post(url).body(body);
@@ -282,7 +282,7 @@ impl Route {
     }
 }
 
-async fn answered(http: &HttpClient, request: Request) -> reqwest::Result<Outcome> {
+async fn answered(http: &HttpClient, request: Request) -> reqwest::Result<EffectOutcome> {
     let mut response = http.client().execute(request).await?;
     let status = response.status().as_u16();
     let mut body = Vec::new();
@@ -292,7 +292,7 @@ async fn answered(http: &HttpClient, request: Request) -> reqwest::Result<Outcom
         body.extend_from_slice(&chunk);
     }
     body.truncate(WEBHOOK_ANSWER_BYTES_MAX);
-    Ok(Outcome::Answered {
+    Ok(EffectOutcome::Answered {
         status,
         body: Bytes::from(body),
     })

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use pmx_core::sql::{Sql, SqlError};
 use pmx_core::time::Timestamp;
-use pmx_streams::policy::Step;
+use pmx_streams::policy::TimedStep;
 use pmx_streams::subscription::PatternCache;
 use pmx_streams::{EngineConfig, Refusal, StreamName};
 use tokio::sync::{mpsc, oneshot};
@@ -32,11 +32,11 @@ pub(super) fn lock(database: &SharedDatabase) -> MutexGuard<'_, Database> {
 
 /// The queue of the writer thread, which ends when all handles are dropped.
 #[derive(Clone)]
-pub(super) struct Writer {
+pub(super) struct StreamWriter {
     queue: mpsc::Sender<Box<dyn QueuedTransaction>>,
 }
 
-impl Writer {
+impl StreamWriter {
     /// Starts the thread. It passes the work that follows each commit to `after_commit`.
     pub(super) fn start(
         database: Arc<SharedDatabase>,
@@ -84,7 +84,7 @@ impl Writer {
         let sent = self.queue.send(Box::new(job)).await;
         sent.map_err(|_| failed("the host is about to stop"))?;
         let outcome = outcome.await;
-        server_timing::note(Step::Transaction, begun);
+        server_timing::note(TimedStep::Transaction, begun);
         outcome.unwrap_or_else(|_| Err(failed("the host is about to stop")))
     }
 }
@@ -95,8 +95,8 @@ pub(super) struct WeakWriter(mpsc::WeakSender<Box<dyn QueuedTransaction>>);
 
 impl WeakWriter {
     /// The writer, if its thread still runs.
-    pub(super) fn upgrade(&self) -> Option<Writer> {
-        self.0.upgrade().map(|queue| Writer { queue })
+    pub(super) fn upgrade(&self) -> Option<StreamWriter> {
+        self.0.upgrade().map(|queue| StreamWriter { queue })
     }
 }
 
@@ -286,7 +286,8 @@ mod tests {
         database.run("CREATE TABLE t (v)", &[]).unwrap();
         let database = Arc::new(Mutex::new(database));
         let panics = |_| panic!("on purpose");
-        let writer = Writer::start(Arc::clone(&database), EngineConfig::default(), panics).unwrap();
+        let writer =
+            StreamWriter::start(Arc::clone(&database), EngineConfig::default(), panics).unwrap();
         for round in 0..3 {
             let kept = writer.transact(1, move |it| insert(it, 1 + 3 * round), |_| ());
             assert_eq!(kept.await, Ok(1 + 3 * round));
@@ -300,11 +301,12 @@ mod tests {
         assert_eq!(rows, [[Value::Integer(3)]]);
     }
 
-    fn writer(home: &std::path::Path) -> (Writer, Arc<SharedDatabase>) {
+    fn writer(home: &std::path::Path) -> (StreamWriter, Arc<SharedDatabase>) {
         let database = Database::open(&home.join("x.db")).unwrap();
         database.run("CREATE TABLE t (v)", &[]).unwrap();
         let database = Arc::new(Mutex::new(database));
-        let writer = Writer::start(Arc::clone(&database), EngineConfig::default(), drop).unwrap();
+        let writer =
+            StreamWriter::start(Arc::clone(&database), EngineConfig::default(), drop).unwrap();
         (writer, database)
     }
 

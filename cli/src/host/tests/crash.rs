@@ -13,7 +13,7 @@ use std::time::Duration;
 use pmx_core::codec::{Bounds, Decoder, Encoder, Level};
 use pmx_core::id::{BlobId, PackId};
 use pmx_sync::pack::wire::PackBuilder;
-use pmx_sync::pack::{Coding, stored};
+use pmx_sync::pack::{PackCoding, stored};
 
 use super::{exchange_with, start, status};
 
@@ -112,7 +112,7 @@ fn send_until_refused(addr: SocketAddr, mark: [u8; 2]) -> Vec<Vec<u8>> {
 fn pack(content: &[u8]) -> Vec<u8> {
     let mut builder = PackBuilder::new();
     builder.push(content).unwrap();
-    let pack = builder.finish(&mut Encoder::new(), Coding::Zstd(Level::WIRE));
+    let pack = builder.finish(&mut Encoder::new(), PackCoding::Zstd(Level::WIRE));
     pack.unwrap().into_bytes()
 }
 

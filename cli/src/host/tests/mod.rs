@@ -11,7 +11,7 @@ use super::*;
 mod crash;
 
 fn start(data: &Path, secret: Option<&str>) -> Result<Running, HostError> {
-    Host::start(Config {
+    Host::start(HostConfig {
         data: data.to_owned(),
         listen: "127.0.0.1:0".parse().unwrap(),
         domain: "localhost".into(),
@@ -74,7 +74,7 @@ fn host_answers_and_has_a_private_folder() {
 fn port_in_use_is_reported() {
     let home = tempfile::tempdir().unwrap();
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-    let refused = Host::start(Config {
+    let refused = Host::start(HostConfig {
         data: home.path().to_owned(),
         listen: taken.local_addr().unwrap(),
         domain: "localhost".into(),

@@ -42,7 +42,7 @@ const FRAME_REQUESTS: u64 = 2;
 
 /// The coding of a file's content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Coding {
+pub(super) enum FileCoding {
     Raw,
     Base64,
     Gzip,
@@ -51,13 +51,13 @@ pub(super) enum Coding {
 
 /// A host with a list of files.
 pub(super) struct Flat {
-    coding: Coding,
+    coding: FileCoding,
     held: BTreeSet<BlobId>,
 }
 
 impl Flat {
     /// A host without any content.
-    pub(super) const fn with(coding: Coding) -> Self {
+    pub(super) const fn with(coding: FileCoding) -> Self {
         Self {
             coding,
             held: BTreeSet::new(),
@@ -77,8 +77,8 @@ impl Flat {
     fn list_bytes(&self, rows: &[Row]) -> u64 {
         let list = list(rows);
         let bytes = match self.coding {
-            Coding::Raw | Coding::Base64 | Coding::Gzip => list.len(),
-            Coding::Zstd => Encoder::new().frame(list.as_bytes(), Level::WIRE).len(),
+            FileCoding::Raw | FileCoding::Base64 | FileCoding::Gzip => list.len(),
+            FileCoding::Zstd => Encoder::new().frame(list.as_bytes(), Level::WIRE).len(),
         };
         bytes as u64
     }
@@ -98,8 +98,8 @@ impl Contender for Flat {
             .collect::<Result<Vec<u64>, Failure>>()?;
         let files: u64 = sizes.iter().sum();
         let requests = match self.coding {
-            Coding::Base64 => buckets(missing.iter().map(|row| row.entry.size)),
-            Coding::Raw | Coding::Gzip | Coding::Zstd => missing.len() as u64,
+            FileCoding::Base64 => buckets(missing.iter().map(|row| row.entry.size)),
+            FileCoding::Raw | FileCoding::Gzip | FileCoding::Zstd => missing.len() as u64,
         };
         let cost = Cost {
             sent: self.list_bytes(version.rows) + files,
@@ -113,7 +113,7 @@ impl Contender for Flat {
     }
 }
 
-impl Coding {
+impl FileCoding {
     /// The bytes of a file on the wire.
     fn bytes(self, row: &Row, file: &Path, encoder: &mut Encoder) -> io::Result<u64> {
         match self {
@@ -280,20 +280,25 @@ mod tests {
             rows,
             folder: folder.path(),
         };
-        for coding in [Coding::Raw, Coding::Base64, Coding::Gzip, Coding::Zstd] {
+        for coding in [
+            FileCoding::Raw,
+            FileCoding::Base64,
+            FileCoding::Gzip,
+            FileCoding::Zstd,
+        ] {
             let mut host = Flat::with(coding);
             let first = host.publish(&version(&rows)).unwrap();
-            let requests = if coding == Coding::Base64 { 3 } else { 4 };
+            let requests = if coding == FileCoding::Base64 { 3 } else { 4 };
             assert_eq!(first.requests, Some(requests), "{coding:?}");
             let files = first.files.unwrap();
-            let is_smaller = matches!(coding, Coding::Gzip | Coding::Zstd);
+            let is_smaller = matches!(coding, FileCoding::Gzip | FileCoding::Zstd);
             assert_eq!(files < raw, is_smaller, "{coding:?}: {files}");
             let update = host.publish(&version(&more)).unwrap();
             assert_eq!(update.requests, Some(3));
             let again = host.publish(&version(&more)).unwrap();
             assert_eq!((again.requests, again.files), (Some(2), Some(0)));
             assert_eq!(again.received, 2);
-            if coding == Coding::Raw {
+            if coding == FileCoding::Raw {
                 assert_eq!(first.sent, list_bytes + raw);
                 assert_eq!(update.files, Some(2));
                 assert_eq!(again.sent, list_bytes);

@@ -34,7 +34,7 @@ use super::{Context, Ended};
 use crate::args::{BenchArgs, Compression, Way};
 use crate::error::Failure;
 use program::Programs;
-use report::{Cost, How, Line, Report};
+use report::{BenchReport, Cost, How, Line};
 use site::{Sites, Stage, difference};
 
 pub(super) fn run(args: &BenchArgs, context: &Context<'_>) -> Result<Ended, Failure> {
@@ -47,7 +47,7 @@ pub(super) fn run(args: &BenchArgs, context: &Context<'_>) -> Result<Ended, Fail
     let work = temporary("work")?;
     let mut contests = contests(args, work.path(), context)?;
     compete(&mut contests, &sites, work.path(), context)?;
-    let report = Report {
+    let report = BenchReport {
         from: sites.from.totals(),
         to: sites.to.totals(),
         difference: difference(&sites.from_rows, &sites.to_rows),
@@ -169,10 +169,10 @@ fn contests(args: &BenchArgs, work: &Path, context: &Context<'_>) -> Result<Vec<
                 contests.extend(ours(args.compression, work, context)?);
                 continue;
             }
-            Way::Raw => flat("list, whole files", flat::Coding::Raw),
-            Way::Base64 => flat("list, base64 in JSON", flat::Coding::Base64),
-            Way::Gzip => flat("list, gzip -9 of each", flat::Coding::Gzip),
-            Way::Zstd => flat("list, zstd -3 of each", flat::Coding::Zstd),
+            Way::Raw => flat("list, whole files", flat::FileCoding::Raw),
+            Way::Base64 => flat("list, base64 in JSON", flat::FileCoding::Base64),
+            Way::Gzip => flat("list, gzip -9 of each", flat::FileCoding::Gzip),
+            Way::Zstd => flat("list, zstd -3 of each", flat::FileCoding::Zstd),
             Way::Chunks => computed(*way, "chunks, zstd -3 of each", chunks::Chunks::default()),
             Way::Git => ran(*way, "git push", git::Git::prepare(&programs)),
             Way::Restic => ran(*way, "restic backup", restic::Restic::prepare(&programs)),
@@ -202,7 +202,7 @@ fn ours(
     work: &Path,
     context: &Context<'_>,
 ) -> Result<[Contest; 2], Failure> {
-    let server = Rc::new(pmx::Server::start(work)?);
+    let server = Rc::new(pmx::BenchServer::start(work)?);
     let client = |memory| pmx::Ours::new(&server, (memory, compression), work, context);
     let (kept, fresh) = (client(pmx::Memory::Kept)?, client(pmx::Memory::None)?);
     let contest = |what, ours| Contest::of(Way::Pmx, what, How::Measured, Ok(Box::new(ours)));

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::STEPS;
-use super::report::{How, Line, Report};
+use super::report::{BenchReport, How, Line};
 use crate::ui;
 
 const WIDTH: u32 = 860;
@@ -28,7 +28,7 @@ text{font:12px system-ui,sans-serif;fill:#1f2328}
 ";
 
 /// Draws the plot.
-pub(super) fn draw(report: &Report) -> String {
+pub(super) fn draw(report: &BenchReport) -> String {
     let lines: Vec<_> = report.lines.iter().collect();
     let scale = Scale::of(&lines);
     let height = TOP + lines.len() as u32 * ROW + 30;
@@ -177,7 +177,7 @@ mod tests {
     #[test]
     fn text_can_not_end_an_element() {
         let why = "<script> & \"x\"\u{1b}".to_owned();
-        let report = Report {
+        let report = BenchReport {
             from: pmx_sync::manifest::Totals::default(),
             to: pmx_sync::manifest::Totals::default(),
             difference: pmx_sync::wire::Summary::default(),

@@ -10,7 +10,7 @@ use pmx_sync::push::Mode;
 use pmx_sync::scan::{Collisions, Secrets};
 use pmx_sync::serve::LivePages;
 
-use super::report::{Bodies, Cost};
+use super::report::{BodyBytes, Cost};
 use super::wire::Wire;
 use super::{Contender, Version};
 use crate::args::{Compression, OutputArgs, ScanArgs};
@@ -19,7 +19,7 @@ use crate::client::publish::Terms;
 use crate::config::{Folder, Layers, Site};
 use crate::env::Environment;
 use crate::error::Failure;
-use crate::host::{Config, Host, Log, Running, StreamConfig};
+use crate::host::{Host, HostConfig, Log, Running, StreamConfig};
 use crate::interrupt::Interrupt;
 use crate::run::Context;
 use crate::run::sync::Job;
@@ -29,15 +29,15 @@ use crate::trust::Trust;
 use crate::ui::Ui;
 
 /// A host in a temporary folder, behind a counting relay.
-pub(super) struct Server {
+pub(super) struct BenchServer {
     running: Running,
     wire: Wire,
 }
 
-impl Server {
+impl BenchServer {
     /// Starts the host.
     pub(super) fn start(work: &Path) -> Result<Self, Failure> {
-        let running = Host::start(Config {
+        let running = Host::start(HostConfig {
             data: work.join("host"),
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             domain: "localhost".to_owned(),
@@ -78,7 +78,7 @@ pub(super) enum Memory {
 
 /// The pmx client as a contender.
 pub(super) struct Ours {
-    server: Rc<Server>,
+    server: Rc<BenchServer>,
     site: Site,
     memory: Memory,
     compression: Compression,
@@ -92,7 +92,7 @@ pub(super) struct Ours {
 impl Ours {
     /// A client with a space and a cache of its own.
     pub(super) fn new(
-        server: &Rc<Server>,
+        server: &Rc<BenchServer>,
         (memory, compression): (Memory, Compression),
         work: &Path,
         context: &Context<'_>,
@@ -160,7 +160,7 @@ impl Contender for Ours {
             received: passed.received,
             requests: Some(passed.requests),
             files: None,
-            bodies: Some(Bodies {
+            bodies: Some(BodyBytes {
                 sent: traffic.sent,
                 received: traffic.received,
             }),

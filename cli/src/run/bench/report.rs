@@ -25,12 +25,12 @@ pub(super) struct Cost {
     pub(super) files: Option<u64>,
     /// The bytes of bodies, as opposed to heads of requests and answers.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) bodies: Option<Bodies>,
+    pub(super) bodies: Option<BodyBytes>,
 }
 
 /// Bytes of bodies.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub(super) struct Bodies {
+pub(super) struct BodyBytes {
     pub(super) sent: u64,
     pub(super) received: u64,
 }
@@ -92,7 +92,7 @@ impl Line {
 }
 
 /// All results.
-pub(super) struct Report {
+pub(super) struct BenchReport {
     pub(super) from: Totals,
     pub(super) to: Totals,
     pub(super) difference: Summary,
@@ -121,7 +121,7 @@ const HEADS: [&str; 6] = [
     "",
 ];
 
-impl Report {
+impl BenchReport {
     /// Prints the report.
     pub(super) fn print(&self, ui: &Ui) {
         for line in self.table().lines() {
@@ -267,8 +267,8 @@ mod tests {
         }
     }
 
-    fn report() -> Report {
-        Report {
+    fn report() -> BenchReport {
+        BenchReport {
             from: Totals {
                 files: 1,
                 bytes: 5_000,

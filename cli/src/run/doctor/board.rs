@@ -78,7 +78,7 @@ impl Finding {
 }
 
 /// The printer of findings.
-pub(super) struct Board<'a> {
+pub(super) struct DoctorBoard<'a> {
     ui: &'a Ui,
     counts: Cell<Counts>,
 }
@@ -97,7 +97,7 @@ struct Line<'a> {
     finding: &'a Finding,
 }
 
-impl<'a> Board<'a> {
+impl<'a> DoctorBoard<'a> {
     pub(super) fn new(ui: &'a Ui) -> Self {
         Self {
             ui,

@@ -1,9 +1,9 @@
 //! Edge check: the server that answers at the hosts, by https and by plain http.
 
 use super::sites::random_word;
-use super::visit::Seen;
+use super::visit::VisitAnswer;
 use super::{Doctor, Finding};
-use crate::server::Reach;
+use crate::server::LinkSecurity;
 
 impl Doctor<'_> {
     /// Checks which edge answers by https.
@@ -113,8 +113,10 @@ impl Doctor<'_> {
             _ => (rest, String::new()),
         };
         let apex = match self.site.server.reach() {
-            Reach::Loopback => "localhost",
-            Reach::Encrypted | Reach::Plain => host.strip_prefix("api.").unwrap_or(host),
+            LinkSecurity::Loopback => "localhost",
+            LinkSecurity::Encrypted | LinkSecurity::Plain => {
+                host.strip_prefix("api.").unwrap_or(host)
+            }
         };
         [apex.to_owned(), format!("api.{apex}")].map(|host| format!("{scheme}://{host}{port}"))
     }
@@ -122,8 +124,8 @@ impl Doctor<'_> {
     fn api_url(&self, path: &str) -> String {
         let [_, api] = self.api_urls();
         match self.site.server.reach() {
-            Reach::Loopback => format!("{api}{path}"),
-            Reach::Encrypted | Reach::Plain => self.site.server.url(path),
+            LinkSecurity::Loopback => format!("{api}{path}"),
+            LinkSecurity::Encrypted | LinkSecurity::Plain => self.site.server.url(path),
         }
     }
 }
@@ -132,13 +134,13 @@ fn is_https(server: &str) -> bool {
     server.starts_with("https://")
 }
 
-fn version(seen: &Seen) -> Option<String> {
+fn version(seen: &VisitAnswer) -> Option<String> {
     let health: serde_json::Value = serde_json::from_slice(&seen.body).ok()?;
     Some(health.get("version")?.as_str()?.to_owned())
 }
 
 /// The code of a refusal.
-fn code(seen: &Seen) -> String {
+fn code(seen: &VisitAnswer) -> String {
     let body = serde_json::from_slice::<serde_json::Value>(&seen.body).unwrap_or_default();
     let code = body.get("code").and_then(|code| code.as_str());
     code.unwrap_or("without a code").to_owned()

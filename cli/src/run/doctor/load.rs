@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use pmx_core::name::SpaceName;
 
-use super::sites::{Published, publish};
+use super::sites::{TestDeploy, publish};
 use super::updates::seconds;
 use super::{Context, Doctor, Finding};
 use crate::config::Site;
@@ -60,7 +60,7 @@ fn publisher(
     work: &Path,
     site: &Site,
     context: &Context<'_>,
-) -> Result<Published, Failure> {
+) -> Result<TestDeploy, Failure> {
     let folder = work.join("site");
     let write = || -> std::io::Result<()> {
         std::fs::create_dir_all(&folder)?;

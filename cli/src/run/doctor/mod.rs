@@ -20,9 +20,9 @@ use super::{Context, Ended};
 use crate::args::DoctorArgs;
 use crate::config::Site;
 use crate::error::Failure;
-use crate::server::Reach;
+use crate::server::LinkSecurity;
 
-use board::{Board, Finding};
+use board::{DoctorBoard, Finding};
 use sites::Publisher;
 use visit::Visitor;
 
@@ -32,13 +32,13 @@ struct Doctor<'a> {
     context: &'a Context<'a>,
     site: Site,
     visitor: Visitor,
-    board: Board<'a>,
+    board: DoctorBoard<'a>,
 }
 
 pub(super) fn run(args: &DoctorArgs, context: &Context<'_>) -> Result<Ended, Failure> {
     let here = std::path::Path::new(".");
     let site = context.layers.site(&args.site(), here)?;
-    if site.server.reach() == Reach::Plain {
+    if site.server.reach() == LinkSecurity::Plain {
         let message = format!("{} is reached by plain http over a network", site.server);
         let hint = "Name the address by https: a token may be sent there, and is not by http.";
         return Err(Failure::usage(message).with_hint(hint));
@@ -47,7 +47,7 @@ pub(super) fn run(args: &DoctorArgs, context: &Context<'_>) -> Result<Ended, Fai
         args,
         context,
         visitor: Visitor::new(&site)?,
-        board: Board::new(context.ui),
+        board: DoctorBoard::new(context.ui),
         site,
     };
     doctor.edge()?;

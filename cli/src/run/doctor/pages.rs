@@ -4,8 +4,8 @@
 use pmx_sync::site::available_dictionary;
 
 use super::decode::{behind, decoded};
-use super::sites::Shown;
-use super::visit::Seen;
+use super::sites::PublishedVersion;
+use super::visit::VisitAnswer;
 use super::{Doctor, Finding};
 
 /// The codings that browsers and tools accept.
@@ -28,7 +28,7 @@ pub(super) struct Kept {
 
 impl Doctor<'_> {
     /// Checks that each coding of a page decodes to the published bytes, and has a tag.
-    pub(super) fn encodings(&self, shown: &Shown) -> Finding {
+    pub(super) fn encodings(&self, shown: &PublishedVersion) -> Finding {
         let (mut saw, mut faults) = (Vec::new(), Vec::new());
         for coding in CODINGS {
             match self.visitor.get(&shown.url, &[("accept-encoding", coding)]) {
@@ -44,7 +44,7 @@ impl Doctor<'_> {
     }
 
     /// Checks that each tag of a page gets a 304.
-    pub(super) fn revalidation(&self, shown: &Shown) -> Finding {
+    pub(super) fn revalidation(&self, shown: &PublishedVersion) -> Finding {
         let (mut saw, mut faults) = (Vec::new(), Vec::new());
         for coding in CODINGS {
             match self.revalidated(shown, coding) {
@@ -58,7 +58,7 @@ impl Doctor<'_> {
         )
     }
 
-    fn revalidated(&self, shown: &Shown, coding: &str) -> Result<u16, String> {
+    fn revalidated(&self, shown: &PublishedVersion, coding: &str) -> Result<u16, String> {
         let accepted = ("accept-encoding", coding);
         let first = self.visitor.get(&shown.url, &[accepted])?;
         let tag = first.header("etag").ok_or("it has no ETag")?;
@@ -67,7 +67,7 @@ impl Doctor<'_> {
     }
 
     /// Checks that HEAD announces the length that GET sends.
-    pub(super) fn head(&self, shown: &Shown) -> Finding {
+    pub(super) fn head(&self, shown: &PublishedVersion) -> Finding {
         let (mut saw, mut faults) = (Vec::new(), Vec::new());
         for coding in ["zstd", "identity"] {
             match self.lengths(shown, coding) {
@@ -91,7 +91,11 @@ impl Doctor<'_> {
     }
 
     /// The length that HEAD announces, and the length that GET sends.
-    fn lengths(&self, shown: &Shown, coding: &str) -> Result<(Option<usize>, usize), String> {
+    fn lengths(
+        &self,
+        shown: &PublishedVersion,
+        coding: &str,
+    ) -> Result<(Option<usize>, usize), String> {
         let accepted = [("accept-encoding", coding)];
         let head = self.visitor.ask("HEAD", &shown.url, &accepted)?;
         if head.status != 200 {
@@ -103,7 +107,7 @@ impl Doctor<'_> {
     }
 
     /// The page that a browser stores, if the server's headers ask it to.
-    pub(super) fn kept(&self, shown: &Shown) -> Option<Kept> {
+    pub(super) fn kept(&self, shown: &PublishedVersion) -> Option<Kept> {
         let asked = [&OPENING[..], &[("accept-encoding", "zstd, dcz")]].concat();
         let seen = self.visitor.get(&shown.url, &asked).ok()?;
         let (_, id) = seen.header("use-as-dictionary")?.split_once("id=")?;
@@ -114,7 +118,11 @@ impl Doctor<'_> {
     }
 
     /// Checks that the next version arrives as a delta to the stored page.
-    pub(super) fn dictionary(&self, kept: Option<&Kept>, second: Option<&Shown>) -> Finding {
+    pub(super) fn dictionary(
+        &self,
+        kept: Option<&Kept>,
+        second: Option<&PublishedVersion>,
+    ) -> Finding {
         let Some(kept) = kept else {
             let why = "no dictionary is offered: passthrough in the zone and DICTIONARIES = \"passed\" turn it on";
             return Finding::skipped(why);
@@ -139,7 +147,7 @@ impl Doctor<'_> {
 }
 
 /// Result of a request for a delta.
-fn difference(seen: &Seen, kept: &Kept, page: &[u8]) -> Finding {
+fn difference(seen: &VisitAnswer, kept: &Kept, page: &[u8]) -> Finding {
     let (coding, bytes) = (seen.coding(), seen.body.len());
     if coding != "dcz" {
         return Finding::failed(format!("a dictionary is offered, and {coding} comes")).hint(
@@ -156,7 +164,7 @@ fn difference(seen: &Seen, kept: &Kept, page: &[u8]) -> Finding {
 }
 
 /// Whether an answer is the page, and its description.
-fn described(asked: &str, seen: &Seen, page: &[u8]) -> (bool, String) {
+fn described(asked: &str, seen: &VisitAnswer, page: &[u8]) -> (bool, String) {
     let (status, coding, bytes) = (seen.status, seen.coding(), seen.body.len());
     let tag = seen.header("etag");
     let shown = tag.unwrap_or("no ETag");

@@ -31,13 +31,13 @@ pub(super) struct Version {
 
 /// A published version.
 #[derive(Debug, Clone)]
-pub(super) struct Shown {
+pub(super) struct PublishedVersion {
     pub(super) url: String,
     pub(super) deploy: u64,
     pub(super) version: Version,
 }
 
-impl Shown {
+impl PublishedVersion {
     /// The address of the version's asset.
     pub(super) fn asset_url(&self) -> String {
         format!("{}{}", self.url, self.version.asset)
@@ -95,7 +95,7 @@ impl<'a> Publisher<'a> {
         &self,
         version: &Version,
         alias: Option<AliasName>,
-    ) -> Result<Shown, Failure> {
+    ) -> Result<PublishedVersion, Failure> {
         let folder = self.work.path().join("site");
         let written = fresh(&folder)
             .and_then(|()| std::fs::write(folder.join("index.html"), &version.page))
@@ -106,7 +106,7 @@ impl<'a> Publisher<'a> {
         let url = published
             .url
             .ok_or_else(|| Failure::usage(format!("{} has no address", self.site.space)))?;
-        Ok(Shown {
+        Ok(PublishedVersion {
             url,
             deploy: published.deploy,
             version: version.clone(),
@@ -115,7 +115,7 @@ impl<'a> Publisher<'a> {
 }
 
 /// Result of a publish.
-pub(super) struct Published {
+pub(super) struct TestDeploy {
     url: Option<String>,
     deploy: u64,
     /// Requests that the client repeated.
@@ -129,7 +129,7 @@ pub(super) fn publish(
     site: &Site,
     alias: Option<AliasName>,
     context: &Context<'_>,
-) -> Result<Published, Failure> {
+) -> Result<TestDeploy, Failure> {
     let quiet = OutputArgs {
         quiet: true,
         ..OutputArgs::default()
@@ -161,7 +161,7 @@ pub(super) fn publish(
     );
     let client = job.client(&context);
     let outcome = job.once(&client, &context)?.outcome;
-    Ok(Published {
+    Ok(TestDeploy {
         url: outcome.url,
         deploy: outcome.active,
         retries: client.transfer().retries(),

@@ -13,7 +13,7 @@ use tokio_tungstenite::tungstenite::handshake::HandshakeError;
 use tokio_tungstenite::tungstenite::handshake::client::generate_key;
 use tokio_tungstenite::tungstenite::{self, Message, WebSocket};
 
-use super::sites::Shown;
+use super::sites::PublishedVersion;
 use super::updates::seconds;
 use super::visit::Visitor;
 use super::{Doctor, Finding};
@@ -47,7 +47,7 @@ enum Stream {
 
 impl Doctor<'_> {
     /// Opens sockets and holds them open.
-    pub(super) fn sockets(&self, shown: &Shown) -> Result<(), Failure> {
+    pub(super) fn sockets(&self, shown: &PublishedVersion) -> Result<(), Failure> {
         self.context.interrupt.check()?;
         let dialer = self.dialer(shown)?;
         let wanted = self.args.sockets;
@@ -81,7 +81,7 @@ impl Doctor<'_> {
         self.check("redeploy", redeployed)
     }
 
-    fn dialer(&self, shown: &Shown) -> Result<Dialer<'_>, Failure> {
+    fn dialer(&self, shown: &PublishedVersion) -> Result<Dialer<'_>, Failure> {
         let is_plain = self.site.server.as_str().starts_with("http://");
         let tls = if is_plain {
             None

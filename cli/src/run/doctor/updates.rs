@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use pmx_core::name::AliasName;
 
-use super::sites::{Publisher, Shown, random_word};
+use super::sites::{PublishedVersion, Publisher, random_word};
 use super::{Doctor, Finding};
 use crate::error::Failure;
 
@@ -46,7 +46,7 @@ impl Doctor<'_> {
     }
 
     /// When a new address appears, and whether it stays.
-    fn appears(&self, shown: &Shown) -> Result<Finding, Failure> {
+    fn appears(&self, shown: &PublishedVersion) -> Result<Finding, Failure> {
         let (started, mut seen_after, mut late) = (Instant::now(), None, 0);
         let mut asked = 0_u32;
         let end = self.watch().max(NEW_ADDRESS + PAUSE);
@@ -92,8 +92,8 @@ impl Doctor<'_> {
     pub(super) fn update(
         &self,
         publisher: &Publisher<'_>,
-        first: &Shown,
-        second: &mut Option<Shown>,
+        first: &PublishedVersion,
+        second: &mut Option<PublishedVersion>,
     ) -> Result<Finding, Failure> {
         let shown = match publisher.publish(&publisher.version(2), None) {
             Ok(shown) => shown,

@@ -8,7 +8,7 @@ use reqwest::{Method, RequestBuilder};
 use crate::config::Site;
 use crate::error::Failure;
 use crate::http_client::{self, HttpClient, Versions};
-use crate::server::{Reach, Server};
+use crate::server::{LinkSecurity, Server};
 use crate::trust::Trust;
 
 /// Most bytes of an answer that the visitor reads.
@@ -26,13 +26,13 @@ pub(super) struct Visitor {
 
 /// An answer.
 #[derive(Debug, Clone)]
-pub(super) struct Seen {
+pub(super) struct VisitAnswer {
     pub(super) status: u16,
     pub(super) headers: HeaderMap,
     pub(super) body: Vec<u8>,
 }
 
-impl Seen {
+impl VisitAnswer {
     /// A header's value.
     pub(super) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
@@ -45,7 +45,7 @@ impl Seen {
 }
 
 /// The destination of a request, and the host that it names.
-pub(super) struct Target {
+pub(super) struct VisitTarget {
     pub(super) url: String,
     /// A host that differs from the URL's.
     pub(super) host: Option<String>,
@@ -61,7 +61,7 @@ impl Visitor {
     }
 
     /// Requests an address by GET.
-    pub(super) fn get(&self, url: &str, headers: &[(&str, &str)]) -> Result<Seen, String> {
+    pub(super) fn get(&self, url: &str, headers: &[(&str, &str)]) -> Result<VisitAnswer, String> {
         self.ask("GET", url, headers)
     }
 
@@ -71,7 +71,7 @@ impl Visitor {
         method: &str,
         url: &str,
         headers: &[(&str, &str)],
-    ) -> Result<Seen, String> {
+    ) -> Result<VisitAnswer, String> {
         let method = Method::from_bytes(method.as_bytes()).map_err(|error| error.to_string())?;
         let target = self.target(url);
         let mut request = self.http.client().request(method, target.url);
@@ -90,7 +90,7 @@ impl Visitor {
 
     /// The destination of an address. Not every system resolves names below localhost. If the
     /// server is on this machine, these names lead to it.
-    pub(super) fn target(&self, url: &str) -> Target {
+    pub(super) fn target(&self, url: &str) -> VisitTarget {
         let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
         let (host, path) = match rest.find('/') {
             Some(at) => rest.split_at(at),
@@ -98,20 +98,20 @@ impl Visitor {
         };
         let name = host.split(':').next().unwrap_or_default();
         let is_local = name == "localhost" || name.ends_with(".localhost");
-        if is_local && self.server.reach() == Reach::Loopback {
-            return Target {
+        if is_local && self.server.reach() == LinkSecurity::Loopback {
+            return VisitTarget {
                 url: self.server.url(path),
                 host: Some(host.to_owned()),
             };
         }
-        Target {
+        VisitTarget {
             url: format!("{}{path}", &url[..url.len() - rest.len() + host.len()]),
             host: None,
         }
     }
 }
 
-async fn read(request: RequestBuilder) -> Result<Seen, String> {
+async fn read(request: RequestBuilder) -> Result<VisitAnswer, String> {
     let cause = |error: reqwest::Error| http_client::cause(&error);
     let mut answer = request.send().await.map_err(cause)?;
     let mut body = Vec::new();
@@ -123,7 +123,7 @@ async fn read(request: RequestBuilder) -> Result<Seen, String> {
             ));
         }
     }
-    Ok(Seen {
+    Ok(VisitAnswer {
         status: answer.status().as_u16(),
         headers: std::mem::take(answer.headers_mut()),
         body,
@@ -141,7 +141,7 @@ fn connections(server: &Server, trust: &Trust) -> Result<HttpClient, Failure> {
         .default_headers(headers)
         .user_agent(concat!("pmx-doctor/", env!("CARGO_PKG_VERSION")));
     HttpClient::new(match server.reach() {
-        Reach::Loopback => builder,
-        Reach::Encrypted | Reach::Plain => http_client::with_proxies(builder),
+        LinkSecurity::Loopback => builder,
+        LinkSecurity::Encrypted | LinkSecurity::Plain => http_client::with_proxies(builder),
     })
 }

@@ -8,7 +8,7 @@ use crate::ui::{bytes, count};
 
 /// Phase of a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Phase {
+pub(super) enum CommandPhase {
     /// Reading the folder.
     Scan,
     /// Sending bodies.
@@ -27,7 +27,7 @@ pub(super) enum Phase {
     },
 }
 
-impl Phase {
+impl CommandPhase {
     const fn name(&self) -> &'static str {
         match self {
             Self::Scan => "scan",
@@ -45,8 +45,8 @@ impl Phase {
 
 /// The displayed state of a command at a moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Report {
-    pub(super) phase: Phase,
+pub(super) struct ProgressReport {
+    pub(super) phase: CommandPhase,
     /// Files found, or bytes of content that were sent.
     pub(super) done: u64,
     pub(super) total: Option<u64>,
@@ -56,16 +56,16 @@ pub(super) struct Report {
     pub(super) done_per_second: Option<u64>,
 }
 
-impl Report {
+impl ProgressReport {
     /// The text beside the bar.
     pub(super) fn message(&self) -> String {
         match &self.phase {
-            Phase::Scan => format!("reading   {}", self.read()),
-            Phase::Upload => self.uploaded(),
-            Phase::Wait { since } => {
+            CommandPhase::Scan => format!("reading   {}", self.read()),
+            CommandPhase::Upload => self.uploaded(),
+            CommandPhase::Wait { since } => {
                 format!("waiting for the server ({} s)", since.as_secs())
             }
-            Phase::Retry { why, left } => {
+            CommandPhase::Retry { why, left } => {
                 format!("{why}; trying again in {} s", left.as_secs() + 1)
             }
         }
@@ -74,8 +74,10 @@ impl Report {
     /// The report as a line of a log.
     pub(super) fn line(&self) -> String {
         match self.phase {
-            Phase::Upload => format!("uploading {}", self.uploaded()),
-            Phase::Scan | Phase::Wait { .. } | Phase::Retry { .. } => self.message(),
+            CommandPhase::Upload => format!("uploading {}", self.uploaded()),
+            CommandPhase::Scan | CommandPhase::Wait { .. } | CommandPhase::Retry { .. } => {
+                self.message()
+            }
         }
     }
 
@@ -116,7 +118,7 @@ impl Report {
         if let Some(rate) = self.sent_per_second {
             body["bytes_per_second"] = rate.into();
         }
-        if let Phase::Retry { why, .. } = &self.phase {
+        if let CommandPhase::Retry { why, .. } = &self.phase {
             body["message"] = why.as_str().into();
         }
         body
@@ -129,7 +131,7 @@ mod tests {
 
     #[test]
     fn report_words_each_phase() {
-        let report = |phase, total, rate| Report {
+        let report = |phase, total, rate| ProgressReport {
             phase,
             done: 12_345_678,
             total,
@@ -140,15 +142,17 @@ mod tests {
         let why = "`server: nginx` answered HTTP 503".to_owned();
         let (since, left) = (Duration::from_secs(12), Duration::from_millis(3_500));
         let lines = [
-            report(Phase::Scan, None, None).line(),
-            report(Phase::Upload, None, None).line(),
-            report(Phase::Upload, Some(20_000_000), Some(500_000)).line(),
-            report(Phase::Wait { since }, Some(20_000_000), Some(0)).line(),
-            report(Phase::Retry { why, left }, None, None).line(),
-            report(Phase::Upload, Some(20_000_000), Some(500_000))
+            report(CommandPhase::Scan, None, None).line(),
+            report(CommandPhase::Upload, None, None).line(),
+            report(CommandPhase::Upload, Some(20_000_000), Some(500_000)).line(),
+            report(CommandPhase::Wait { since }, Some(20_000_000), Some(0)).line(),
+            report(CommandPhase::Retry { why, left }, None, None).line(),
+            report(CommandPhase::Upload, Some(20_000_000), Some(500_000))
                 .body()
                 .to_string(),
-            report(Phase::Wait { since }, None, None).body().to_string(),
+            report(CommandPhase::Wait { since }, None, None)
+                .body()
+                .to_string(),
         ];
         insta::assert_snapshot!(lines.join("\n"), @r#"
         reading   12345678 files, 2.0 MB read

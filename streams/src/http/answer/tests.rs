@@ -3,12 +3,12 @@ use insta::assert_snapshot;
 use pmx_core::time::Timestamp;
 
 use super::super::StreamSettings;
-use super::super::request::{Live, StreamRequest};
+use super::super::request::{LiveMode, StreamRequest};
 use super::*;
 use crate::MediaType;
 
-fn a_view(media_type: &str, next: u64, closed: bool) -> View {
-    View {
+fn a_view(media_type: &str, next: u64, closed: bool) -> StreamProperties {
+    StreamProperties {
         media_type: MediaType::new(media_type),
         next: Offset::at(next),
         closed,
@@ -18,7 +18,7 @@ fn a_view(media_type: &str, next: u64, closed: bool) -> View {
     }
 }
 
-fn a_page(view: View, start: u64, end: u64, body: &'static str) -> Page {
+fn a_page(view: StreamProperties, start: u64, end: u64, body: &'static str) -> Page {
     Page {
         view,
         start: Offset::at(start),
@@ -38,8 +38,8 @@ fn asked(query: &str, headers: &[(&str, &str)]) -> Get {
     }
 }
 
-fn cursor() -> Cursor {
-    Cursor::at(Timestamp::from_millis(1_728_432_000_000 + 140_000))
+fn cursor() -> LiveCursor {
+    LiveCursor::at(Timestamp::from_millis(1_728_432_000_000 + 140_000))
 }
 
 /// Status, headers in the order of their names, body.
@@ -69,7 +69,7 @@ fn created_and_appended_set_status_and_tail() {
     ");
     let known = Created {
         fresh: false,
-        view: View {
+        view: StreamProperties {
             closed: true,
             ..view
         },
@@ -163,7 +163,7 @@ fn page_renders_body_tag_and_cursor() {
     ");
     let last = a_page(a_view("text/plain", 5, true), 3, 5, "xy");
     let poll = asked("?offset=0_3&live=long-poll", &[]);
-    assert_eq!(poll.live, Live::LongPoll);
+    assert_eq!(poll.live, LiveMode::LongPoll);
     assert_snapshot!(rendered(&page(&poll, &last, cursor())), @r#"
     200
     cache-control: max-age=0, must-revalidate

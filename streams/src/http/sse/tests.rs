@@ -2,11 +2,11 @@ use pmx_core::time::Timestamp;
 use proptest::prelude::*;
 
 use super::*;
-use crate::{Expiry, View};
+use crate::{Expiry, StreamProperties};
 
 fn page(media_type: &str, tail: (u64, bool), start: u64, end: u64, body: &[u8]) -> Page {
     Page {
-        view: View {
+        view: StreamProperties {
             media_type: MediaType::new(media_type),
             next: Offset::at(tail.0),
             closed: tail.1,
@@ -20,11 +20,11 @@ fn page(media_type: &str, tail: (u64, bool), start: u64, end: u64, body: &[u8]) 
     }
 }
 
-fn cursor() -> Cursor {
-    Cursor::at(Timestamp::from_millis(1_728_432_000_000 + 140_000))
+fn cursor() -> LiveCursor {
+    LiveCursor::at(Timestamp::from_millis(1_728_432_000_000 + 140_000))
 }
 
-fn text(event: &Event) -> &str {
+fn text(event: &SseChunk) -> &str {
     std::str::from_utf8(&event.bytes).unwrap()
 }
 
@@ -168,7 +168,7 @@ fn session_resumes_from_the_last_event() {
     let Ok(super::super::StreamRequest::Get(get)) = parsed else {
         panic!("{parsed:?}")
     };
-    let mut session = Session::new(&get);
+    let mut session = SseSession::new(&get);
     assert_eq!(session.read().from, From::Start);
     let first = page("text/plain", (5, false), 0, 3, b"abc");
     assert!(session.knows(&first));
@@ -181,7 +181,7 @@ fn session_resumes_from_the_last_event() {
     assert!(!session.takes(cursor()));
     let now = Timestamp::from_millis(1_728_432_000_000 + 140_000);
     assert!(session.cursor(now, 3) > cursor());
-    assert!(session.takes(Cursor::parse("8").unwrap()));
+    assert!(session.takes(LiveCursor::parse("8").unwrap()));
 }
 
 proptest! {

@@ -5,9 +5,9 @@ use pmx_core::time::Timestamp;
 use proptest::prelude::*;
 
 use super::*;
-use crate::http::{Cursor, Live, Origins, StreamRequest, StreamSettings, answer, sse};
+use crate::http::{CorsOrigins, LiveCursor, LiveMode, StreamRequest, StreamSettings, answer, sse};
 use crate::policy::{AccessVars, Claims};
-use crate::{Expiry, From, MediaType, Offset, Page, Refusal, View};
+use crate::{Expiry, From, MediaType, Offset, Page, Refusal, StreamProperties};
 
 const SECRET: &str = "a secret of at least thirty-two bytes";
 const NOW: Timestamp = Timestamp::from_millis(1_795_339_200_000);
@@ -37,7 +37,7 @@ impl Model {
             return answer::refused(&Refusal::Unknown);
         };
         let tail = log.len() as u64;
-        let view = View {
+        let view = StreamProperties {
             media_type: MediaType::new("text/plain"),
             next: Offset::at(tail),
             closed: *closed,
@@ -66,11 +66,11 @@ impl Model {
             end: Offset::at(end),
             body: log[start as usize..end as usize].to_vec().into(),
         };
-        let cursor = Cursor::at(NOW);
+        let cursor = LiveCursor::at(NOW);
         match get.live {
-            Live::LongPoll if start == end => answer::timed_out(page.end, *closed, cursor),
-            Live::Sse => sse::head(&page.view.media_type),
-            Live::CatchUp | Live::LongPoll => answer::page(&get, &page, cursor),
+            LiveMode::LongPoll if start == end => answer::timed_out(page.end, *closed, cursor),
+            LiveMode::Sse => sse::head(&page.view.media_type),
+            LiveMode::CatchUp | LiveMode::LongPoll => answer::page(&get, &page, cursor),
         }
     }
 }
@@ -84,7 +84,7 @@ fn settings(caching: CacheMode, secret: Option<&str>, public: Option<&str>) -> S
             ..AccessVars::default()
         })
         .unwrap(),
-        origins: Origins::Any,
+        origins: CorsOrigins::Any,
         caching,
         ..StreamSettings::default()
     }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::Expiry;
-use crate::reply::View;
+use crate::reply::StreamProperties;
 
 /// A source stream whose pages end at given positions.
 struct Source<'a> {
@@ -38,7 +38,7 @@ impl Source<'_> {
             self.messages.concat()[at..end].to_vec()
         };
         Page {
-            view: View {
+            view: StreamProperties {
                 media_type: MediaType::new(self.media_type),
                 next: Offset::at(self.tail()),
                 closed: false,

@@ -11,7 +11,7 @@ use crate::limits::{
     WAKE_LEASE_MIN,
 };
 use crate::registry::is_registry;
-use crate::subscription::config::{Config, Delivery};
+use crate::subscription::config::{Delivery, SubscriptionConfig};
 use crate::subscription::engine::OWN_STREAM;
 use crate::subscription::pattern::{Pattern, is_reserved};
 use crate::subscription::response::SubscriptionRefusal;
@@ -41,7 +41,7 @@ impl RawConfig {
     pub(super) fn validate(
         self,
         context: &RequestContext<'_>,
-    ) -> Result<Config, SubscriptionRefusal> {
+    ) -> Result<SubscriptionConfig, SubscriptionRefusal> {
         let invalid = SubscriptionRefusal::invalid;
         if self.filter.is_some() {
             return Err(invalid("filter is not supported"));
@@ -62,7 +62,7 @@ impl RawConfig {
         if self.description.as_deref().is_some_and(is_too_long) {
             return Err(invalid("description is too long"));
         }
-        Ok(Config {
+        Ok(SubscriptionConfig {
             pattern,
             streams: streams.into_iter().collect(),
             delivery,

@@ -17,7 +17,7 @@ use crate::limits::{
 use crate::subscription::RESERVED;
 use crate::subscription::base_url::BaseUrl;
 use crate::subscription::id::SubscriptionId;
-use crate::subscription::request::{Ack, Report, SubscriptionRequest};
+use crate::subscription::request::{Ack, SubscriptionRequest, WorkerReport};
 use crate::subscription::response::SubscriptionRefusal;
 use crate::subscription::view::is_object;
 
@@ -167,7 +167,7 @@ fn parse_report(
     method: &Method,
     headers: &HeaderMap,
     body: &[u8],
-) -> Result<Report, SubscriptionRefusal> {
+) -> Result<WorkerReport, SubscriptionRefusal> {
     require_method(method, "POST")?;
     let token = bearer_token(headers).ok_or(SubscriptionRefusal::Token)?;
     let raw: RawReport = parse_body(body)?;
@@ -180,7 +180,7 @@ fn parse_report(
         stream: raw.stream,
         offset: raw.offset,
     };
-    Ok(Report {
+    Ok(WorkerReport {
         token,
         wake_id: raw.wake_id,
         generation: raw.generation,

@@ -14,11 +14,11 @@ use pmx_core::sql::{Sql, SqlError, Value};
 use pmx_core::time::Timestamp;
 
 use super::base_url::BaseUrl;
-use super::config::Config;
+use super::config::SubscriptionConfig;
 use super::id::SubscriptionId;
 use super::pattern::Pattern;
 use super::secret::Secret;
-use super::wake::{Phase, Wake};
+use super::wake::{Wake, WakePhase};
 use crate::row::{Columns, invalid_column};
 use crate::schema;
 
@@ -98,7 +98,7 @@ impl<S: Sql> SubscriptionStore<'_, S> {
     pub(super) fn insert(
         &self,
         id: &SubscriptionId,
-        config: &Config,
+        config: &SubscriptionConfig,
         base_url: &BaseUrl,
         now: Timestamp,
     ) -> Result<Record, SqlError> {
@@ -163,11 +163,11 @@ impl<S: Sql> SubscriptionStore<'_, S> {
     pub(super) fn save(&self, record: &Record) -> Result<(), SqlError> {
         let wake = &record.wake;
         let (phase, keep) = match wake.phase {
-            Phase::Idle => ("idle", None),
-            Phase::Queued { keep, .. } => ("queued", Some(keep.as_millis())),
-            Phase::Sent { .. } => ("sent", None),
-            Phase::Announced => ("announced", None),
-            Phase::Awake { .. } => ("awake", None),
+            WakePhase::Idle => ("idle", None),
+            WakePhase::Queued { keep, .. } => ("queued", Some(keep.as_millis())),
+            WakePhase::Sent { .. } => ("sent", None),
+            WakePhase::Announced => ("announced", None),
+            WakePhase::Awake { .. } => ("awake", None),
         };
         let sent = if wake.sent.is_empty() {
             None

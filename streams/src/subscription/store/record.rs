@@ -13,7 +13,7 @@ use crate::subscription::config::Delivery;
 use crate::subscription::id::SubscriptionId;
 use crate::subscription::pattern::Pattern;
 use crate::subscription::ssrf::WebhookUrl;
-use crate::subscription::wake::{NEVER, Phase, Wake};
+use crate::subscription::wake::{NEVER, Wake, WakePhase};
 
 /// The columns that [`Record::read`] expects.
 pub(super) const COLUMNS: &str = "number, id, kind, target, pattern, lease, description, root, created, \
@@ -73,11 +73,11 @@ fn wake(mut row: Columns) -> Result<Wake, SqlError> {
     let holder = row.optional_text()?;
     let (at, keep) = (time(due), time(keep));
     let phase = match phase.as_str() {
-        "idle" => Phase::Idle,
-        "queued" => Phase::Queued { at, keep },
-        "sent" => Phase::Sent { until: at },
-        "announced" => Phase::Announced,
-        "awake" => Phase::Awake { until: at, holder },
+        "idle" => WakePhase::Idle,
+        "queued" => WakePhase::Queued { at, keep },
+        "sent" => WakePhase::Sent { until: at },
+        "announced" => WakePhase::Announced,
+        "awake" => WakePhase::Awake { until: at, holder },
         _ => return Err(invalid_column("a phase of a wake")),
     };
     let failures = row.integer()?;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use pmx_core::time::Timestamp;
 use pmx_streams::Offset;
-use pmx_streams::subscription::{Action, Effect, LeaseRef, Outcome, WebhookCapacity};
+use pmx_streams::subscription::{Effect, EffectOutcome, LeaseRef, PlatformAction, WebhookCapacity};
 use serde_json::Value;
 
 use super::World;
@@ -21,7 +21,7 @@ impl World {
             let due = it.due(now, capacity.without(&effects)).unwrap();
             (effects, due.map(Timestamp::as_millis))
         });
-        let is_webhook = |effect: &&Effect| matches!(effect.action, Action::Webhook { .. });
+        let is_webhook = |effect: &&Effect| matches!(effect.action, PlatformAction::Webhook { .. });
         let webhooks = effects.iter().filter(is_webhook).count();
         assert!(webhooks <= capacity.webhooks, "{webhooks} {capacity:?}");
         // A platform without capacity must not be called in a busy loop.
@@ -40,7 +40,7 @@ impl World {
     /// Delivers an effect, before its outcome is known. Returns its subscription.
     pub(super) fn deliver(&mut self, effect: &Effect) -> usize {
         match &effect.action {
-            Action::Webhook { body, timeout, .. } => {
+            PlatformAction::Webhook { body, timeout, .. } => {
                 assert!(*timeout <= LEASE);
                 let body: Value = serde_json::from_slice(body).unwrap();
                 let id = body["subscription_id"].as_str().unwrap();
@@ -75,7 +75,7 @@ impl World {
                 self.add_lease(lease);
                 subscription
             }
-            Action::Append { stream, message } => {
+            PlatformAction::Append { stream, message } => {
                 assert_eq!(stream.as_str(), "wake");
                 let message: Value = serde_json::from_slice(message).unwrap();
                 assert_eq!(message["type"], "wake");
@@ -85,7 +85,7 @@ impl World {
                     .parse()
                     .unwrap()
             }
-            Action::Copy(_) => panic!("nothing is copied here"),
+            PlatformAction::Copy(_) => panic!("nothing is copied here"),
         }
     }
 
@@ -97,11 +97,13 @@ impl World {
         let at = self.rng.below(self.in_flight.len());
         let (subscription, effect) = self.in_flight.swap_remove(at);
         let outcome = match (&effect.action, self.rng.below(5)) {
-            (Action::Webhook { .. }, 0) => answered(503, ""),
-            (Action::Webhook { .. }, 1) | (Action::Append { .. }, 0 | 1) => Outcome::Failed,
-            (Action::Webhook { .. }, 2) => answered(200, r#"{"done":true}"#),
-            (Action::Webhook { .. }, _) => answered(202, "ok"),
-            (Action::Append { .. } | Action::Copy(_), _) => Outcome::Appended,
+            (PlatformAction::Webhook { .. }, 0) => answered(503, ""),
+            (PlatformAction::Webhook { .. }, 1) | (PlatformAction::Append { .. }, 0 | 1) => {
+                EffectOutcome::Failed
+            }
+            (PlatformAction::Webhook { .. }, 2) => answered(200, r#"{"done":true}"#),
+            (PlatformAction::Webhook { .. }, _) => answered(202, "ok"),
+            (PlatformAction::Append { .. } | PlatformAction::Copy(_), _) => EffectOutcome::Appended,
         };
         if self.rng.once_in(10) {
             self.counts.lost += 1;
@@ -110,7 +112,12 @@ impl World {
         self.record_outcome(subscription, &effect.lease, &outcome);
     }
 
-    pub(super) fn record_outcome(&mut self, subscription: usize, of: &LeaseRef, outcome: &Outcome) {
+    pub(super) fn record_outcome(
+        &mut self,
+        subscription: usize,
+        of: &LeaseRef,
+        outcome: &EffectOutcome,
+    ) {
         self.log(|| format!("result for {subscription}: {of:?} {outcome:?}"));
         self.transaction(|it, now| it.on_delivery_result(of, outcome, now).unwrap());
         let now = self.now;
@@ -118,7 +125,7 @@ impl World {
             (lease.subscription, lease.generation) == (subscription, of.generation)
         };
         match outcome {
-            Outcome::Answered { status: 200, .. } => {
+            EffectOutcome::Answered { status: 200, .. } => {
                 let lease = self.leases.iter_mut().rev().find(mine);
                 if let Some(lease) = lease.filter(|lease| !lease.over && lease.until > now) {
                     lease.over = true;
@@ -128,15 +135,15 @@ impl World {
                 }
             }
             // The engine retries the same wake or begins the next one.
-            Outcome::Answered { status: 503, .. } | Outcome::Failed => {
+            EffectOutcome::Answered { status: 503, .. } | EffectOutcome::Failed => {
                 self.counts.failed += 1;
                 let lease = self.leases.iter_mut().rev().find(mine);
                 if let Some(lease) = lease.filter(|_| is_webhook(subscription)) {
                     lease.over = true;
                 }
             }
-            Outcome::Answered { .. } | Outcome::Copied(_) => {}
-            Outcome::Appended => {
+            EffectOutcome::Answered { .. } | EffectOutcome::Copied(_) => {}
+            EffectOutcome::Appended => {
                 self.announced.insert((subscription, of.generation));
             }
         }

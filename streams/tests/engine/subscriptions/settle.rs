@@ -1,8 +1,8 @@
 //! End of a schedule: without faults, the workers process everything.
 
 use pmx_streams::subscription::{
-    Action, Outcome, Report, SubscriptionRequest, SubscriptionResponse, TailOffsets,
-    WebhookCapacity,
+    EffectOutcome, PlatformAction, SubscriptionRequest, SubscriptionResponse, TailOffsets,
+    WebhookCapacity, WorkerReport,
 };
 
 use super::World;
@@ -23,8 +23,10 @@ impl World {
             for effect in effects {
                 let subscription = self.deliver(&effect);
                 let outcome = match &effect.action {
-                    Action::Webhook { .. } => answered(200, r#"{"done":true}"#),
-                    Action::Append { .. } | Action::Copy(_) => Outcome::Appended,
+                    PlatformAction::Webhook { .. } => answered(200, r#"{"done":true}"#),
+                    PlatformAction::Append { .. } | PlatformAction::Copy(_) => {
+                        EffectOutcome::Appended
+                    }
                 };
                 self.record_outcome(subscription, &effect.lease, &outcome);
             }
@@ -60,7 +62,7 @@ impl World {
     fn finish(&mut self, at: usize) {
         let lease = self.leases[at].clone();
         let tails = lease.tails.iter();
-        let report = Report {
+        let report = WorkerReport {
             acks: tails
                 .map(|(path, tail)| ack(path, tail.position()))
                 .collect(),

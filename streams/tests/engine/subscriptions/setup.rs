@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use pmx_streams::subscription::{
-    Ack, Config, Delivery, Outcome, Pattern, Report, SubscriptionId, WebhookPolicy, WebhookUrl,
+    Ack, Delivery, EffectOutcome, Pattern, SubscriptionConfig, SubscriptionId, WebhookPolicy,
+    WebhookUrl, WorkerReport,
 };
 use pmx_streams::{Offset, StreamName};
 
@@ -30,13 +31,13 @@ pub(super) fn is_webhook(subscription: usize) -> bool {
     subscription.is_multiple_of(2)
 }
 
-pub(super) fn config(subscription: usize) -> Config {
+pub(super) fn config(subscription: usize) -> SubscriptionConfig {
     let url = "https://worker.dev/hook";
     let patterns = ["events/*", "events/**", "**"];
     let pattern = patterns
         .get(subscription)
         .map(|it| Pattern::parse(it).unwrap());
-    Config {
+    SubscriptionConfig {
         streams: match pattern {
             Some(_) => [name("events/a")].into(),
             None => [name("events/b"), name("other")].into(),
@@ -52,13 +53,13 @@ pub(super) fn config(subscription: usize) -> Config {
     }
 }
 
-pub(super) fn answered(status: u16, body: &str) -> Outcome {
+pub(super) fn answered(status: u16, body: &str) -> EffectOutcome {
     let body = body.to_owned().into();
-    Outcome::Answered { status, body }
+    EffectOutcome::Answered { status, body }
 }
 
-pub(super) fn reported(lease: &Lease) -> Report {
-    Report {
+pub(super) fn reported(lease: &Lease) -> WorkerReport {
+    WorkerReport {
         token: lease.token.clone(),
         wake_id: Some(lease.wake_id.clone()),
         generation: Some(lease.generation),

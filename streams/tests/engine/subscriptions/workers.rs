@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use pmx_streams::Offset;
 use pmx_streams::subscription::{
-    Report, StreamView, SubscriptionRefusal, SubscriptionRequest, SubscriptionResponse, TailOffsets,
+    StreamView, SubscriptionRefusal, SubscriptionRequest, SubscriptionResponse, TailOffsets,
+    WorkerReport,
 };
 
 use super::World;
@@ -80,7 +81,7 @@ impl World {
                 acks.insert(path.clone(), done + self.rng.next() % more);
             }
         }
-        let report = Report {
+        let report = WorkerReport {
             acks: acks.iter().map(|(path, at)| ack(path, *at)).collect(),
             done: self.rng.once_in(2),
             ..reported(&lease)

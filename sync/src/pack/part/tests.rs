@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::pack::stored::open_frame;
 
-const SOLID: Coding = Coding::Zstd(Level::STORED);
+const SOLID: PackCoding = PackCoding::Zstd(Level::STORED);
 
 fn text(len: usize) -> Vec<u8> {
     let words = (0..).flat_map(|line: u32| format!("line {line} of it\n").into_bytes());
@@ -33,7 +33,7 @@ fn big_blobs_come_back_part_by_part() {
         for part in parts.all() {
             let bytes = &blob[part.offset() as usize..][..part.len() as usize];
             let coding = if part.number() == 1 {
-                Coding::Stored
+                PackCoding::Stored
             } else {
                 SOLID
             };
@@ -113,7 +113,7 @@ fn short() -> (Part, Vec<u8>) {
 #[test]
 fn part_verify_refuses_every_flip_and_truncation() {
     let (part, bytes) = short();
-    for coding in [SOLID, Coding::Stored] {
+    for coding in [SOLID, PackCoding::Stored] {
         let wire = WirePart::of(part, &bytes, &mut Encoder::new(), coding).unwrap();
         for end in 0..wire.bytes.len() {
             let cut = verify(&wire.bytes[..end], part, &mut Decoder::new());
@@ -137,7 +137,7 @@ fn part_verify_refuses_every_flip_and_truncation() {
 #[test]
 fn part_verify_names_each_refusal() {
     let (part, bytes) = short();
-    let wire = WirePart::of(part, &bytes, &mut Encoder::new(), Coding::Stored).unwrap();
+    let wire = WirePart::of(part, &bytes, &mut Encoder::new(), PackCoding::Stored).unwrap();
     assert_eq!(&wire.bytes[..8], b"PMXP\x01\x00\xc8\x01");
     let change = |at: usize, to: u8| {
         let mut wire = wire.bytes.clone();

@@ -3,9 +3,9 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::pack::{Coding, wire};
+use crate::pack::{PackCoding, wire};
 
-fn pack(blobs: &[&[u8]], coding: Coding) -> VerifiedPack {
+fn pack(blobs: &[&[u8]], coding: PackCoding) -> VerifiedPack {
     let mut builder = wire::PackBuilder::new();
     for blob in blobs {
         builder.push(blob).unwrap();
@@ -15,7 +15,7 @@ fn pack(blobs: &[&[u8]], coding: Coding) -> VerifiedPack {
 }
 
 fn solid(blobs: &[&[u8]]) -> VerifiedPack {
-    pack(blobs, Coding::Zstd(Level::WIRE))
+    pack(blobs, PackCoding::Zstd(Level::WIRE))
 }
 
 const PAGE: &[u8] = b"<p>words and words and words and words and words and words</p>";
@@ -28,7 +28,7 @@ fn object() -> StoredPack {
 #[test]
 fn stored_pack_format_is_the_documented_one() {
     let StoredPack { bytes, toc } =
-        pack(&[b"ab", b"c"], Coding::Stored).rest(&mut Encoder::new(), Level::STORED);
+        pack(&[b"ab", b"c"], PackCoding::Stored).rest(&mut Encoder::new(), Level::STORED);
     let mut expected = b"abc\x02".to_vec();
     expected.extend_from_slice(BlobId::of(b"ab").as_bytes());
     expected.extend_from_slice(&[0, 2, 2]);
@@ -58,7 +58,7 @@ fn stored_blobs_are_coded_as_suits_each() {
         ]
     );
     // A page in a stored pack is not compressed: its sender knew its media type.
-    let stored = pack(&[PAGE], Coding::Stored).rest(&mut Encoder::new(), Level::STORED);
+    let stored = pack(&[PAGE], PackCoding::Stored).rest(&mut Encoder::new(), Level::STORED);
     assert_eq!(stored.toc.entries()[0].codec, Codec::Stored);
 }
 
@@ -214,7 +214,7 @@ proptest! {
         blobs in prop::collection::btree_set(prop::collection::vec(0u8..9, 0..900), 1..30),
         stored: bool,
     ) {
-        let coding = if stored { Coding::Stored } else { Coding::Zstd(Level::WIRE) };
+        let coding = if stored { PackCoding::Stored } else { PackCoding::Zstd(Level::WIRE) };
         let blobs: Vec<&[u8]> = blobs.iter().map(Vec::as_slice).collect();
         let StoredPack { bytes, toc } =
             pack(&blobs, coding).rest(&mut Encoder::new(), Level::STORED);

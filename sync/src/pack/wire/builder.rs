@@ -8,7 +8,7 @@ use super::{
     FLAG_ZSTD, FLAGS_WITH_PREFIX, MAGIC, PackError, Prefix, Reference, VERSION, check_count,
     check_raw, check_size, frame_if_smaller,
 };
-use crate::pack::Coding;
+use crate::pack::PackCoding;
 
 /// The bytes of a pack, ready to send.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,14 +85,14 @@ impl PackBuilder {
 
     /// Completes the pack, and starts another in the same memory. A pack that zstd cannot shrink is
     /// stored. Without a blob there is no pack.
-    pub fn finish(&mut self, encoder: &mut Encoder, coding: Coding) -> Option<WirePack> {
+    pub fn finish(&mut self, encoder: &mut Encoder, coding: PackCoding) -> Option<WirePack> {
         let pack = self.plain(encoder, coding);
         self.clear();
         pack
     }
 
     /// Builds the current pack like [`Self::finish`], but keeps its blobs.
-    pub fn plain(&self, encoder: &mut Encoder, coding: Coding) -> Option<WirePack> {
+    pub fn plain(&self, encoder: &mut Encoder, coding: PackCoding) -> Option<WirePack> {
         if self.is_empty() {
             return None;
         }

@@ -11,9 +11,9 @@ use proptest::prelude::*;
 use super::*;
 use crate::limits::PREFIX_ROWS_MAX;
 
-const SOLID: Coding = Coding::Zstd(Level::WIRE);
+const SOLID: PackCoding = PackCoding::Zstd(Level::WIRE);
 
-fn pack(blobs: &[&[u8]], coding: Coding) -> Vec<u8> {
+fn pack(blobs: &[&[u8]], coding: PackCoding) -> Vec<u8> {
     let mut builder = PackBuilder::new();
     for blob in blobs {
         builder.push(blob).unwrap();
@@ -40,7 +40,7 @@ const PAGES: [&[u8]; 4] = [
 
 #[test]
 fn wire_pack_format_is_the_documented_one() {
-    let wire = pack(&[b"ab", b"", b"c"], Coding::Stored);
+    let wire = pack(&[b"ab", b"", b"c"], PackCoding::Stored);
     assert_eq!(wire, b"PMXW\x01\x00\x03\x02\x00\x01abc");
     let wire = pack(&PAGES, SOLID);
     assert_eq!(&wire[..11], b"PMXW\x01\x01\x04\x51\x00\x51\x01");
@@ -157,7 +157,7 @@ fn open_reuses_memory_whatever_it_held() {
     let alone: Vec<&[u8]> = after.iter().map(Vec::as_slice).collect();
     let mut decoder = Decoder::new();
     let mut memory = vec![7; 100];
-    for coding in [SOLID, Coding::Stored] {
+    for coding in [SOLID, PackCoding::Stored] {
         let opened = open(&pack(&alone, coding), memory, &mut decoder).unwrap();
         for (at, blob) in after.iter().enumerate() {
             assert_eq!(opened.blob(at), Some(&blob[..]));
@@ -265,7 +265,7 @@ fn pack_builder_holds_its_limits() {
 
 #[test]
 fn wire_pack_refuses_every_flip_and_truncation() {
-    for wire in [pack(&PAGES, SOLID), pack(&PAGES, Coding::Stored)] {
+    for wire in [pack(&PAGES, SOLID), pack(&PAGES, PackCoding::Stored)] {
         let honest = ids(&wire).unwrap();
         for end in 0..wire.len() {
             assert!(ids(&wire[..end]).is_err(), "cut at {end}");
@@ -287,7 +287,7 @@ fn wire_pack_refuses_every_flip_and_truncation() {
 
 #[test]
 fn flip_in_a_stored_body_changes_one_id() {
-    let wire = pack(&PAGES, Coding::Stored);
+    let wire = pack(&PAGES, PackCoding::Stored);
     let honest = ids(&wire).unwrap();
     for at in 11..wire.len() {
         let mut flipped = wire.clone();
@@ -305,7 +305,7 @@ proptest! {
         stored: bool,
     ) {
         let blobs: BTreeSet<Vec<u8>> = blobs;
-        let coding = if stored { Coding::Stored } else { SOLID };
+        let coding = if stored { PackCoding::Stored } else { SOLID };
         let blobs: Vec<&[u8]> = blobs.iter().map(Vec::as_slice).collect();
         let verified = verify(&pack(&blobs, coding), &mut Decoder::new()).unwrap();
         let found: Vec<&[u8]> = verified.blobs().map(|blob| blob.bytes()).collect();

@@ -8,7 +8,7 @@ use pmx_core::domain::Selector;
 use pmx_core::id::{BlobId, NodeId, ObjectId, PackId, SpaceId};
 use pmx_core::location::{Codec, Extent, Location};
 use pmx_core::name::AliasName;
-use pmx_streams::{Expiry, MediaType, Offset, Page, Read, View};
+use pmx_streams::{Expiry, MediaType, Offset, Page, Read, StreamProperties};
 
 use super::super::command::{ArrivedPart, Loss, Lost, Outbox, SmallPack};
 use super::*;
@@ -40,7 +40,7 @@ fn publish(offer: Offer, pack: Option<SmallPack>) -> Command {
 
 fn page() -> Page {
     Page {
-        view: View {
+        view: StreamProperties {
             media_type: MediaType::new("application/json".to_owned()),
             next: Offset::at(3),
             closed: false,

@@ -54,17 +54,17 @@ fn decide_activates_or_refuses_commits() {
         deploy: deploy(number, name),
         key: "k".into(),
     };
-    let first = View::default();
-    let fifth = View {
+    let first = ChannelState::default();
+    let fifth = ChannelState {
         active: Some(deploy(5, "old")),
         last: 5,
-        ..View::default()
+        ..ChannelState::default()
     };
-    let ordered = |newest| View {
+    let ordered = |newest| ChannelState {
         newest: Some((newest, 4)),
         ..fifth.clone()
     };
-    let repeated = |made| View {
+    let repeated = |made| ChannelState {
         same_key: Some(made),
         ..fifth.clone()
     };
@@ -144,17 +144,17 @@ fn decide_activates_or_refuses_commits() {
 #[expect(clippy::too_many_lines, reason = "a table")]
 fn decide_allows_replacing_by_policy() {
     use Replace::{Any, Exact, Named, Seen};
-    let live = View {
+    let live = ChannelState {
         active: Some(deploy(5, "old")),
         last: 5,
-        ..View::default()
+        ..ChannelState::default()
     };
-    let built = |value| View {
+    let built = |value| ChannelState {
         newest: Some((Order::run(value), 5)),
         comparable: Some(Order::run(value)),
         ..live.clone()
     };
-    let held = |is_lifted| View {
+    let held = |is_lifted| ChannelState {
         hold: Some(Hold {
             deploy: 5,
             since: 3,
@@ -163,14 +163,14 @@ fn decide_allows_replacing_by_policy() {
         }),
         ..built(7)
     };
-    let over = View {
+    let over = ChannelState {
         hold: Some(Hold {
             deploy: 4,
             ..held(false).hold.unwrap()
         }),
         ..live.clone()
     };
-    let none = View::default();
+    let none = ChannelState::default();
     for (story, view, replace, expect, run, expected) in [
         ("seen last", &live, Seen, Some(5), None, "5->6"),
         ("no cache", &live, Seen, None, None, "5->6"),
@@ -324,20 +324,20 @@ fn decide_allows_replacing_by_policy() {
 #[test]
 fn decide_keeps_previews_apart() {
     let alias = |name| AliasName::parse(name).unwrap();
-    let view = |alias, active: Option<DeployView>| View {
+    let view = |alias, active: Option<DeployView>| ChannelState {
         alias: Some(alias),
         aliases: ALIASES_MAX - 1,
         active,
         last: 9,
-        ..View::default()
+        ..ChannelState::default()
     };
     let new = view(alias("next"), None);
     let third = view(alias("next"), Some(deploy(3, "old")));
-    let full = |view: &View| View {
+    let full = |view: &ChannelState| ChannelState {
         aliases: ALIASES_MAX,
         ..view.clone()
     };
-    let keyed = |of: Option<AliasName>| View {
+    let keyed = |of: Option<AliasName>| ChannelState {
         same_key: Some(DeployWithKey {
             deploy: DeployView {
                 alias: of,
@@ -369,10 +369,10 @@ fn decide_keeps_previews_apart() {
 
 #[test]
 fn refusal_names_both_builds() {
-    let view = View {
+    let view = ChannelState {
         active: Some(deploy(5, "old")),
         newest: Some((Order::run(7), 5)),
-        ..View::default()
+        ..ChannelState::default()
     };
     let problem = commit(&view, &root("new"), &preconditions(5, Some(Order::run(6)))).unwrap_err();
     assert!(problem.detail.contains("CI run 6"), "{problem}");
@@ -390,10 +390,10 @@ fn decide_restores_older_deploys() {
         key: "k".into(),
         meta: DeployMeta::default(),
     };
-    let view = View {
+    let view = ChannelState {
         active: Some(deploy(5, "now")),
         last: 5,
-        ..View::default()
+        ..ChannelState::default()
     };
     let to = |name: &str, expect| rollback(&view, &head(expect), &deploy(2, name));
     assert_eq!(
@@ -426,10 +426,10 @@ fn rollback_sent_twice_is_one_whatever_is_active() {
         deploy: made.clone(),
         key: "k".into(),
     };
-    let mut view = View {
+    let mut view = ChannelState {
         active: Some(made.clone()),
         same_key: Some(keyed),
-        ..View::default()
+        ..ChannelState::default()
     };
     assert_eq!(repeated_rollback(&view, &head), Ok(Some(made)));
     view.same_key = None;

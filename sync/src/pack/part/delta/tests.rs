@@ -7,10 +7,10 @@ use proptest::prelude::*;
 
 use super::super::FLAG_COPIES;
 use super::*;
-use crate::pack::Coding;
+use crate::pack::PackCoding;
 use crate::pack::part::{Arrived, Parts, WirePart, open, verify};
 
-const SOLID: Coding = Coding::Zstd(Level::STORED);
+const SOLID: PackCoding = PackCoding::Zstd(Level::STORED);
 
 fn base() -> Root {
     NodeId::of(b"base")
@@ -65,7 +65,7 @@ fn part_delta_of_runs_and_literals_makes_the_part() {
     let (part, bytes) = short();
     let (copies, old) = edited(&bytes);
     assert_eq!((copies.bytes(), copies.touched()), (185, &[1, 2][..]));
-    for coding in [SOLID, Coding::Stored] {
+    for coding in [SOLID, PackCoding::Stored] {
         let wire =
             WirePart::build_with_delta(&copies, &bytes, &mut Encoder::new(), coding).unwrap();
         let verified = finished(&wire.bytes, &old).unwrap();
@@ -142,7 +142,7 @@ fn pending_part_refuses_another_base() {
 fn part_delta_refuses_every_flip_and_truncation() {
     let (_, bytes) = short();
     let (copies, old) = edited(&bytes);
-    for coding in [SOLID, Coding::Stored] {
+    for coding in [SOLID, PackCoding::Stored] {
         let wire =
             WirePart::build_with_delta(&copies, &bytes, &mut Encoder::new(), coding).unwrap();
         for end in 0..wire.bytes.len() {
@@ -255,7 +255,7 @@ proptest! {
                 at += literal + len;
             }
         }
-        let coding = if stored { Coding::Stored } else { SOLID };
+        let coding = if stored { PackCoding::Stored } else { SOLID };
         let mut encoder = Encoder::new();
         let wire = WirePart::build_with_delta(&copies, &bytes, &mut encoder, coding).unwrap();
         if copies.is_empty() {
