@@ -192,6 +192,11 @@ pub struct ScanArgs {
     /// Publish files that are private keys
     #[arg(long)]
     pub allow_secrets: bool,
+    /// Publish this Path of a PathMX build alone, at the top of the site
+    ///
+    /// Without it the build's default Path is at the top, and each other one below its id.
+    #[arg(long, value_name = "ID")]
+    pub path: Option<String>,
     /// Threads that read the folder [default: all cores]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub jobs: Option<u16>,

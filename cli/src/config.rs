@@ -77,6 +77,8 @@ pub struct Folder {
     pub collisions: Collisions,
     /// Whether `pmx` publishes private keys.
     pub secrets: Secrets,
+    /// The only published Path of a PathMX build.
+    pub path: Option<String>,
 }
 
 impl Folder {
@@ -171,6 +173,7 @@ impl Layers {
             exclude,
             collisions,
             secrets,
+            path: scan.path.clone(),
         })
     }
 

@@ -107,7 +107,7 @@ impl SourceTree {
         let bar = ui.bar(Counting::Files, 0);
         let scan = scan(&bar)?;
         bar.finish();
-        crate::warnings::report(scan.stats(), ui);
+        crate::warnings::report(&scan, ui);
         let store = OnceLock::new();
         let root = match scan.base() {
             Some(base) if scan.changes().is_empty() => base,
@@ -276,6 +276,7 @@ fn options(folder: &Folder, args: &ScanArgs) -> scan::Options {
         exclude: folder.exclude.clone(),
         collisions: folder.collisions,
         secrets: folder.secrets,
+        path: folder.path.clone(),
         threads: args.jobs.and_then(|jobs| NonZeroUsize::new(jobs.into())),
         ..scan::Options::default()
     }
@@ -335,6 +336,7 @@ mod tests {
             exclude: Vec::new(),
             collisions: scan::Collisions::default(),
             secrets: scan::Secrets::default(),
+            path: None,
         };
         let output = OutputArgs {
             quiet: true,

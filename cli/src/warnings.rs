@@ -1,6 +1,8 @@
 //! Scan warnings: names that cause trouble on other systems, suspicious names, and own folders.
 
-use pmx_sync::scan::{NameFault, OwnFolder, Stats, Warning};
+use std::sync::Once;
+
+use pmx_sync::scan::{NameFault, OwnFolder, Scan, Warning};
 
 use crate::ui::Ui;
 
@@ -8,7 +10,18 @@ use crate::ui::Ui;
 const LISTED_MAX: usize = 100;
 
 /// Prints one warning for each kind of finding of a scan.
-pub(crate) fn report(stats: &Stats, ui: &Ui) {
+pub(crate) fn report(scan: &Scan, ui: &Ui) {
+    if scan.is_mere_folder() {
+        // A watch scans again and again.
+        static ONCE: Once = Once::new();
+        ONCE.call_once(|| {
+            ui.warn(
+                "this .pathmx has neither paths.json nor roots.json, so it is no PathMX build; \
+                 all its files are published as they are",
+            );
+        });
+    }
+    let stats = scan.stats();
     for (own, what) in [
         (OwnFolder::Data, "left out, as the data of a pmx host"),
         (OwnFolder::Cache, "left out, as a cache folder of pmx"),

@@ -310,6 +310,7 @@ mod tests {
             exclude: exclude.iter().map(ToString::to_string).collect(),
             collisions: scan::Collisions::default(),
             secrets: scan::Secrets::default(),
+            path: None,
         }
     }
 

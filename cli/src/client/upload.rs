@@ -4,7 +4,6 @@
 //! manifest.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,7 +20,7 @@ use pmx_sync::pack::plan::PackPlan;
 use pmx_sync::pack::wire::WirePack;
 use pmx_sync::pack::{PackCoding, PackKind};
 use pmx_sync::push::{DeltaReference, Uploads};
-use pmx_sync::scan::Scan;
+use pmx_sync::scan::{Scan, Sources};
 use pmx_sync::wire::PartHead;
 
 use super::build::{Build, changed, unreadable};
@@ -334,7 +333,9 @@ fn parts(row: &Row) -> Result<Parts, Failure> {
 }
 
 fn read_window(scan: &Scan, row: &Row, part: Part) -> Result<ChunkWindow, Failure> {
-    let mut file = File::open(scan.source(&row.path)).map_err(|error| unreadable(row, &error))?;
+    let mut file = Sources::of(scan)
+        .open(&row.path)
+        .map_err(|error| unreadable(row, &error))?;
     let Range { start, end } = ChunkWindow::range(part);
     let end = end.min(row.entry.size);
     let mut bytes = Vec::with_capacity((end - start) as usize);

@@ -25,6 +25,8 @@ pub(super) struct Report {
     pub(super) scan: Duration,
     pub(super) total: Duration,
     pub(super) traffic: Traffic,
+    /// Where the Paths of a PathMX build are on the site.
+    pub(super) paths: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -34,6 +36,8 @@ struct SummaryBody<'a> {
     deploy: Option<u64>,
     url: Option<&'a str>,
     deploy_url: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    path_urls: Vec<String>,
     files: FilesBody,
     bytes: BytesBody,
     requests: u64,
@@ -77,6 +81,9 @@ impl Report {
         ui.note(self.sentence());
         if let Some(url) = self.deploy_url() {
             ui.note(format!("this deploy stays at {url}"));
+        }
+        for url in self.path_urls().iter().skip(1) {
+            ui.note(format!("another Path of it is at {url}"));
         }
         if let Some(url) = &self.outcome.url {
             ui.result(url);
@@ -132,6 +139,16 @@ impl Report {
             }
             OutcomeKind::Planned | OutcomeKind::Superseded => None,
         }
+    }
+
+    /// The addresses of the Paths of a PathMX build, the one at the top first.
+    fn path_urls(&self) -> Vec<String> {
+        let Some(url) = self.outcome.url.as_deref() else {
+            return Vec::new();
+        };
+        let top = url.trim_end_matches('/');
+        let urls = self.paths.iter().map(|path| format!("{top}{path}"));
+        urls.collect()
     }
 
     pub(super) fn changes_nothing(&self) -> bool {
@@ -190,6 +207,7 @@ impl Report {
             deploy,
             url: self.outcome.url.as_deref(),
             deploy_url: self.deploy_url(),
+            path_urls: self.path_urls(),
             files: FilesBody {
                 total: self.totals.files,
                 added,
@@ -249,6 +267,7 @@ mod tests {
                 sent: 120,
                 received: 240,
             },
+            paths: Vec::new(),
         }
     }
 

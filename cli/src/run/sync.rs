@@ -345,6 +345,7 @@ impl Job {
             scan: tree.took(),
             total: started.elapsed(),
             traffic: since(before, client.traffic()),
+            paths: tree.scan().paths().to_vec(),
         })
     }
 

@@ -148,6 +148,26 @@ pub enum ScanFault {
         /// The fault.
         fault: String,
     },
+    /// The lists of PathMX's build output can't be published.
+    #[error("the build output can't be published: \"{path}\" {fault}")]
+    BuildInvalid {
+        /// The invalid file, or the path in question.
+        path: String,
+        /// The fault.
+        fault: String,
+    },
+    /// The user chose a Path of a folder that has none.
+    #[error("there is no Path \"{path}\": the folder is no PathMX build with a paths.json")]
+    NoPaths {
+        /// The id.
+        path: String,
+    },
+    /// A file of the folder differs from the one that settings give.
+    #[error("\"{path}\" is in the folder, and the settings give another one")]
+    GeneratedDiffers {
+        /// The file.
+        path: String,
+    },
     /// A pattern of `.pmxignore` or `--exclude` is invalid.
     #[error("{place}: {pattern:?} is not a pattern: {fault}")]
     Pattern {
@@ -214,8 +234,12 @@ impl ScanFault {
             Self::Unreadable { .. } => Code::Unreadable,
             Self::ChangedDuringRead { .. } => Code::ChangedDuringRead,
             Self::TooLarge { .. } => Code::TooLarge,
-            Self::BuildIncomplete { .. } => Code::BuildIncomplete,
-            Self::Pattern { .. } | Self::IgnoreFile { .. } | Self::Own { .. } => Code::Usage,
+            Self::BuildIncomplete { .. } | Self::BuildInvalid { .. } => Code::BuildIncomplete,
+            Self::Pattern { .. }
+            | Self::IgnoreFile { .. }
+            | Self::Own { .. }
+            | Self::NoPaths { .. }
+            | Self::GeneratedDiffers { .. } => Code::Usage,
             Self::Secrets { .. } => Code::Secret,
             Self::Threads(_) => Code::Local,
         }
@@ -225,6 +249,11 @@ impl ScanFault {
     pub const fn hint(&self) -> Option<&'static str> {
         match self {
             Self::IgnoreFile { .. } => Some("Make .pmxignore a file of patterns, saved as UTF-8."),
+            Self::BuildInvalid { .. } => {
+                Some("Build again with the newest PathMX, and update pmx if that does not help.")
+            }
+            Self::NoPaths { .. } => Some("Leave --path out, or name the output of pathmx build."),
+            Self::GeneratedDiffers { .. } => Some("Remove one of the two."),
             Self::Own { .. } => {
                 Some("Publish a folder beside it, or move it elsewhere with --data.")
             }
@@ -252,6 +281,9 @@ impl ScanFault {
             Self::ChangedDuringRead { .. } => faults == Faults::LeaveOutChanging,
             Self::SourceMissing { .. }
             | Self::BuildIncomplete { .. }
+            | Self::BuildInvalid { .. }
+            | Self::NoPaths { .. }
+            | Self::GeneratedDiffers { .. }
             | Self::Pattern { .. }
             | Self::IgnoreFile { .. }
             | Self::Own { .. }

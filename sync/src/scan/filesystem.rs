@@ -10,8 +10,24 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use bytes::Bytes;
+
+use super::pathmx::Mount;
 use super::stat::{Kind, Stat};
 use crate::limits::FILES_MAX;
+
+pub(super) mod layered;
+
+/// Kind of a name that a site's virtual files give.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Virtual {
+    /// A generated file, which no pattern leaves out.
+    Generated,
+    /// A file that a build declares.
+    Declared,
+    /// A folder with virtual files.
+    Folder,
+}
 
 /// Access to the files below one folder.
 pub(super) trait FileSystem: Sync {
@@ -45,6 +61,31 @@ pub(super) trait FileSystem: Sync {
             folder = self.folder(&folder, &c_name(segment)?)?;
         }
         Ok(folder)
+    }
+
+    /// Opens the folder of a mount.
+    fn mounted(&self, mount: &Mount) -> io::Result<Self::Folder> {
+        self.descend(&mount.folder)
+    }
+
+    /// The bytes of a generated file.
+    fn generated(&self, _folder: &Self::Folder, _name: &CStr) -> Option<&Bytes> {
+        None
+    }
+
+    /// The kind of a virtual name.
+    fn virtual_name(&self, _folder: &Self::Folder, _name: &CStr) -> Option<Virtual> {
+        None
+    }
+
+    /// Whether a folder has virtual files, or folders with some. Its path may not exist on disk.
+    fn is_virtual(&self, _folder: &Self::Folder) -> bool {
+        false
+    }
+
+    /// Whether the folder at a site path has virtual files, or folders with some.
+    fn has_virtual(&self, _path: &str) -> bool {
+        false
     }
 }
 
@@ -82,6 +123,13 @@ impl Listing {
         self.names.extend_from_slice(name);
         self.names.push(0);
         Ok(())
+    }
+
+    /// Removes the names that `is_hidden` selects.
+    fn remove(&mut self, is_hidden: impl Fn(&[u8]) -> bool) {
+        let mut entries = std::mem::take(&mut self.entries);
+        entries.retain(|&listed| !is_hidden(self.name(listed)));
+        self.entries = entries;
     }
 
     /// The bytes of a name.

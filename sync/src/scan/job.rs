@@ -8,13 +8,14 @@ use pmx_core::time::Timestamp;
 use super::cache::StatCache;
 use super::error::{self, ScanError, ScanFault, shown};
 use super::filesystem::FileSystem;
+use super::filesystem::layered::Layered;
 use super::media::MediaTypes;
-use super::outcome::prefix;
 use super::own::OwnFolder;
-use super::pathmx::{self, Mount};
+use super::pathmx::{Build, prefix, roots};
 use super::read::FileHasher;
 use super::rules::{self, Rules};
 use super::tree::Tree;
+use super::virtual_files::VirtualFiles;
 use super::walk::{self, Found, Unknown, WalkPosition};
 use super::{Collisions, Options, Progress, Scan, Secrets, nanoseconds, settled_before};
 
@@ -22,6 +23,7 @@ use super::{Collisions, Options, Progress, Scan, Secrets, nanoseconds, settled_b
 const RACY_NANOSECONDS: i64 = 2_000_000_000;
 
 /// Files that are known before the scan stats any.
+#[derive(Clone, Copy)]
 pub(super) struct KnownFiles<'a> {
     pub(super) cache: Option<&'a StatCache>,
     pub(super) unknown: Unknown<'a>,
@@ -29,7 +31,7 @@ pub(super) struct KnownFiles<'a> {
 
 pub(super) struct Job<'a> {
     pub(super) place: &'a Path,
-    pub(super) mounts: Vec<Mount>,
+    pub(super) build: Build,
     pub(super) options: &'a Options,
     pub(super) known: KnownFiles<'a>,
     pub(super) progress: &'a dyn Progress,
@@ -37,10 +39,21 @@ pub(super) struct Job<'a> {
 }
 
 impl Job<'_> {
-    pub(super) fn run<G: FileSystem>(self, filesystem: &G) -> Result<Scan, ScanError> {
+    /// Walks the folder, with the virtual files over it if there are any.
+    pub(super) fn run<G: FileSystem>(mut self, filesystem: &G) -> Result<Scan, ScanError> {
+        let files = std::mem::take(&mut self.build.files);
+        let mut scan = match files.len() {
+            0 => self.walk(filesystem)?,
+            _ => self.walk(&Layered::new(filesystem, &files))?,
+        };
+        scan.files = files;
+        Ok(scan)
+    }
+
+    fn walk<G: FileSystem>(self, filesystem: &G) -> Result<Scan, ScanError> {
         let ignore_file = rules::ignore_file(filesystem)?;
         let rules = Rules::parse(&ignore_file, &self.options.exclude)?;
-        let manifests = pathmx::manifests(self.place, &self.mounts)?;
+        let manifests = roots::manifests(self.place, &self.build.mounts)?;
         let binding = self.binding(&ignore_file);
         let cache = self.known.cache;
         let cache = cache.filter(|cache| cache.binding() == binding);
@@ -69,11 +82,14 @@ impl Job<'_> {
         let (changes, stats) = walk.found.results();
         let scan = Scan {
             place: self.place.to_owned(),
-            mounts: self.mounts,
+            mounts: self.build.mounts,
+            files: VirtualFiles::default(),
+            kind: self.build.kind,
+            paths: self.build.paths,
             trees,
             cache: cache.cloned(),
             binding,
-            checked: pathmx::summed(&manifests),
+            checked: roots::summed(&manifests),
             started: nanoseconds(self.now),
             changes,
             left_out,
@@ -85,7 +101,7 @@ impl Job<'_> {
 
     fn trees<G: FileSystem>(&self, walk: &walk::Walk<'_, G>) -> Vec<Tree> {
         let mut cached = walk.cache.map(|cache| cache.trees().collect::<Vec<_>>());
-        let trees = self.mounts.iter().enumerate().map(|(index, mount)| {
+        let trees = self.build.mounts.iter().enumerate().map(|(index, mount)| {
             let prefix = prefix(&mount.slug);
             let here = WalkPosition {
                 prefix: &prefix,
@@ -96,7 +112,7 @@ impl Job<'_> {
             };
             // The binding includes the mounts, so the cache's trees are these, in order.
             let cached = cached.as_mut().and_then(|trees| trees.get(index).copied());
-            match walk.filesystem.descend(&mount.folder) {
+            match walk.filesystem.mounted(mount) {
                 Ok(folder) => walk.folder(&here, folder, cached),
                 Err(error) => {
                     let problem = ScanFault::BuildIncomplete {
@@ -137,10 +153,11 @@ impl Job<'_> {
             add(pattern.as_bytes());
         }
         add(b"");
-        for mount in &self.mounts {
+        for mount in &self.build.mounts {
             add(mount.slug.as_bytes());
             add(mount.folder.as_bytes());
             add(mount.hidden.join("/").as_bytes());
+            add(&[u8::from(mount.is_virtual)]);
         }
         *hasher.finalize().as_bytes()
     }
@@ -160,7 +177,7 @@ fn check_build(scan: &Scan, manifests: &[Vec<u8>]) -> Result<(), ScanError> {
     let mounts = scan.mounts.iter().filter(|mount| mount.manifest.is_some());
     for (mount, manifest) in mounts.zip(manifests) {
         let prefix = prefix(&mount.slug);
-        pathmx::check(&scan.place, mount, manifest, |file| {
+        roots::check(&scan.place, mount, manifest, |file| {
             let path = [&prefix, file].concat();
             rows.binary_search_by(|row| row.path.as_str().cmp(&path))
                 .is_ok()

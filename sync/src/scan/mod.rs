@@ -34,6 +34,7 @@ mod sources;
 mod stat;
 mod suspect;
 mod tree;
+mod virtual_files;
 mod walk;
 
 use std::num::NonZeroUsize;
@@ -48,12 +49,13 @@ pub use options::{Collisions, Options, Secrets, Walk};
 pub use outcome::{Change, Scan, Stats, Warning};
 pub use own::{CACHE_MARKER, CACHE_MARKER_TEXT, DATA_MARKER, DATA_MARKER_TEXT, OwnFolder};
 pub use prefetch::{Listed, Prefetch};
-pub use sources::Sources;
+pub use sources::{SourceFile, Sources};
 pub use suspect::Suspects;
 
 use error::shown;
 use filesystem::Paths;
 use job::{Job, KnownFiles};
+use pathmx::Build;
 use walk::Unknown;
 
 /// A file with a time this shortly before the scan, or later, may be in the middle of a write: ten
@@ -146,7 +148,6 @@ fn run(
         let path = shown(&root.to_string_lossy());
         return Err(ScanFault::Own { path, own }.into());
     }
-    let mounts = pathmx::mounts(&place)?;
     let threads = options
         .threads
         .map_or_else(default_threads, NonZeroUsize::get);
@@ -155,27 +156,39 @@ fn run(
         .stack_size(STACK_BYTES)
         .build()
         .map_err(|error| ScanFault::Threads(error.to_string()))?;
-    let job = Job {
-        place: &place,
-        mounts,
-        options,
-        known,
-        progress,
-        now,
+    let once = || {
+        let job = Job {
+            place: &place,
+            build: Build::read(&place, options)?,
+            options,
+            known,
+            progress,
+            now,
+        };
+        pool.install(|| walk_folder(job, root))
     };
-    match options.walk {
+    pathmx::unchanged(&place, once)
+}
+
+fn walk_folder(job: Job<'_>, root: &Path) -> Result<Scan, ScanError> {
+    let place = job.place;
+    let missing = |source| ScanFault::SourceMissing {
+        folder: root.to_owned(),
+        source,
+    };
+    match job.options.walk {
         #[cfg(unix)]
         Walk::Descriptors => {
-            let filesystem = filesystem::descriptors::Descriptors::new(&place).map_err(missing)?;
-            pool.install(|| job.run(&filesystem))
+            let filesystem = filesystem::descriptors::Descriptors::new(place);
+            job.run(&filesystem.map_err(missing)?)
         }
         #[cfg(not(unix))]
-        Walk::Descriptors => pool.install(|| job.run(&Paths::new(&place))),
+        Walk::Descriptors => job.run(&Paths::new(place)),
         Walk::Portable => {
             if !place.is_dir() {
                 return Err(missing(std::io::ErrorKind::NotADirectory.into()).into());
             }
-            pool.install(|| job.run(&Paths::new(&place)))
+            job.run(&Paths::new(place))
         }
     }
 }

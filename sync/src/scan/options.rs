@@ -1,9 +1,12 @@
 //! Scan options: the inputs of a scan beside the files.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
 
+use bytes::Bytes;
+
 use super::error::Faults;
+use crate::path::SitePath;
 
 /// Policy for paths that differ only in case or normalisation.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -56,6 +59,12 @@ pub struct Options {
     /// watcher reports them. The scan skips all other folders. A replaced folder counts as changed
     /// with all beneath it.
     pub touched: Option<BTreeSet<String>>,
+    /// Files of the site that the folder lacks, such as rules from a project's settings. A file of
+    /// the folder with such a path must have the same bytes. Each is in memory twice, so callers
+    /// keep them small.
+    pub generated: BTreeMap<SitePath, Bytes>,
+    /// The Path of a PathMX build that is published alone, at the top of the site.
+    pub path: Option<String>,
 }
 
 impl Default for Options {
@@ -68,6 +77,8 @@ impl Default for Options {
             walk: Walk::Descriptors,
             threads: None,
             touched: None,
+            generated: BTreeMap::new(),
+            path: None,
         }
     }
 }

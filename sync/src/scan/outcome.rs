@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use bytes::Bytes;
 use pmx_core::id::Root;
 use rayon::prelude::*;
 
@@ -10,9 +11,10 @@ use super::cache::{Head, StatCache, Writer};
 use super::error::LeftOut;
 use super::names::NameFault;
 use super::own::OwnFolder;
-use super::pathmx::Mount;
+use super::pathmx::{Kind, Mount, prefix};
 use super::suspect::Suspects;
 use super::tree::{self, Node, Tree};
+use super::virtual_files::{VirtualFile, VirtualFiles};
 use crate::manifest::{Entry, Row, Totals};
 use crate::path::SitePath;
 
@@ -48,6 +50,9 @@ pub struct Stats {
 pub struct Scan {
     pub(super) place: PathBuf,
     pub(super) mounts: Vec<Mount>,
+    pub(super) files: VirtualFiles,
+    pub(super) kind: Kind,
+    pub(super) paths: Vec<String>,
     pub(super) trees: Vec<Tree>,
     pub(super) cache: Option<StatCache>,
     pub(super) binding: [u8; 32],
@@ -77,7 +82,18 @@ impl Scan {
 
     /// Whether the folder is PathMX's build output.
     pub fn is_pathmx(&self) -> bool {
-        self.mounts.iter().any(|mount| mount.manifest.is_some())
+        self.kind == Kind::Build
+    }
+
+    /// Whether the folder has the name of PathMX's build output, and is none.
+    pub fn is_mere_folder(&self) -> bool {
+        self.kind == Kind::NamedLikeBuild
+    }
+
+    /// Where the Paths of a PathMX build are on the site, as paths of requests: `/` for the one at
+    /// the top. A plain folder has none.
+    pub fn paths(&self) -> &[String] {
+        &self.paths
     }
 
     /// The root of the cache, if the scan used one.
@@ -117,10 +133,26 @@ impl Scan {
         rows
     }
 
-    /// The file on disk of the site's path, for another read.
+    /// The bytes of a generated file, which is not on disk.
+    pub fn generated(&self, path: &SitePath) -> Option<&Bytes> {
+        match self.files.find(path)? {
+            VirtualFile::Generated(bytes) => Some(bytes),
+            VirtualFile::Declared(_) => None,
+        }
+    }
+
+    /// Whether a build's own lists say where the file of a path is on disk.
+    pub(super) fn is_declared(&self, path: &SitePath) -> bool {
+        matches!(self.files.find(path), Some(VirtualFile::Declared(_)))
+    }
+
+    /// The file on disk of the site's path, for another read. A generated file has none.
     pub fn source(&self, path: &SitePath) -> PathBuf {
+        if let Some(VirtualFile::Declared(on_disk)) = self.files.find(path) {
+            return self.place.join(on_disk.as_str());
+        }
         let (first, rest) = path.as_str().split_once('/').unwrap_or((path.as_str(), ""));
-        for mount in &self.mounts {
+        for mount in self.mounts.iter().filter(|mount| !mount.is_virtual) {
             if mount.slug.is_empty() {
                 return self.place.join(&mount.folder).join(path.as_str());
             }
@@ -152,13 +184,5 @@ impl Scan {
             Some((mount.slug.as_str(), Node::of(tree, self.cache.as_ref())?))
         });
         nodes.collect()
-    }
-}
-
-pub(super) fn prefix(slug: &str) -> String {
-    if slug.is_empty() {
-        String::new()
-    } else {
-        format!("{slug}/")
     }
 }

@@ -1,41 +1,39 @@
-//! PathMX's own build output: a folder `.pathmx` with one folder per root of the site.
+//! PathMX build output: finds the form of a folder, and where the files of its site are.
 //!
-//! `roots.json` is `{"roots": {"<slug>": {"routes": …, "manifest": …}}}`; each root's folder has a
-//! `manifest.json`, `{"files": {"<path>": {"hash": …}}}`. A single root is served at `/`, several
-//! at `/<slug>/`. Routes and manifests are named by a path, or by the hash of a file in the root's
-//! folder, as in the first releases of PathMX. `roots.json` and the manifests are not published. If
-//! a manifest names files that the folder lacks, the build was interrupted, and the scan fails.
+//! Today's builds have a `paths.json` ([`paths`]), older ones a `roots.json` ([`roots`]). Every
+//! other folder is published as it is, whatever its name.
 
-use std::collections::BTreeMap;
+mod declared;
+mod json;
+mod paths;
+pub(super) mod roots;
+mod rules;
+
 use std::ffi::OsStr;
-use std::io::{self, Read};
+use std::io::ErrorKind;
 use std::path::Path;
 
+use bytes::Bytes;
 use pmx_core::hash::Hash;
-use serde::Deserialize;
 
-use crate::path::{SitePath, segment_fault};
-use crate::text;
-
-use super::error::{ScanFault, shown};
+use super::error::{ScanError, ScanFault, shown};
+use super::stat::{self, Stat};
+use super::virtual_files::{Clash, VirtualFile, VirtualFiles};
+use super::{Options, Scan};
+use crate::path::SitePath;
 
 /// The name of PathMX's build output.
 const FOLDER: &str = ".pathmx";
 
-/// The file that lists the roots.
-const ROOTS: &str = "roots.json";
+/// Scans of a build that another program rewrites meanwhile, before the scan gives up: as many as
+/// for a file that changes.
+const ATTEMPTS: usize = 3;
 
-/// Most bytes of a JSON file of the build output: two million paths of a hundred bytes.
-const JSON_BYTES_MAX: u64 = 512 * 1024 * 1024;
-
-/// Files of a root's folder that the scan hashes to find one by its hash.
-const LOOKED_AT_MAX: usize = 1_000;
-
-/// Missing files that an error names.
-const NAMED_MAX: usize = 5;
+/// Files of hosting rules at the top of a build. People write them, so no list declares them.
+const RULE_FILES: &[&str] = &["_headers", "_redirects", "_site.toml"];
 
 /// A folder that is published below a prefix.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Mount {
     /// The first segment of its site paths; empty for none.
     pub(super) slug: String,
@@ -45,246 +43,172 @@ pub(super) struct Mount {
     pub(super) hidden: Vec<String>,
     /// The manifest's path below the scanned folder.
     pub(super) manifest: Option<String>,
+    /// Whether it has only virtual files, and no folder on disk.
+    pub(super) is_virtual: bool,
 }
 
-#[derive(Deserialize)]
-struct Roots {
-    roots: BTreeMap<String, RootEntry>,
-}
-
-#[derive(Deserialize)]
-struct RootEntry {
-    #[serde(default)]
-    routes: serde_json::Value,
-    #[serde(default)]
-    manifest: serde_json::Value,
-}
-
-#[derive(Deserialize)]
-#[allow(clippy::zero_sized_map_values)] // JSON has objects, and only the keys count here
-struct FileManifest {
-    files: BTreeMap<String, serde::de::IgnoredAny>,
-}
-
-/// The published parts of a folder: all of it, or the roots of a build output.
-pub(super) fn mounts(folder: &Path) -> Result<Vec<Mount>, ScanFault> {
-    let named = folder.file_name() == Some(OsStr::new(FOLDER));
-    let path = folder.join(ROOTS);
-    let incomplete = |fault: String| ScanFault::BuildIncomplete {
-        path: ROOTS.to_owned(),
-        fault,
-    };
-    let bytes = match read(&path) {
-        Ok(bytes) => bytes,
-        Err(error) if named => return Err(incomplete(format!("can't be read: {error}"))),
-        Err(_) => return Ok(vec![whole()]),
-    };
-    match serde_json::from_slice::<Roots>(text::without_mark(&bytes)) {
-        Ok(roots) => mounts_of(&roots, folder),
-        Err(error) if named => Err(incomplete(format!("can't be understood: {error}"))),
-        // A site may have an unrelated file of that name.
-        Err(_) => Ok(vec![whole()]),
-    }
-}
-
-fn whole() -> Mount {
-    Mount {
-        slug: String::new(),
-        folder: String::new(),
-        hidden: Vec::new(),
-        manifest: None,
-    }
-}
-
-fn mounts_of(roots: &Roots, top: &Path) -> Result<Vec<Mount>, ScanFault> {
-    if roots.roots.is_empty() {
-        return Err(ScanFault::BuildIncomplete {
-            path: ROOTS.to_owned(),
-            fault: "names no roots".to_owned(),
-        });
-    }
-    let single = roots.roots.len() == 1;
-    let mounts = roots.roots.iter().map(|(slug, root)| {
-        if let Some(reason) = segment_fault(slug) {
-            return Err(ScanFault::BuildIncomplete {
-                path: ROOTS.to_owned(),
-                fault: format!("names a root \"{}\", but {reason}", shown(slug)),
-            });
+impl Mount {
+    fn of_virtual_files() -> Self {
+        Self {
+            is_virtual: true,
+            ..Self::default()
         }
-        let manifest = match &root.manifest {
-            serde_json::Value::String(text) => match ContentHash::parse(text) {
-                Some(hash) => hash.manifest(&top.join(slug), slug)?,
-                None => text.trim_start_matches("./").to_owned(),
-            },
-            _ => format!("{slug}/manifest.json"),
+    }
+}
+
+/// The beginning of the site paths of a mount.
+pub(super) fn prefix(slug: &str) -> String {
+    if slug.is_empty() {
+        String::new()
+    } else {
+        format!("{slug}/")
+    }
+}
+
+/// Form of a folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A plain folder.
+    Folder,
+    /// A plain folder with the name of PathMX's build output.
+    NamedLikeBuild,
+    /// PathMX's build output.
+    Build,
+}
+
+/// The parts of a folder that are published.
+#[derive(Debug)]
+pub(super) struct Build {
+    pub(super) kind: Kind,
+    pub(super) mounts: Vec<Mount>,
+    pub(super) files: VirtualFiles,
+    /// Where the Paths of a build are on the site, as paths of requests.
+    pub(super) paths: Vec<String>,
+}
+
+impl Build {
+    /// Reads the lists of a folder.
+    pub(super) fn read(place: &Path, options: &Options) -> Result<Self, ScanFault> {
+        let mut build = Self::of(place, options.path.as_deref())?;
+        for (path, bytes) in &options.generated {
+            build.add_generated(place, path, bytes)?;
+        }
+        build.add_rule_files(place)?;
+        let has_top = build.mounts.iter().any(|mount| mount.slug.is_empty());
+        if build.files.len() > 0 && !has_top {
+            build.mounts.insert(0, Mount::of_virtual_files());
+        }
+        Ok(build)
+    }
+
+    fn of(place: &Path, path: Option<&str>) -> Result<Self, ScanFault> {
+        let is_named = place.file_name() == Some(OsStr::new(FOLDER));
+        if let Some(build) = paths::read(place, is_named, path)? {
+            return Ok(build);
+        }
+        if let Some(path) = path {
+            let path = shown(path);
+            return Err(ScanFault::NoPaths { path });
+        }
+        if let Some(mounts) = roots::mounts(place, is_named)? {
+            return Ok(Self::of_mounts(Kind::Build, mounts));
+        }
+        let kind = if is_named {
+            Kind::NamedLikeBuild
+        } else {
+            Kind::Folder
         };
-        if let serde_json::Value::String(text) = &root.routes
-            && let Some(hash) = ContentHash::parse(text)
-        {
-            hash.routes(&top.join(slug), slug, &top.join(&manifest))?;
-        }
-        let manifest =
-            SitePath::parse(&manifest).map_err(|invalid| ScanFault::BuildIncomplete {
-                path: ROOTS.to_owned(),
-                fault: format!("names a manifest that is none: {invalid}"),
-            })?;
-        let mut hidden = vec![manifest.name().to_owned()];
-        if manifest.folder().is_empty() {
-            hidden.push(ROOTS.to_owned());
-        }
-        Ok(Mount {
-            slug: if single { String::new() } else { slug.clone() },
-            folder: manifest.folder().to_owned(),
-            hidden,
-            manifest: Some(manifest.as_str().to_owned()),
-        })
-    });
-    mounts.collect()
-}
-
-/// A hash in place of a path: BLAKE3 or SHA-256 of a file of the root's folder.
-struct ContentHash<'a>(&'a str);
-
-impl<'a> ContentHash<'a> {
-    /// Parses 64 hexadecimal digits, optionally after the name of the function; no path of a build
-    /// has this form.
-    fn parse(text: &'a str) -> Option<Self> {
-        let digits = text
-            .rsplit_once([':', '-'])
-            .map_or(text, |(_, digits)| digits);
-        let is_hash = digits.len() == 64 && digits.bytes().all(|b| b.is_ascii_hexdigit());
-        is_hash.then_some(Self(digits))
+        Ok(Self::of_mounts(kind, vec![Mount::default()]))
     }
 
-    /// The path of the manifest with this hash, below the top.
-    fn manifest(&self, folder: &Path, slug: &str) -> Result<String, ScanFault> {
-        match self.file_in(folder, "manifest.json") {
-            Some(name) => Ok(format!("{slug}/{name}")),
-            None => Err(self.missing(slug, "manifest")),
+    fn of_mounts(kind: Kind, mounts: Vec<Mount>) -> Self {
+        let slugs = mounts.iter().filter(|_| kind == Kind::Build);
+        let paths = slugs.map(|mount| rules::raw_path(&prefix(&mount.slug)));
+        Self {
+            kind,
+            paths: paths.collect(),
+            mounts,
+            files: VirtualFiles::default(),
         }
     }
 
-    /// Checks that a file has this hash, or that the manifest names it.
-    fn routes(&self, folder: &Path, slug: &str, manifest: &Path) -> Result<(), ScanFault> {
-        let is_named = || {
-            let bytes = read(manifest).unwrap_or_default();
-            let mut places = bytes.windows(self.0.len());
-            places.any(|place| place.eq_ignore_ascii_case(self.0.as_bytes()))
+    /// The folder on disk below which a file at the top of the site is, or would be.
+    fn top(&self) -> &str {
+        let mut tops = self.mounts.iter().filter(|mount| mount.slug.is_empty());
+        tops.next().map_or("", |mount| &mount.folder)
+    }
+
+    fn add_generated(
+        &mut self,
+        place: &Path,
+        path: &SitePath,
+        bytes: &Bytes,
+    ) -> Result<(), ScanFault> {
+        let on_disk = place.join(self.top()).join(path.as_str());
+        let differs = || ScanFault::GeneratedDiffers {
+            path: shown(path.as_str()),
         };
-        if self.file_in(folder, "routes.json").is_some() || is_named() {
+        match json::read(&on_disk) {
+            Ok(found) if found != *bytes => return Err(differs()),
+            Ok(_) => {}
+            Err(error)
+                if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {}
+            Err(_) => return Err(differs()),
+        }
+        let file = VirtualFile::Generated(bytes.clone());
+        self.files.insert(path, file).map_err(|_| differs())
+    }
+
+    /// Adds the files of hosting rules to a site whose top is no folder on disk.
+    fn add_rule_files(&mut self, place: &Path) -> Result<(), ScanFault> {
+        let has_top = |mount: &Mount| mount.slug.is_empty() && !mount.is_virtual;
+        if self.mounts.iter().any(has_top) {
             return Ok(());
         }
-        Err(self.missing(slug, "routes"))
+        for name in RULE_FILES {
+            let path = SitePath::parse(name)?;
+            if stat::of_path(&place.join(name)).is_ok_and(|stat| stat.kind == stat::Kind::File) {
+                match self
+                    .files
+                    .insert(&path, VirtualFile::Declared(path.clone()))
+                {
+                    // It has the bytes of the generated one.
+                    Ok(()) | Err(Clash::Taken) => {}
+                    Err(Clash::Kind) => return Err(declared::clash(Clash::Kind, &path)),
+                }
+            }
+        }
+        Ok(())
     }
+}
 
-    fn missing(&self, slug: &str, what: &str) -> ScanFault {
-        ScanFault::BuildIncomplete {
-            path: ROOTS.to_owned(),
-            fault: format!(
-                "names the {what} of \"{}\" by the hash {}, which no file in its folder has",
-                shown(slug),
-                self.0
-            ),
+/// The files that a build writes last. If they are the same before and after a scan, the scan read
+/// one build.
+#[derive(Debug, PartialEq, Eq)]
+struct Marker([Option<(Stat, Hash)>; 2]);
+
+impl Marker {
+    fn of(place: &Path) -> Self {
+        Self([json::PATHS_FILE, roots::FILE].map(|name| {
+            let path = place.join(name);
+            let stat = stat::of_path(&path).ok()?;
+            Some((stat, Hash::of(&json::read(&path).ok()?)))
+        }))
+    }
+}
+
+/// Scans a folder, and again if it is a build that was rewritten meanwhile.
+pub(super) fn unchanged(
+    place: &Path,
+    mut scan: impl FnMut() -> Result<Scan, ScanError>,
+) -> Result<Scan, ScanError> {
+    for _ in 0..ATTEMPTS {
+        let before = Marker::of(place);
+        let outcome = scan();
+        if Marker::of(place) == before {
+            return outcome;
         }
     }
-
-    /// The file of a folder with this hash; the search starts with the likely one.
-    #[allow(clippy::disallowed_methods)] // scan is the part of this crate that reads files
-    fn file_in(&self, folder: &Path, likely: &str) -> Option<String> {
-        let others = std::fs::read_dir(folder).into_iter().flatten().flatten();
-        let others = others.filter_map(|entry| entry.file_name().into_string().ok());
-        let mut names = [likely.to_owned()]
-            .into_iter()
-            .chain(others.take(LOOKED_AT_MAX));
-        names.find(|name| read(&folder.join(name)).is_ok_and(|bytes| self.is_of(&bytes)))
-    }
-
-    fn is_of(&self, bytes: &[u8]) -> bool {
-        use sha2::{Digest, Sha256};
-        let sha256 = data_encoding::HEXLOWER.encode(&Sha256::digest(bytes));
-        let blake3 = Hash::of(bytes).to_hex();
-        [blake3, sha256]
-            .iter()
-            .any(|hash| hash.eq_ignore_ascii_case(self.0))
-    }
-}
-
-/// The bytes of the manifests of all mounts, in order.
-pub(super) fn manifests(top: &Path, mounts: &[Mount]) -> Result<Vec<Vec<u8>>, ScanFault> {
-    let paths = mounts.iter().filter_map(|mount| mount.manifest.as_ref());
-    let bytes = paths.map(|path| {
-        read(&top.join(path)).map_err(|error| ScanFault::BuildIncomplete {
-            path: shown(path),
-            fault: format!("can't be read: {error}"),
-        })
-    });
-    bytes.collect()
-}
-
-/// One hash of all manifests; zeros without manifests.
-pub(super) fn summed(manifests: &[Vec<u8>]) -> [u8; 32] {
-    if manifests.is_empty() {
-        return [0; 32];
-    }
-    let mut hasher = blake3::Hasher::new();
-    for manifest in manifests {
-        hasher.update(blake3::hash(manifest).as_bytes());
-    }
-    *hasher.finalize().as_bytes()
-}
-
-/// Checks that all files of a mount's manifest exist. `published` says which of its files the scan
-/// found; patterns may have excluded others, which this function looks for on disk.
-pub(super) fn check(
-    top: &Path,
-    mount: &Mount,
-    manifest: &[u8],
-    published: impl Fn(&str) -> bool,
-) -> Result<(), ScanFault> {
-    let path = mount.manifest.as_deref().unwrap_or_default();
-    let incomplete = |fault| ScanFault::BuildIncomplete {
-        path: shown(path),
-        fault,
-    };
-    let manifest: FileManifest = serde_json::from_slice(text::without_mark(manifest))
-        .map_err(|error| incomplete(format!("can't be understood: {error}")))?;
-    let folder = top.join(&mount.folder);
-    let is_there = |file: &str| {
-        let relative = file.trim_start_matches('/').trim_start_matches("./");
-        let valid = SitePath::parse(relative).is_ok();
-        valid && (published(relative) || folder.join(relative).is_file())
-    };
-    let missing = manifest.files.keys().filter(|file| !is_there(file));
-    let missing: Vec<_> = missing.collect();
-    if missing.is_empty() {
-        return Ok(());
-    }
-    let listed: Vec<_> = missing
-        .iter()
-        .take(NAMED_MAX)
-        .map(|path| shown(path))
-        .collect();
-    let more = match missing.len().saturating_sub(NAMED_MAX) {
-        0 => String::new(),
-        more => format!(" and {more} more"),
-    };
-    Err(incomplete(format!(
-        "names files that are not there: {}{more}",
-        listed.join(", ")
-    )))
-}
-
-#[allow(clippy::disallowed_methods)] // scan is the part of this crate that reads files
-fn read(path: &Path) -> io::Result<Vec<u8>> {
-    // Opening a FIFO would block, so this opens only regular files.
-    if !std::fs::symlink_metadata(path)?.is_file() {
-        return Err(io::Error::other("it is not a regular file"));
-    }
-    let mut bytes = Vec::new();
-    let file = std::fs::File::open(path)?;
-    file.take(JSON_BYTES_MAX + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > JSON_BYTES_MAX {
-        return Err(io::ErrorKind::FileTooLarge.into());
-    }
-    Ok(bytes)
+    let path = json::PATHS_FILE.to_owned();
+    Err(ScanFault::ChangedDuringRead { path }.into())
 }

@@ -112,7 +112,7 @@ impl Prefetch {
                 read => filled += read,
             }
         }
-        let stat = Stat::of(&file).ok()?;
+        let stat = file.stat().ok()?;
         let is_quiet = stat.kind == Kind::File && stat.is_older_than(self.settled_before);
         out.truncate(filled);
         // The scan will refuse the file, so the client must not send it before.

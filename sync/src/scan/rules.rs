@@ -63,18 +63,25 @@ impl Rules {
             return false;
         }
         let dotted = name.first() == Some(&b'.') && name != b".well-known";
+        self.matched(prefix, name, shape).unwrap_or(!dotted)
+    }
+
+    /// Whether a file that a build declares is published: patterns alone decide.
+    pub(super) fn admit_declared(&self, prefix: &str, name: &[u8]) -> bool {
+        self.matched(prefix, name, Shape::File).unwrap_or(true)
+    }
+
+    /// The decision of the patterns, if one matches.
+    fn matched(&self, prefix: &str, name: &[u8], shape: Shape) -> Option<bool> {
         if self.patterns.is_empty() {
-            return !dotted;
+            return None;
         }
-        let mut path = prefix.as_bytes().to_vec();
-        path.extend_from_slice(name);
-        match self
-            .patterns
-            .matched(as_path(&path), shape == Shape::Folder)
-        {
-            Match::None => !dotted,
-            Match::Ignore(_) => false,
-            Match::Whitelist(_) => true,
+        let path = [prefix.as_bytes(), name].concat();
+        let is_folder = shape == Shape::Folder;
+        match self.patterns.matched(as_path(&path), is_folder) {
+            Match::None => None,
+            Match::Ignore(_) => Some(false),
+            Match::Whitelist(_) => Some(true),
         }
     }
 }

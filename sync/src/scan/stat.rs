@@ -42,6 +42,20 @@ impl Stat {
         return Ok(Self::from_metadata(&file.metadata()?));
     }
 
+    /// The stat of a generated file. Its times are before every scan, and change with its bytes.
+    pub(super) fn of_generated(bytes: &[u8]) -> Self {
+        let hash = blake3::hash(bytes);
+        let (times, _) = hash.as_bytes().as_chunks::<8>();
+        let part = |at: usize| times.get(at).copied().map_or(0, i64::from_le_bytes);
+        Self {
+            kind: Kind::File,
+            size: bytes.len() as u64,
+            mtime: part(0) | i64::MIN,
+            ctime: part(1) | i64::MIN,
+            ino: part(2).cast_unsigned(),
+        }
+    }
+
     /// Whether both times are before `bound`.
     pub(super) const fn is_older_than(&self, bound: i64) -> bool {
         self.mtime < bound && self.ctime < bound
@@ -82,6 +96,12 @@ impl Stat {
             ino,
         }
     }
+}
+
+/// Stats a path itself, not a link's target.
+#[allow(clippy::disallowed_methods)] // scan is the part of this crate that reads files
+pub(super) fn of_path(path: &std::path::Path) -> io::Result<Stat> {
+    std::fs::symlink_metadata(path).map(|metadata| Stat::from_metadata(&metadata))
 }
 
 /// The kind of a file type of the standard library.

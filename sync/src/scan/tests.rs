@@ -3,7 +3,7 @@
 #![cfg(unix)] // links, FIFOs and invalid names need Unix
 #![allow(clippy::disallowed_methods)] // tests write what scans read, and know the time
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::{FileExt, symlink};
 use std::path::PathBuf;
@@ -24,8 +24,10 @@ mod generated;
 mod oddities;
 mod own;
 mod pathmx;
+mod pathmx_paths;
 mod prefetch;
 mod reading;
+mod virtual_files;
 
 const ROOT: Root = Root::from_bytes([7; 32]);
 

@@ -114,7 +114,8 @@ impl<G: FileSystem> Walk<'_, G> {
         }
         let parts = self.classify(here, &folder, &listing);
         let (linked, mut children) = self.links(here, &listing, &parts.links, cached);
-        let (outcome, mut more) = if held < OPEN_FOLDERS {
+        let is_held = held < OPEN_FOLDERS || self.filesystem.is_virtual(&folder);
+        let (outcome, mut more) = if is_held {
             let found = rayon::join(
                 || self.folders(here, &folder, &listing, &parts.folders, cached),
                 || self.files(here, &folder, &listing, &parts.files, cached),
@@ -177,7 +178,8 @@ impl<G: FileSystem> Walk<'_, G> {
     ) -> Option<(String, Tree)> {
         let cached = cached.and_then(|cached| cached.find_folder(name));
         let own = own_path(here, name);
-        if let Some(known) = cached.filter(|_| real.is_none() && !self.may_differ(&own)) {
+        let is_same = real.is_none() && !self.may_differ(&own) && !self.has_virtual(here, name);
+        if let Some(known) = cached.filter(|_| is_same) {
             return Some((text(name).to_owned(), Tree::Cached(known.index)));
         }
         let opened = self.child_name(here, name).and_then(|name| {
@@ -209,6 +211,11 @@ impl<G: FileSystem> Walk<'_, G> {
             let mut from = touched.range(beneath.clone()..);
             touched.contains(folder) || from.next().is_some_and(|path| path.starts_with(&beneath))
         })
+    }
+
+    /// Whether a folder has virtual files, for which no folder counts as touched.
+    fn has_virtual(&self, here: &WalkPosition<'_>, name: &[u8]) -> bool {
+        self.filesystem.has_virtual(&lossy(here, name))
     }
 
     fn child_name<'n>(

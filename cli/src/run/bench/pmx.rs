@@ -134,6 +134,7 @@ impl Ours {
             // The reading of the versions has refused or allowed them already.
             collisions: Collisions::Allow,
             secrets: Secrets::Allow,
+            path: None,
         };
         let terms = Terms::plain(Mode::Publish, self.compression);
         let site = self.site.clone();

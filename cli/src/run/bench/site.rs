@@ -14,7 +14,7 @@ use pmx_core::id::BlobId;
 use pmx_core::time::Timestamp;
 use pmx_sync::manifest::Row;
 use pmx_sync::path::SitePath;
-use pmx_sync::scan::{self, Scan};
+use pmx_sync::scan::{self, Scan, SourceFile, Sources};
 use pmx_sync::wire::Summary;
 
 use super::Context;
@@ -52,6 +52,7 @@ fn read(dir: &Path, args: &BenchArgs, context: &Context<'_>) -> Result<Scan, Fai
     let options = scan::Options {
         exclude: folder.exclude,
         collisions: folder.collisions,
+        path: folder.path,
         ..scan::Options::default()
     };
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
@@ -112,11 +113,12 @@ impl Stage {
         for path in old.keys().filter(|path| !wanted.contains(path)) {
             self.remove(path);
         }
+        let mut sources = Sources::of(scan);
         for row in rows {
-            let source = scan.source(&row.path);
-            let held = self
-                .put(row, old.remove(&row.path), &source)
-                .map_err(|error| Failure::local("can't copy", &source, &error))?;
+            let held = sources
+                .open(&row.path)
+                .and_then(|source| self.put(row, old.remove(&row.path), source))
+                .map_err(|error| Failure::local("can't copy", &scan.source(&row.path), &error))?;
             self.held.insert(row.path.clone(), held);
         }
         std::thread::sleep(SETTLE_TIME);
@@ -136,9 +138,9 @@ impl Stage {
         }
     }
 
-    fn put(&self, row: &Row, old: Option<Held>, source: &Path) -> io::Result<Held> {
+    fn put(&self, row: &Row, old: Option<Held>, mut source: SourceFile) -> io::Result<Held> {
         let place = self.folder.join(row.path.as_str());
-        let found = fs::metadata(source)?.modified()?;
+        let found = modified(&source)?;
         let mut held = Held {
             blob: row.entry.blob,
             size: row.entry.size,
@@ -146,7 +148,7 @@ impl Stage {
             written: found,
         };
         let Some(old) = old else {
-            copy(source, &place, held.written)?;
+            copy(&mut source, &place, held.written)?;
             return Ok(held);
         };
         if old.blob != held.blob {
@@ -154,7 +156,7 @@ impl Stage {
                 // Programs that compare sizes and times would miss a change within a second.
                 held.written += Duration::from_secs(1);
             }
-            copy(source, &place, held.written)?;
+            copy(&mut source, &place, held.written)?;
         } else if old.found == held.found {
             held.written = old.written;
         } else {
@@ -165,12 +167,20 @@ impl Stage {
     }
 }
 
-fn copy(source: &Path, place: &Path, written: SystemTime) -> io::Result<()> {
+/// When a file was written; a generated one has no such time.
+fn modified(source: &SourceFile) -> io::Result<SystemTime> {
+    match source {
+        SourceFile::Disk(file) => file.metadata()?.modified(),
+        SourceFile::Generated(_) => Ok(UNIX_EPOCH),
+    }
+}
+
+fn copy(source: &mut SourceFile, place: &Path, written: SystemTime) -> io::Result<()> {
     if let Some(folder) = place.parent() {
         fs::create_dir_all(folder)?;
     }
     let mut file = File::create(place)?;
-    io::copy(&mut File::open(source)?, &mut file)?;
+    io::copy(source, &mut file)?;
     file.set_modified(written)
 }
 

@@ -146,6 +146,7 @@ pub(super) fn publish(
         exclude: Vec::new(),
         collisions: Collisions::Allow,
         secrets: Secrets::Allow,
+        path: None,
     };
     let terms = Terms {
         alias,

@@ -38,9 +38,9 @@ impl StatCache {
                 return false;
             }
             if index < counts.trees {
-                // A single tree may have no name; several always have one.
+                // The first tree may have no name; the others always have one.
                 let (start, len) = folder.name_range();
-                let top = counts.trees == 1 && len == 0;
+                let top = index == 0 && len == 0;
                 if !top && !is_segment(names, start, len) {
                     return false;
                 }

@@ -1,4 +1,4 @@
-//! PathMX's build output.
+//! Older build output, with `roots.json`.
 
 use super::*;
 
@@ -92,8 +92,7 @@ fn build_with_several_roots_is_served_below_their_slugs() {
 #[test]
 fn builds_that_are_not_whole_are_refused() {
     let manifest = ("docs/manifest.json", r#"{"files": {"a": {}}}"#);
-    let tables: [&[(&str, &str)]; 10] = [
-        &[("docs/a", "1")],
+    let tables: [&[(&str, &str)]; 9] = [
         &[("roots.json", "{"), manifest, ("docs/a", "1")],
         &[("roots.json", "[]"), manifest, ("docs/a", "1")],
         &[
@@ -132,6 +131,30 @@ fn builds_that_are_not_whole_are_refused() {
     // A plain site may have a file of that name.
     let site = Site::new(&[("roots.json", "[]"), ("a", "1")]);
     assert_eq!(paths(&site.scan()), ["a", "roots.json"]);
+}
+
+#[test]
+fn folder_named_like_a_build_is_published_as_it_is() {
+    for (files, is_build) in [
+        (&[("docs/a", "1")][..], false),
+        (&[("a", "1"), ("paths.json", "{}")], false),
+        (&[("a", "1"), ("paths.json", r#"{"paths": []}"#)], false),
+        (
+            &[
+                ("roots.json", r#"{"roots": {"docs": {}}}"#),
+                ("docs/manifest.json", r#"{"files": {}}"#),
+            ],
+            true,
+        ),
+    ] {
+        let site = pathmx(files);
+        let found = scan_pathmx(&site, None).unwrap();
+        assert_eq!(found.is_mere_folder(), !is_build, "{files:?}");
+        assert_eq!(found.is_pathmx(), is_build, "{files:?}");
+        let expected = if is_build { 0 } else { files.len() };
+        assert_eq!(found.rows().len(), expected, "{files:?}");
+    }
+    assert!(!Site::new(&[("a", "1")]).scan().is_mere_folder());
 }
 
 #[test]

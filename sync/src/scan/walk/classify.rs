@@ -1,7 +1,7 @@
 //! Classified listing: the files, folders and links of a folder that may be published.
 
 use super::super::error::{ScanFault, shown};
-use super::super::filesystem::{FileSystem, Listed, Listing};
+use super::super::filesystem::{FileSystem, Listed, Listing, Virtual};
 use super::super::own::{self, OwnFolder};
 use super::super::rules::Shape;
 use super::super::stat::Kind;
@@ -51,6 +51,25 @@ impl<G: FileSystem> Walk<'_, G> {
         name.is_ok_and(|name| self.filesystem.place().join(here.real).join(name).is_dir())
     }
 
+    /// Whether a name is published. A declared name may start with a dot.
+    fn is_published(
+        &self,
+        here: &WalkPosition<'_>,
+        name: &[u8],
+        shape: Shape,
+        given: Option<Virtual>,
+    ) -> bool {
+        match given {
+            Some(Virtual::Generated | Virtual::Folder) => true,
+            Some(Virtual::Declared) => self.rules.admit_declared(here.prefix, name),
+            None => {
+                let hidden = here.hidden.iter().any(|hidden| hidden.as_bytes() == name);
+                let hidden = hidden || self.is_own_name(here, name);
+                !hidden && self.rules.admit(here.prefix, name, shape)
+            }
+        }
+    }
+
     pub(super) fn classify(
         &self,
         here: &WalkPosition<'_>,
@@ -79,9 +98,8 @@ impl<G: FileSystem> Walk<'_, G> {
                 Kind::Link if self.leads_to_folder(here, name) => Shape::Folder,
                 Kind::File | Kind::Link | Kind::Special | Kind::Unknown => Shape::File,
             };
-            let hidden = here.hidden.iter().any(|hidden| hidden.as_bytes() == name);
-            let hidden = hidden || self.is_own_name(here, name);
-            if hidden || !self.rules.admit(here.prefix, name, shape) {
+            let given = self.filesystem.virtual_name(folder, listing.c_name(listed));
+            if !self.is_published(here, name, shape, given) {
                 continue;
             }
             match listed.kind {

@@ -177,6 +177,9 @@ impl<G: FileSystem> Walk<'_, G> {
         known: Option<CachedFile<'_>>,
     ) -> Result<Fresh, ScanFault> {
         let path = SitePath::parse_bytes(&[here.prefix.as_bytes(), name].concat())?;
+        if let Some(bytes) = self.filesystem.generated(spot.folder, spot.name) {
+            return Ok(self.generated(path, bytes, known));
+        }
         let open = || -> io::Result<File> { self.filesystem.open(spot.folder, spot.name) };
         let mut read = Totals::default();
         let streamed = Cell::new(0);
@@ -207,8 +210,7 @@ impl<G: FileSystem> Walk<'_, G> {
             size: stat.size,
             media: self.media.of(path.name()),
         };
-        let same = known.is_some_and(|known| known.entry() == entry);
-        let change = (!same).then(|| (path, Some(entry.clone())));
+        let change = change(path, &entry, known);
         Ok(Fresh {
             stat,
             entry,
@@ -218,9 +220,30 @@ impl<G: FileSystem> Walk<'_, G> {
         })
     }
 
+    fn generated(&self, path: SitePath, bytes: &[u8], known: Option<CachedFile<'_>>) -> Fresh {
+        let entry = Entry {
+            blob: BlobId::of(bytes),
+            size: bytes.len() as u64,
+            media: self.media.of(path.name()),
+        };
+        Fresh {
+            stat: Stat::of_generated(bytes),
+            change: change(path, &entry, known),
+            entry,
+            read: Totals::default(),
+            streamed: 0,
+        }
+    }
+
     fn look(&self, spot: &DirEntryRef<'_, G::Folder>, path: &SitePath) -> Result<Stat, ScanFault> {
         let stat = self.filesystem.stat(spot.folder, spot.name);
         let stat = stat.map_err(|error| ScanFault::from_io(path.as_str(), "look at", error))?;
         publishable(stat, path.as_str())
     }
+}
+
+/// The change of a file, if its entry is new.
+fn change(path: SitePath, entry: &Entry, known: Option<CachedFile<'_>>) -> Option<Change> {
+    let is_same = known.is_some_and(|known| known.entry() == *entry);
+    (!is_same).then(|| (path, Some(entry.clone())))
 }
