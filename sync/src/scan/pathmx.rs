@@ -17,9 +17,9 @@ use bytes::Bytes;
 use pmx_core::hash::Hash;
 
 use super::error::{ScanError, ScanFault, shown};
+use super::options::Options;
 use super::stat::{self, Stat};
 use super::virtual_files::{Clash, VirtualFile, VirtualFiles};
-use super::{Options, Scan};
 use crate::path::SitePath;
 
 /// The name of PathMX's build output.
@@ -198,10 +198,10 @@ impl Marker {
 }
 
 /// Scans a folder, and again if it is a build that was rewritten meanwhile.
-pub(super) fn unchanged(
+pub(super) fn unchanged<S>(
     place: &Path,
-    mut scan: impl FnMut() -> Result<Scan, ScanError>,
-) -> Result<Scan, ScanError> {
+    mut scan: impl FnMut() -> Result<S, ScanError>,
+) -> Result<S, ScanError> {
     for _ in 0..ATTEMPTS {
         let before = Marker::of(place);
         let outcome = scan();
