@@ -60,15 +60,19 @@ impl Watching {
         self.count(|line| line["outcome"] == "published")
     }
 
-    /// Checks that there were `count` publishes, also after a last change of the folder. `pmx`
-    /// publishes in order, so the publish of that change ends all earlier work; it counts for the
-    /// next check.
+    /// Checks that there were `count` publishes, and that no further one was to come. For that, a
+    /// last change of the folder is published, which counts for the next check. `pmx` publishes in
+    /// order: a publish that was to come is before that one, or part of it.
     fn published(&self, world: &World, count: usize) {
         let last = format!("last of {count}");
         put(&world.site(), &[("last.html", &last)]);
         becomes(world, "/last", &last);
         eventually("the last publish is reported", || self.publishes() > count);
         assert_eq!(self.publishes(), count + 1);
+        let lines = self.lines.lock().unwrap();
+        let files = &lines.last().unwrap()["files"];
+        let changed = ["added", "modified", "removed"].map(|kind| files[kind].as_u64().unwrap());
+        assert_eq!(changed.iter().sum::<u64>(), 1, "{lines:#?}");
     }
 
     fn stop(mut self) -> Vec<Value> {
