@@ -122,6 +122,9 @@ codes! {
     SourceMissing "E_SOURCE_MISSING" Source 422 false
         "Run the build, or name the folder it writes to."
         "The folder to publish does not exist, or is not a folder."
+    PublishForm "E_PUBLISH_FORM" Usage 400 false
+        "Send {\"space\":NAME,\"files\":[{\"path\":PATH,\"hash\":BLAKE3,\"size\":BYTES}]} to begin, each missing blob to its uploadUrl, and the same object to commit."
+        "A JSON publish has another form. docs/pathmx.md describes the form, and examples/publish.mjs uses it."
     BuildIncomplete "E_BUILD_INCOMPLETE" Source 422 false
         "Run the build again."
         "PathMX's build output names files that its folder lacks, or its roots.json or manifest.json can't be read."

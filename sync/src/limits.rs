@@ -109,6 +109,17 @@ pub const BODY_BYTES_MAX: usize = 12 * 1024 * 1024;
 /// Bytes of the JSON head of an envelope.
 pub const HEAD_BYTES_MAX: usize = 64 * 1024;
 
+/// Files of a site that is published as JSON. Its list travels twice, and each new file takes a
+/// request. A larger site is one for `pmx`.
+pub const JSON_FILES_MAX: usize = 20_000;
+
+/// Bytes of the JSON of such a list: `JSON_FILES_MAX` entries of 400 bytes. The text, its rows and
+/// their nodes are in an isolate's memory at once.
+pub const JSON_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// Publishes that a space remembers from their `begin` to their `commit`, each some 100 bytes.
+pub const BEGUN_MAX: usize = 32;
+
 /// Raw bytes of a patch that a client sends, and of a section that the Worker takes. There it is in
 /// memory twice, beside a pack: in the isolate of the request and in that of the space. A client
 /// sends a larger change as nodes.

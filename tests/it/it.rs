@@ -51,6 +51,7 @@ mod https;
 mod intermediaries;
 mod interrupts;
 mod journal;
+mod json_publish;
 mod kill;
 mod leaving;
 mod live;

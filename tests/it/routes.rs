@@ -76,6 +76,11 @@ const ROUTES: &[(&str, &str, Asks)] = &[
     ("HEAD", "/healthz", Asks::Nothing),
     ("POST", "/api/publish/begin", Asks::PublishSecret),
     ("POST", "/api/publish/commit", Asks::PublishSecret),
+    (
+        "POST",
+        "/api/publish/upload?space=docs&hash=HASH",
+        Asks::PublishSecret,
+    ),
     ("POST", "/api/publish/rollback", Asks::PublishSecret),
     (
         "PUT",

@@ -49,7 +49,7 @@ impl<B: Backend> Server<B> {
     }
 
     fn admit_api(&self, head: &Parts) -> Result<usize, Problem> {
-        let route = Route::of(&head.method, &head.uri)?;
+        let route = Route::of_head(head)?;
         if route.is_open() {
             return Ok(0);
         }
@@ -162,7 +162,7 @@ impl<B: Backend> Server<B> {
             let detail = format!("the body has {} bytes; the limit is {most}", body.len());
             return Err(Problem::new(Code::TooLarge, detail));
         }
-        Route::of(&head.method, &head.uri)
+        Route::of_head(head)
     }
 
     pub(super) fn addressed(&self, head: &Parts) -> Addressed {

@@ -1,12 +1,14 @@
 //! Publish API: maps requests to commands, and replies to responses.
 
 mod deploys;
+mod json;
 mod upload;
 
 use bytes::Bytes;
 use http::{Request, Response};
 use pmx_core::channel::Channel;
 use pmx_core::code::Code;
+use pmx_core::id::BlobId;
 use pmx_core::limits::DNS_LABEL_BYTES_MAX;
 use pmx_core::name::SpaceName;
 use pmx_core::problem::Problem;
@@ -21,9 +23,7 @@ use super::route::{Query, Route};
 use super::server::Server;
 use crate::limits::DEPLOYS_PAGE_MAX;
 use crate::space::{Command, Publish, Reply};
-use crate::wire::{
-    BeginHead, BeginReply, Envelope, EnvelopeError, ResumeHead, RollbackHead, SectionKind, State,
-};
+use crate::wire::{BeginHead, BeginReply, Envelope, EnvelopeError, ResumeHead, SectionKind, State};
 
 use deploys::node_ids;
 use upload::PartSent;
@@ -41,7 +41,7 @@ impl<B: Backend> Server<B> {
         nonce: Nonce,
     ) -> Result<Response<Body>, Problem> {
         let query = Query::of(request.uri())?;
-        let space = || query.required("space", SpaceName::parse);
+        let space = || query.space();
         match route {
             Route::Health => json(&serde_json::json!({
                 "ok": true, "name": "pmx", "version": env!("CARGO_PKG_VERSION")
@@ -49,11 +49,14 @@ impl<B: Backend> Server<B> {
             Route::Home => Ok(self.home()),
             Route::Begin => json(&self.begin(request.body(), now, nonce).await?),
             Route::Commit => json(&self.commit(request.body(), now, nonce).await?),
-            Route::Rollback => {
-                let head: RollbackHead = head(request.body())?;
-                check_version(head.v)?;
-                self.rollback(head, now).await
+            Route::JsonBegin => self.json_begin(request.body(), now, nonce).await,
+            Route::JsonCommit => self.json_commit(request.body(), now, nonce).await,
+            Route::Upload => {
+                let blob = query.required("hash", blob_id)?;
+                self.raw_blob(blob, &space()?, request.into_body(), now, nonce)
+                    .await
             }
+            Route::Rollback => self.rollback_request(request.body(), now, nonce).await,
             Route::Resume => {
                 let head: ResumeHead = head(request.body())?;
                 check_version(head.v)?;
@@ -133,6 +136,7 @@ impl<B: Backend> Server<B> {
             offer,
             pack,
             packs: packs(&envelope)?,
+            begun: false,
         };
         // Without the envelope, `content` owns the last reference to its bytes, and frees them once
         // sent.
@@ -195,7 +199,12 @@ impl<B: Backend> Server<B> {
             self.space_id(&space, now, nonce).await?;
         }
         let index = nonce.object();
-        let PublishContent { offer, pack, packs } = content;
+        let PublishContent {
+            offer,
+            pack,
+            packs,
+            begun,
+        } = content;
         let publish = Publish {
             alias,
             root,
@@ -205,6 +214,7 @@ impl<B: Backend> Server<B> {
             packs,
             commit,
             dry,
+            begun,
             lease: self.lease(),
             files_max: self.files_max(),
             index,
@@ -235,6 +245,10 @@ impl<B: Backend> Server<B> {
         // The publish has succeeded, whether the pointer is written now or by the retry alarm.
         let _later = self.deliver(space, now).await;
     }
+}
+
+fn blob_id(text: &str) -> Result<BlobId, Problem> {
+    BlobId::from_hex(text).map_err(|error| Problem::new(Code::HashInvalid, error.to_string()))
 }
 
 pub(super) fn unexpected(reply: &Reply) -> Problem {

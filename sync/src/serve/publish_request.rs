@@ -16,6 +16,8 @@ pub(super) struct PublishContent {
     pub(super) offer: Offer,
     pub(super) pack: Option<SmallPack>,
     pub(super) packs: Vec<PackId>,
+    /// Whether the space remembers the active deploy for the commit.
+    pub(super) begun: bool,
 }
 
 impl PublishContent {
@@ -24,6 +26,7 @@ impl PublishContent {
             offer: Offer::Root,
             pack: None,
             packs: Vec::new(),
+            begun: false,
         }
     }
 }

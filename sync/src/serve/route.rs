@@ -1,13 +1,15 @@
 //! API routing: maps method and path to a route.
 
+use http::header::CONTENT_TYPE;
+use http::request::Parts;
 use http::{Method, Uri};
 use pmx_core::code::Code;
 use pmx_core::id::{BlobId, PackId};
-use pmx_core::limits::EXACT_INTEGER_MAX;
-use pmx_core::name::AliasName;
+use pmx_core::limits::{EXACT_INTEGER_MAX, PART_BYTES};
+use pmx_core::name::{AliasName, SpaceName};
 use pmx_core::problem::Problem;
 
-use crate::limits::{BODY_BYTES_MAX, HEAD_BYTES_MAX};
+use crate::limits::{BODY_BYTES_MAX, HEAD_BYTES_MAX, JSON_BYTES_MAX};
 
 /// Route of a request to the API host.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,6 +18,12 @@ pub(crate) enum Route {
     Begin,
     /// `POST /api/publish/commit`
     Commit,
+    /// `POST /api/publish/begin` with JSON
+    JsonBegin,
+    /// `POST /api/publish/commit` with JSON
+    JsonCommit,
+    /// `POST /api/publish/upload`
+    Upload,
     /// `POST /api/publish/rollback`
     Rollback,
     /// `PUT /api/publish/packs/<id>`
@@ -41,6 +49,16 @@ pub(crate) enum Route {
 }
 
 impl Route {
+    /// Reads the head of a request. The media type of its body decides between JSON and envelopes.
+    pub(crate) fn of_head(head: &Parts) -> Result<Self, Problem> {
+        let route = Self::of(&head.method, &head.uri)?;
+        Ok(match route {
+            Self::Begin if is_json(head) => Self::JsonBegin,
+            Self::Commit if is_json(head) => Self::JsonCommit,
+            route => route,
+        })
+    }
+
     /// Reads method and path.
     pub(crate) fn of(method: &Method, uri: &Uri) -> Result<Self, Problem> {
         let segments: Vec<&str> = uri.path().trim_start_matches('/').split('/').collect();
@@ -49,6 +67,7 @@ impl Route {
             [""] => (Self::Home, Method::GET),
             ["api", "publish", "begin"] => (Self::Begin, Method::POST),
             ["api", "publish", "commit"] => (Self::Commit, Method::POST),
+            ["api", "publish", "upload"] => (Self::Upload, Method::POST),
             ["api", "publish", "rollback"] => (Self::Rollback, Method::POST),
             ["api", "publish", "resume"] => (Self::Resume, Method::POST),
             ["api", "publish", "packs", id] => (
@@ -92,6 +111,8 @@ impl Route {
     pub(crate) const fn body_bytes_max(&self) -> usize {
         match self {
             Self::Begin | Self::Pack(_) | Self::Part(..) => BODY_BYTES_MAX,
+            Self::JsonBegin | Self::JsonCommit => JSON_BYTES_MAX,
+            Self::Upload => PART_BYTES as usize,
             Self::Commit | Self::Rollback | Self::Resume => HEAD_BYTES_MAX,
             Self::Alias(_)
             | Self::Deploys
@@ -102,6 +123,13 @@ impl Route {
             | Self::Home => 0,
         }
     }
+}
+
+fn is_json(head: &Parts) -> bool {
+    let media = head.headers.get(CONTENT_TYPE);
+    let media = media.and_then(|media| media.to_str().ok()).unwrap_or("");
+    let essence = media.split(';').next().unwrap_or("");
+    essence.trim().eq_ignore_ascii_case("application/json")
 }
 
 fn invalid_hash(error: &pmx_core::hash::InvalidHash) -> Problem {
@@ -179,6 +207,14 @@ impl Query {
             Problem::new(Code::RequestMalformed, format!("the query lacks {name:?}"))
         })?;
         parse(value).map_err(Into::into)
+    }
+
+    /// The required space, which the first releases called a subdomain.
+    pub(crate) fn space(&self) -> Result<SpaceName, Problem> {
+        let name = self.find("space").or_else(|| self.find("subdomain"));
+        let name =
+            name.ok_or_else(|| Problem::new(Code::RequestMalformed, "the query lacks \"space\""))?;
+        Ok(SpaceName::parse(name)?)
     }
 
     /// A required number.

@@ -255,6 +255,10 @@ pub struct Publish {
     pub commit: Option<CommitPreconditions>,
     /// Whether the space only answers and stores nothing.
     pub dry: bool,
+    /// Whether the space remembers the active deploy from a request without a commit, as the one
+    /// that the commit of the same root expects.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub begun: bool,
     /// Time that content waits for its commit.
     pub lease: Duration,
     /// Files that the platform can commit at once.

@@ -6,6 +6,7 @@
 
 mod aliases;
 mod arrivals;
+mod begun;
 mod blob_index;
 mod call;
 mod closure;

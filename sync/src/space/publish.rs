@@ -12,6 +12,7 @@ use pmx_core::problem::Problem;
 use pmx_core::sql::{Sql, SqlError};
 use pmx_core::time::Timestamp;
 
+use super::begun;
 use super::blob_index::toc_blobs;
 use super::closure::{Incoming, Unfinished, check_closure};
 use super::command::{Offer, Publish};
@@ -33,7 +34,7 @@ pub(crate) async fn publish<S: Sql, B: Blobs>(
     ledger: &Ledger<'_, S>,
     blobs: &B,
     space: SpaceId,
-    publish: Publish,
+    mut publish: Publish,
     now: Timestamp,
 ) -> Result<BeginReply, Problem> {
     repair_first(ledger, blobs, space, &publish).await?;
@@ -47,6 +48,7 @@ pub(crate) async fn publish<S: Sql, B: Blobs>(
     if let Some(deploy) = same.filter(|_| is_whole) {
         return unchanged(ledger, &publish, deploy);
     }
+    begun::resolve(ledger, &mut publish, active.as_ref())?;
     // The space refuses early, before the client uploads anything for it.
     if let Some(preconditions) = publish.commit.as_ref().filter(|_| !publish.dry)
         && let Verdict::Repeat(deploy) = decide(ledger, &publish, preconditions)?

@@ -6,6 +6,7 @@
 mod begin;
 mod deploys;
 mod envelope;
+mod json_publish;
 mod max_delete;
 mod order;
 mod ranges;
@@ -18,6 +19,10 @@ pub use deploys::{
     ResumeReply, RollbackHead, RollbackReply, Summary, UnaliasReply,
 };
 pub use envelope::{Envelope, EnvelopeError, Section, SectionKind};
+pub use json_publish::{
+    DeployId, JsonBegun, JsonCommitted, JsonFile, JsonOrder, JsonOutcome, JsonPublish,
+    JsonRollback, JsonRolledBack, MissingBlob,
+};
 pub use max_delete::MaxDelete;
 pub use order::{Order, OrderKind};
 pub use ranges::Ranges;

@@ -32,6 +32,7 @@ fn publish(offer: Offer, pack: Option<SmallPack>) -> Command {
             meta: DeployMeta::default(),
         }),
         dry: false,
+        begun: false,
         lease: Duration::from_hours(1),
         files_max: 7,
         index: ObjectId::from_bytes([9; 16]),
