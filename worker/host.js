@@ -47,7 +47,7 @@ export function bindings(data, port) {
 // What the environment says about streams and pages, as `pmx serve` reads it.
 function variables() {
   const entries = Object.entries(process.env);
-  const known = /^((PMX_)?STREAM_[A-Z_]+|AUTH_TOKEN|CACHE_MODE|DEBUG_TIMING|LEASE|LIVE|DICTIONARIES|LOCATION_HINT|SITE_SCHEME|HSTS|LOG_SAMPLE|ZSTD|PMX_POINTER_(LAG|MOMENT)_MS)$/;
+  const known = /^((PMX_)?STREAM_[A-Z_]+|AUTH_TOKEN|CACHE_MODE|DEBUG_TIMING|LEASE|LIVE|DOH_URL|DICTIONARIES|LOCATION_HINT|SITE_SCHEME|HSTS|LOG_SAMPLE|ZSTD|PMX_POINTER_(LAG|MOMENT)_MS)$/;
   return Object.fromEntries(entries.filter(([name]) => known.test(name)));
 }
 

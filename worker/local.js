@@ -40,6 +40,7 @@ const miniflare = new Miniflare({
   r2Buckets: ["OBJECTS"],
   kvNamespaces: ["POINTERS"],
   durableObjects: {
+    DOMAINS: { className: "DomainsDO", useSQLite: true },
     HUB: { className: "HubDO", useSQLite: true },
     SPACE: { className: "SpaceDO", useSQLite: true },
     STREAM: { className: "StreamDO", useSQLite: true },

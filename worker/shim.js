@@ -136,6 +136,12 @@ export class SpaceDO extends Revived {
   }
 }
 
+export class DomainsDO extends Revived {
+  constructor(state, env) {
+    super(state, env, () => new module.DomainsDO(state, env));
+  }
+}
+
 export class HubDO extends Revived {
   constructor(state, env) {
     super(state, env, () => new module.HubDO(state, env));

@@ -103,7 +103,12 @@ function isolate(name, isOlder) {
     },
     r2Buckets: ["OBJECTS"],
     kvNamespaces: ["POINTERS"],
-    durableObjects: { HUB: objects("HubDO"), SPACE: objects("SpaceDO"), STREAM: objects("StreamDO") },
+    durableObjects: {
+      DOMAINS: objects("DomainsDO"),
+      HUB: objects("HubDO"),
+      SPACE: objects("SpaceDO"),
+      STREAM: objects("StreamDO"),
+    },
     ...extras(),
   };
 }

@@ -6,6 +6,7 @@
 mod bench;
 mod compression;
 mod doctor;
+mod domain;
 mod help;
 mod host;
 mod preview;
@@ -20,15 +21,16 @@ use clap::{Args, ColorChoice, Parser, Subcommand};
 pub use bench::{BenchArgs, Way};
 pub use compression::Compression;
 pub use doctor::DoctorArgs;
+pub use domain::{DomainAddArgs, DomainCheckArgs, DomainCommand, DomainListArgs, DomainRmArgs};
 pub use host::{HostArgs, ServeArgs};
 pub use preview::PreviewName;
-pub use replacing::{ResumeArgs, RollbackArgs};
+pub use replacing::{PromoteArgs, Promoted, ResumeArgs, RollbackArgs};
 pub use stream_token::StreamTokenArgs;
 pub use sync::SyncArgs;
 
 use help::{
-    BENCH_EXAMPLES, DIFF_EXAMPLES, DOCTOR_EXAMPLES, ENVIRONMENT, LONG_HELP, STREAM_TOKEN_EXAMPLES,
-    SYNC_EXAMPLES,
+    BENCH_EXAMPLES, DIFF_EXAMPLES, DOCTOR_EXAMPLES, DOMAIN_EXAMPLES, ENVIRONMENT, LONG_HELP,
+    STREAM_TOKEN_EXAMPLES, SYNC_EXAMPLES,
 };
 use replacing::number;
 
@@ -64,13 +66,22 @@ pub enum CliCommand {
     Deploys(DeploysArgs),
     /// Make an older deploy active again; nothing is uploaded
     Rollback(RollbackArgs),
+    /// Make a preview or another deploy the live one; nothing is uploaded
+    Promote(PromoteArgs),
     /// Let publishing go on after a rollback, which holds the site until then
     Resume(ResumeArgs),
-    /// Take previews away
+    /// List previews, or take one away
     Preview {
         /// What to do
         #[command(subcommand)]
         command: PreviewCommand,
+    },
+    /// Let hosts of your own show a site
+    #[command(after_long_help = DOMAIN_EXAMPLES)]
+    Domain {
+        /// What to do
+        #[command(subcommand)]
+        command: DomainCommand,
     },
     /// Show the server, the site, its active deploy, and whether the folder differs
     Status(StatusArgs),
@@ -282,8 +293,21 @@ pub struct TailArgs {
 /// `pmx preview`
 #[derive(Debug, Subcommand)]
 pub enum PreviewCommand {
+    /// List the previews of a site, with their addresses and when they end
+    List(PreviewListArgs),
     /// Take a preview away: its address shows nothing any more, its deploys stay at their numbers
     Rm(PreviewRmArgs),
+}
+
+/// `pmx preview list`
+#[derive(Debug, Args)]
+pub struct PreviewListArgs {
+    /// Folder whose name is the site's, if no name is given
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// The site.
+    #[command(flatten)]
+    pub site: SiteArgs,
 }
 
 /// `pmx preview rm`

@@ -194,6 +194,15 @@ codes! {
     TooManyPreviews "E_TOO_MANY_PREVIEWS" Limit 409 false
         "Take one away: `pmx preview rm NAME`. `pmx deploys` lists them."
         "The site has as many previews as it may have."
+    DomainInvalid "E_DOMAIN_INVALID" Usage 422 false
+        "Name a host such as docs.example.com or example.com, outside of the server's own domain."
+        "A domain of a space is a host name of at least two labels, without scheme and port. It is no IP address, no name under localhost, and neither the server's own domain nor a name under it."
+    DomainTaken "E_DOMAIN_TAKEN" Conflict 409 false
+        "Remove it from the other space first: `pmx domain rm HOST --space OTHER`."
+        "A host shows one space. This one is a domain of another space of the server, whose record is still there."
+    TooManyDomains "E_TOO_MANY_DOMAINS" Limit 409 false
+        "Remove one: `pmx domain rm HOST`. `pmx domain list` names them."
+        "The space, or the server, has as many domains as it may have."
     NameReserved "E_NAME_RESERVED" Auth 403 false
         "Choose another name."
         "The name is reserved for the service itself."

@@ -154,7 +154,6 @@ const RESERVED_SPACES: &[&str] = &[
     "status",
     "stream",
     "wpad",
-    "www",
 ];
 
 fn label_fault(text: &str, bytes_max: usize) -> Option<LabelFault> {
@@ -271,7 +270,15 @@ mod tests {
 
     #[test]
     fn names_are_labels() {
-        for good in ["a", "docs", "my-site", "2026", "a1-b2", &"x".repeat(63)] {
+        for good in [
+            "a",
+            "docs",
+            "my-site",
+            "2026",
+            "a1-b2",
+            "www",
+            &"x".repeat(63),
+        ] {
             assert_eq!(space(good), Ok(()), "{good}");
         }
         for bad in [

@@ -11,6 +11,21 @@ use serde::{Deserialize, Serialize};
 #[serde(transparent)]
 pub struct Timestamp(u64);
 
+/// Reads a time: a number above 0 and `s`, `m`, `h` or `d`.
+pub fn parse_duration(text: &str) -> Option<Duration> {
+    let text = text.trim();
+    let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    let seconds = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3_600,
+        "d" => 86_400,
+        _ => return None,
+    };
+    let number: u32 = number.parse().ok()?;
+    (number > 0).then(|| Duration::from_secs(u64::from(number) * seconds))
+}
+
 impl Timestamp {
     /// Wraps milliseconds since the Unix epoch.
     pub const fn from_millis(millis: u64) -> Self {

@@ -49,6 +49,7 @@
 #![forbid(unsafe_code)]
 
 pub mod bounded_cache;
+pub mod domains;
 pub mod index;
 pub mod limits;
 pub mod live;

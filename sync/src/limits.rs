@@ -5,7 +5,9 @@
 
 use std::time::Duration;
 
-use pmx_core::limits::{EXACT_INTEGER_MAX, PACK_RAW_BYTES_MAX, PART_BYTES, WIRE_WINDOW_LOG_MAX};
+use pmx_core::limits::{
+    EXACT_INTEGER_MAX, HOST_BYTES_MAX, PACK_RAW_BYTES_MAX, PART_BYTES, WIRE_WINDOW_LOG_MAX,
+};
 
 /// Bytes of a site path. R2 keys allow 1,024, and so do most file systems' whole paths in practice.
 pub const PATH_BYTES_MAX: usize = 1_024;
@@ -150,6 +152,24 @@ pub const QUOTED_BYTES_MAX: usize = 80;
 /// Aliases of a space at once. Each is a row and a pointer, and the history lists all of them;
 /// those of merged branches are to be taken away.
 pub const ALIASES_MAX: u64 = 1_000;
+
+/// Domains of a space at once: its apex, `www`, and one for each language or customer. Each is
+/// looked up daily, at the operator's resolver.
+pub const DOMAINS_OF_SPACE_MAX: u64 = 50;
+
+/// Domains of a server at once: one object looks all of them up each day, sixteen a turn, and the
+/// embedded host keeps their routes in memory, at about 200 bytes each.
+pub const DOMAINS_MAX: u64 = 10_000;
+
+/// Bytes of a custom host: its record `_pmx.<host>` is a host name as well.
+pub const CUSTOM_HOST_BYTES_MAX: usize = HOST_BYTES_MAX - 5;
+
+/// Bytes of a DNS message over HTTPS (RFC 8484, section 6).
+pub const DNS_MESSAGE_BYTES_MAX: usize = 65_535;
+
+/// Longest time that a preview with an end may stay: a year, so that a slip of the unit shows. A
+/// preview without an end stays until its removal.
+pub const PREVIEW_TIME_MAX: Duration = Duration::from_hours(365 * 24);
 
 /// Deploys listed in one page of the history.
 pub const DEPLOYS_PAGE_MAX: u64 = 1_000;

@@ -2,6 +2,7 @@
 
 use pmx_core::id::{Root, SpaceId};
 use pmx_core::location::Extent;
+use pmx_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 /// All data of a channel that the read path needs. The server asks the space itself only where a
@@ -28,6 +29,9 @@ pub struct Pointer {
     /// Whether its alias was deleted: the deploy is the last that the alias named.
     #[serde(default, skip_serializing_if = "is_no")]
     pub gone: bool,
+    /// When its preview ends: from then on readers see none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires: Option<Timestamp>,
 }
 
 impl Pointer {
@@ -35,6 +39,11 @@ impl Pointer {
     /// pointer of a deleted alias follows the last deploy.
     pub const fn order(&self) -> u64 {
         Self::order_of(self.deploy) + self.gone as u64
+    }
+
+    /// Whether readers see the deploy: its alias was not deleted, and has not expired.
+    pub fn is_shown(&self, now: Timestamp) -> bool {
+        !self.gone && self.expires.is_none_or(|at| now < at)
     }
 
     /// The order of a pointer to a deploy.

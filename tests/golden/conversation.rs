@@ -114,6 +114,7 @@ fn terms(expect: u64, key: &str, order: Option<Order>) -> CommitPreconditions {
         order,
         max_delete: None,
         meta,
+        expires: None,
     }
 }
 

@@ -124,6 +124,7 @@ impl Space {
             key: format!("key {}", self.objects),
             order: None,
             meta: DeployMeta::default(),
+            expires: None,
         };
         let publish = Publish {
             alias: None,
@@ -391,6 +392,7 @@ fn patch_beyond_its_bound_is_sent_as_nodes() {
             key: "key".to_owned(),
             order: None,
             meta: DeployMeta::default(),
+            expires: None,
             mode: Mode::Publish,
             base_blobs: BaseBlobs::Available,
         };

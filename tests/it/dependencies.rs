@@ -54,18 +54,11 @@ const SEVERAL_VERSIONS: &[(&str, usize)] = &[
 ];
 
 /// Dependencies that no source file names: the member, the dependency, and its purpose.
-const UNNAMED: &[(&str, &str, &str)] = &[
-    (
-        "pmx-worker",
-        "blake3",
-        "turns on the processor's own instructions in the hash",
-    ),
-    (
-        "pmx-sync",
-        "pmx-tests",
-        "its ledger in memory is in the example of the crate's documentation",
-    ),
-];
+const UNNAMED: &[(&str, &str, &str)] = &[(
+    "pmx-worker",
+    "blake3",
+    "turns on the processor's own instructions in the hash",
+)];
 
 const CRATES_IO: &str = "registry+https://github.com/rust-lang/crates.io-index";
 

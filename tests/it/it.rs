@@ -40,6 +40,7 @@ mod dependencies;
 mod deployed;
 mod disk;
 mod doctor;
+mod domains;
 mod environment;
 mod fan_out;
 mod first;

@@ -2,6 +2,7 @@
 //! it.
 
 mod events;
+mod lifetime;
 
 use std::process::{Command, Stdio};
 

@@ -163,6 +163,7 @@ fn hold_withstands_a_client_of_before(world: World) {
                 order: None,
                 max_delete: None,
                 meta: DeployMeta::default(),
+                expires: None,
             }),
         };
         let head = serde_json::to_vec(&head).unwrap();

@@ -97,6 +97,19 @@ const ROUTES: &[(&str, &str, Asks)] = &[
         "/api/aliases/next?space=docs",
         Asks::PublishSecret,
     ),
+    ("GET", "/api/aliases?space=docs", Asks::PublishSecret),
+    ("GET", "/api/domains?space=docs", Asks::PublishSecret),
+    ("POST", "/api/domains", Asks::PublishSecret),
+    (
+        "POST",
+        "/api/domains/docs.example.com/check?space=docs",
+        Asks::PublishSecret,
+    ),
+    (
+        "DELETE",
+        "/api/domains/docs.example.com?space=docs",
+        Asks::PublishSecret,
+    ),
     ("GET", "/api/deploys?space=docs", Asks::PublishSecret),
     ("GET", "/api/deploys/1?space=docs", Asks::PublishSecret),
     (

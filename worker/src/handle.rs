@@ -51,7 +51,8 @@ const fn by(audience: Audience) -> By {
 
 async fn respond(request: &Request, env: &Env) -> Result<(Response, Audience), Problem> {
     let (server, front) = (server(env)?, front(env)?);
-    let head = head::all(request.inner())?;
+    let mut head = head::all(request.inner())?;
+    server.find_custom_site(&mut head, now()).await?;
     let audience = server.audience(&head);
     if let Some(channel) = server.visited(&head)
         && let Err(problem) = visitors::admit(env, request.inner(), &channel).await

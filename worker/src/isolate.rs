@@ -18,6 +18,7 @@ use worker::js_sys::Object;
 use worker::wasm_bindgen::JsCast as _;
 use worker::{Env, ObjectNamespace, console_warn, web_sys};
 
+use crate::domains::Domains;
 use crate::edge_cache::EdgeCache;
 use crate::http::now;
 use crate::kv::Kv;
@@ -31,12 +32,14 @@ pub(crate) struct Cloudflare {
     blobs: R2,
     pointers: Rc<Kv>,
     spaces: Objects,
+    domains: Domains,
 }
 
 impl Backend for Cloudflare {
     type Blobs = R2;
     type Pointers = Kv;
     type Spaces = Objects;
+    type Domains = Domains;
 
     fn blobs(&self) -> &R2 {
         &self.blobs
@@ -48,6 +51,10 @@ impl Backend for Cloudflare {
 
     fn spaces(&self) -> &Objects {
         &self.spaces
+    }
+
+    fn domains(&self) -> &Domains {
+        &self.domains
     }
 }
 
@@ -156,8 +163,10 @@ fn cloudflare(env: &Env) -> Result<Cloudflare, Problem> {
     let store = env.kv("POINTERS").map_err(unset("the binding POINTERS"))?;
     let lag = millis(env, "PMX_POINTER_LAG_MS").map(Lag::new);
     let moment = millis(env, "PMX_POINTER_MOMENT_MS").unwrap_or(MOMENT);
+    let domains = Domains::new(env, store.clone(), moment);
     let pointers = Rc::new(Kv::new(store, lag, moment));
     Ok(Cloudflare {
+        domains,
         blobs: bucket(env)?,
         pointers: Rc::clone(&pointers),
         spaces: Objects::new(spaces(env)?, pointers, location_hint(env)?),

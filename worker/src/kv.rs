@@ -173,6 +173,7 @@ mod tests {
             live: false,
             events: false,
             gone: false,
+            expires: None,
         }
     }
 

@@ -13,6 +13,8 @@
 mod access_log;
 mod crossing;
 mod depth;
+mod domains;
+mod domains_do;
 mod edge_cache;
 mod front;
 mod handle;
@@ -39,6 +41,7 @@ mod stream_do;
 mod streams;
 mod visitors;
 
+pub use domains_do::DomainsDO;
 pub use front::plain;
 pub use hub_do::HubDO;
 pub use live::edge::live;

@@ -193,17 +193,24 @@ impl SpaceDO {
     /// Writes the pointers in the outbox to KV, if it may now; otherwise the alarm does. Returns
     /// the pointers that readers are to see.
     ///
-    /// The alarm is set unless the outbox is empty, so that each failure has a retry.
+    /// The alarm is set unless the outbox is empty and no preview ends, so that each failure has a
+    /// retry.
     async fn deliver(&self, space: &SpaceName, now: Timestamp) -> Result<Vec<Due>, Problem> {
+        let ends = self.expire(space, now).await;
         let outbox = self.outbox(space, now, Command::PendingPointers).await;
-        if outbox.as_ref().is_ok_and(is_empty) {
+        let storage = self.ledger.storage();
+        if let Ok(ends) = &ends
+            && outbox.as_ref().is_ok_and(is_empty)
+        {
+            if ends.is_some() {
+                self.rest(space, *ends).await?;
+            }
             return Ok(Vec::new());
         }
         // No wait between the commit and this: both reach the disk or neither.
-        let storage = self.ledger.storage();
         let set = storage.set_alarm(self.backoff.wait()).await;
         set.map_err(js_error::problem(format!("setting the alarm of {space}")))?;
-        let due = outbox?.due;
+        let (due, ends) = (outbox?.due, ends?);
         let started = crate::http::now();
         if !self.pace.start(started) {
             return Ok(due);
@@ -215,11 +222,43 @@ impl SpaceDO {
             return Err(problem);
         }
         if left.due.is_empty() {
-            let deleted = storage.delete_alarm().await;
-            deleted.map_err(js_error::problem(format!("deleting the alarm of {space}")))?;
+            self.rest(space, ends).await?;
             self.backoff.succeeded();
         }
         Ok(due)
+    }
+
+    /// Removes previews whose time is over. Returns when the next one ends.
+    async fn expire(
+        &self,
+        space: &SpaceName,
+        now: Timestamp,
+    ) -> Result<Option<Timestamp>, Problem> {
+        let reply = self.carry_out(space, Command::ExpirePreviews, now).await?;
+        let Reply::Expired { removed, next } = reply else {
+            return Ok(None);
+        };
+        for alias in removed {
+            let (space, alias) = (space.clone(), Some(alias));
+            self.live.changed(&Channel { space, alias });
+        }
+        Ok(next)
+    }
+
+    /// Sets the alarm to the time at which the next preview ends, or deletes it.
+    async fn rest(&self, space: &SpaceName, ends: Option<Timestamp>) -> Result<(), Problem> {
+        let storage = self.ledger.storage();
+        let Some(ends) = ends else {
+            let deleted = storage.delete_alarm().await;
+            return deleted.map_err(js_error::problem(format!("deleting the alarm of {space}")));
+        };
+        let wait = ends
+            .as_millis()
+            .saturating_sub(crate::http::now().as_millis());
+        let set = storage
+            .set_alarm(Duration::from_millis(wait).max(PAUSE))
+            .await;
+        set.map_err(js_error::problem(format!("setting the alarm of {space}")))
     }
 
     /// Writes pointers to KV, each to its own key and independently of the others. Returns the
@@ -269,6 +308,8 @@ impl SpaceDO {
             | Reply::Pointer(_)
             | Reply::Index { .. }
             | Reply::Resumed(_)
+            | Reply::Expired { .. }
+            | Reply::Previews(_)
             | Reply::AliasDeleted(_) => Ok(Outbox::default()),
         }
     }

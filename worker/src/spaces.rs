@@ -64,6 +64,11 @@ impl Spaces for Objects {
         command: Command,
         now: Timestamp,
     ) -> Result<Reply, Problem> {
+        if matches!(command, Command::ExpirePreviews) {
+            // A space does it itself, by its alarm.
+            let (removed, next) = (Vec::new(), None);
+            return Ok(Reply::Expired { removed, next });
+        }
         if matches!(
             command,
             Command::PendingPointers | Command::AckPointer { .. }

@@ -35,6 +35,7 @@ Examples:
   pmx sync dist --max-delete 10%       refuse to remove more than a tenth of the files
   pmx sync dist --expect 12            refuse if deploy 12 is not the active one any more
   pmx sync dist --preview pr-7         publish beside the active deploy, as pr-7--docs
+  pmx sync dist --preview pr-7 --expires 7d   the same, for a week
   url=$(pmx sync dist)                 stdout is the address, alone";
 
 pub(super) const DIFF_EXAMPLES: &str = "\
@@ -60,6 +61,16 @@ Examples:
   pmx doctor --cloudflare https://api.example.com --mib 100             two publishers of 100 MiB each
   pmx doctor --cloudflare https://api.example.com --redeploy            while the Worker is deployed again
   pmx doctor --cloudflare http://127.0.0.1:8787 --data target/worker-data     the Worker on this machine";
+
+pub(super) const DOMAIN_EXAMPLES: &str = "\
+A TXT record _pmx.HOST proves that the host is yours; `add` prints it. It is looked up again each day, and a
+host whose record is gone shows the site for three more days. docs/domains.md has the way of the requests.
+
+Examples:
+  pmx domain add docs.example.com --space docs     print the record that proves it
+  pmx domain check docs.example.com --space docs   look the record up now
+  pmx domain list --space docs                     which hosts show the site
+  pmx domain rm docs.example.com --space docs      show nothing there any more";
 
 pub(super) const STREAM_TOKEN_EXAMPLES: &str = "\
 The key is the first of STREAM_TOKEN_KEYS (a list with commas, 32 bytes or more each), as the server

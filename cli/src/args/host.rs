@@ -34,6 +34,14 @@ pub struct HostArgs {
     /// TRUSTED_PROXIES]
     #[arg(long, value_name = "ADDRESS")]
     pub trusted_proxy: Vec<AddressRange>,
+    /// Certificate to speak https with, a PEM file (repeatable: one for each name of a client)
+    ///
+    /// The first is for clients that name no known host. Files that change are read again.
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub tls_cert: Vec<PathBuf>,
+    /// Private key of a certificate, a PEM file (repeatable, in the order of --tls-cert)
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub tls_key: Vec<PathBuf>,
     /// Let subscriptions call webhooks on this machine
     #[arg(long)]
     pub allow_loopback_webhooks: bool,

@@ -6,7 +6,7 @@ use clap::Args;
 use pmx_core::code::Code;
 use pmx_core::limits::EXACT_INTEGER_MAX;
 
-use super::SiteArgs;
+use super::{PreviewName, SiteArgs};
 
 /// `pmx rollback`
 #[derive(Debug, Args)]
@@ -26,6 +26,48 @@ pub struct RollbackArgs {
     /// The site.
     #[command(flatten)]
     pub site: SiteArgs,
+}
+
+/// `pmx promote`
+#[derive(Debug, Args)]
+pub struct PromoteArgs {
+    /// The preview, by its name or its branch, or the number of a deploy
+    #[arg(value_name = "PREVIEW|DEPLOY", value_parser = Promoted::parse)]
+    pub from: Promoted,
+    /// Folder whose name is the site's, if no name is given
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// Why, for the history
+    #[arg(short, long, value_name = "TEXT")]
+    pub message: Option<String>,
+    /// Replace this deploy, also one that a rollback holds; refuse if another is live
+    #[arg(long, value_name = "DEPLOY", value_parser = number)]
+    pub expect: Option<u64>,
+    /// Replace whatever is live, also what a rollback holds
+    #[arg(long, conflicts_with = "expect")]
+    pub force: bool,
+    /// The site.
+    #[command(flatten)]
+    pub site: SiteArgs,
+}
+
+/// The deploy that becomes live.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Promoted {
+    /// The deploy with this number.
+    Deploy(u64),
+    /// The deploy that a preview shows.
+    Preview(PreviewName),
+}
+
+impl Promoted {
+    fn parse(text: &str) -> Result<Self, String> {
+        if text.bytes().all(|byte| byte.is_ascii_digit()) {
+            return number(text).map(Self::Deploy);
+        }
+        let preview = PreviewName::parse(text).map_err(|error| error.to_string())?;
+        Ok(Self::Preview(preview))
+    }
 }
 
 /// `pmx resume`

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use pmx_sync::wire::MaxDelete;
+use pmx_sync::wire::{Expiry, MaxDelete};
 
 use super::replacing::number;
 use super::{Compression, FolderArgs, PreviewName, SiteArgs};
@@ -67,6 +67,12 @@ pub struct SyncArgs {
     /// NAME may be a branch: `feature/X` is shown as feature-x.
     #[arg(long, value_name = "NAME", value_parser = PreviewName::parse)]
     pub preview: Option<PreviewName>,
+    /// How long the preview stays: 12h, 7d, or never [default: the end it has; else none]
+    ///
+    /// Its address answers 404 from that time on. Each publish with it starts the time anew, also
+    /// one that finds nothing to change.
+    #[arg(long, value_name = "TIME", requires = "preview")]
+    pub expires: Option<Expiry>,
     /// Make an older deploy active instead, as `pmx rollback` does
     #[arg(long, value_name = "DEPLOY", value_parser = number, hide_short_help = true)]
     #[arg(conflicts_with_all = ["dir", "outdir", "dry_run", "watch", "preview", "force"])]

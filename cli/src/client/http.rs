@@ -5,6 +5,7 @@
 //! answer that is not of the protocol as such.
 
 mod counted_body;
+mod domains;
 mod events;
 mod exchange;
 mod fault;
@@ -21,7 +22,8 @@ use http::HeaderMap;
 use pmx_core::id::{BlobId, PackId};
 use pmx_core::name::SpaceName;
 use pmx_sync::wire::{
-    BeginReply, ENVELOPE_MEDIA, PartHead, ResumeHead, ResumeReply, RollbackHead, RollbackReply,
+    BeginReply, ENVELOPE_MEDIA, PartHead, PreviewsReply, ResumeHead, ResumeReply, RollbackHead,
+    RollbackReply,
 };
 use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST};
 use reqwest::{Method, RequestBuilder};
@@ -180,6 +182,11 @@ impl Client {
             JSON_MEDIA,
             &body,
         ))
+    }
+
+    /// `GET /api/aliases`.
+    pub fn previews(&self, space: &SpaceName) -> Result<PreviewsReply, Failure> {
+        self.json(&ApiRequest::get(&format!("/api/aliases?space={space}")))
     }
 
     /// `POST /api/publish/resume`.

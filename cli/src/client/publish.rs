@@ -9,8 +9,8 @@ use pmx_sync::push::{
     Action, Base, BaseBlobs, Intent, Mode, Outcome, OutcomeKind, Push, Request, Uploads,
 };
 use pmx_sync::wire::{
-    BeginReply, DeployMeta, Envelope, MaxDelete, Order, Replace, Section, SectionKind, State,
-    Summary,
+    BeginReply, DeployMeta, Envelope, Expiry, MaxDelete, Order, Replace, Section, SectionKind,
+    State, Summary,
 };
 
 use super::http::Client;
@@ -39,6 +39,8 @@ pub struct Terms {
     pub older: Older,
     /// The metadata of the deploy.
     pub meta: DeployMeta,
+    /// With a preview: how long it stays; `None` leaves the end that it has.
+    pub expires: Option<Expiry>,
     /// The most files that a publish may remove.
     pub max_delete: Option<MaxDelete>,
     /// How hard to compress.
@@ -66,6 +68,7 @@ impl Terms {
             order: None,
             older: Older::Refuse,
             meta: DeployMeta::default(),
+            expires: None,
             max_delete: None,
             compression,
         }
@@ -216,6 +219,7 @@ impl Publish<'_> {
                 active: problem.active.unwrap_or(0),
                 deploy: None,
                 url: None,
+                expires: None,
                 summary: None,
                 missing_bytes: 0,
             }));
@@ -241,6 +245,7 @@ impl Publish<'_> {
             key: fresh_key()?,
             order: self.terms.order.clone(),
             meta: self.terms.meta.clone(),
+            expires: self.terms.expires,
             mode: self.terms.mode,
             base_blobs: if base.is_some_and(|base| base.root != self.tree.root())
                 && !(self.packs.is_empty() && self.packs.signatures().is_empty())

@@ -1,4 +1,5 @@
-//! Outbox alarm: delivers the pointers that the server could not deliver while it answered.
+//! Outbox alarm: delivers the pointers that the server could not deliver while it answered, and
+//! removes previews whose time is over.
 //!
 //! At the start, this task checks every space, because a crash may have interrupted a delivery.
 //! Then it checks each space that changed.
@@ -30,7 +31,8 @@ pub(crate) async fn watch_outboxes(
         tokio::select! {
             _ = stop.changed() => return,
             Some(space) = changed.recv() => {
-                due.entry(space).or_insert_with(|| Instant::now() + SETTLE_TIME);
+                let soon = Instant::now() + SETTLE_TIME;
+                due.entry(space).and_modify(|at| *at = soon.min(*at)).or_insert(soon);
             }
             () = sleep_until(at), if first.is_some() => {
                 if let Some((space, _)) = first {
@@ -53,6 +55,9 @@ const RETRY_TIME: Duration = Duration::from_secs(5);
 /// The shortest wait before the next check.
 const WAIT_MIN: Duration = Duration::from_millis(20);
 
+/// The longest wait before the next check: the system's clock may be set meanwhile.
+const WAIT_MAX: Duration = Duration::from_hours(1);
+
 fn every_space(state: &AppState) -> BTreeMap<SpaceName, Instant> {
     let names = state.server.backend().spaces.names();
     let names = names.unwrap_or_else(|error| {
@@ -72,7 +77,7 @@ async fn deliver(state: &Arc<AppState>, space: SpaceName) -> Option<Duration> {
         let left = blocking(|| guarded(log, || block_on(state.server.deliver(&space, now))));
         left.flatten().map(|left| {
             let wait = left.map(|at| at.as_millis().saturating_sub(now.as_millis()));
-            wait.map(|wait| Duration::from_millis(wait).max(WAIT_MIN))
+            wait.map(|wait| Duration::from_millis(wait).clamp(WAIT_MIN, WAIT_MAX))
         })
     });
     match work.await {

@@ -66,6 +66,14 @@ pub enum HostError {
         /// Why.
         source: SchemaError,
     },
+    /// A certificate or its key is not usable.
+    #[error("can't use {} for TLS: {why}", .path.display())]
+    Tls {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        why: String,
+    },
     /// The operating system gives no threads.
     #[error("can't start the host's threads")]
     Threads(#[source] io::Error),
@@ -79,9 +87,11 @@ impl HostError {
     pub const fn code(&self) -> Code {
         match self {
             Self::Disk { .. } | Self::Threads(_) | Self::Randomness(_) => Code::Local,
-            Self::InUse { .. } | Self::Listen { .. } | Self::Domain(_) | Self::Secret { .. } => {
-                Code::Usage
-            }
+            Self::InUse { .. }
+            | Self::Listen { .. }
+            | Self::Domain(_)
+            | Self::Tls { .. }
+            | Self::Secret { .. } => Code::Usage,
             Self::Ledger { .. } => Code::Storage,
             Self::Schema { source, .. } => source.code(),
         }
@@ -102,6 +112,10 @@ impl HostError {
             },
             Self::InUse { .. } => {
                 "Use the host that already runs, stop it, or pass another folder with --data."
+                    .into()
+            }
+            Self::Tls { .. } => {
+                "Name a PEM file with the chain, and the one with its private key, in the same order."
                     .into()
             }
             Self::Listen { source, .. } => match source.kind() {

@@ -5,6 +5,7 @@
 //! and any number of proxies.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use http::header::{HOST, TRANSFER_ENCODING};
 use http::request::Parts;
@@ -13,8 +14,9 @@ use http::{HeaderValue, Method, StatusCode, Uri, Version};
 use pmx_core::code::Code;
 use pmx_core::exposure::Exposure;
 use pmx_core::problem::Problem;
-use pmx_sync::site::{Hosts, LocalMode};
+use pmx_sync::site::{CustomSite, Hosts, LocalMode};
 
+use super::domains::RouteTable;
 use super::proxy::{ForwardedRequest, Proxies};
 
 /// The address of a request's client: that of its peer, or one that a trusted proxy reports.
@@ -39,6 +41,8 @@ pub(crate) struct Front {
     /// The settings of local mode, if it is on.
     pub(crate) local: Option<LocalMode>,
     pub(crate) proxies: Proxies,
+    /// The routes of custom hosts.
+    pub(crate) domains: Arc<RouteTable>,
     /// The scheme of the server's public address.
     pub(crate) scheme: &'static str,
 }
@@ -68,12 +72,24 @@ impl Front {
         }
         head.headers.insert(HOST, host);
         origin_form(&mut head.uri);
+        if let Some(site) = self.custom_site(head) {
+            head.extensions.insert(site);
+        }
         match &self.local {
             Some(local) if exposure == Exposure::Local => {
                 local.refusal(head, &self.hosts).map_or(Ok(()), Err)
             }
             Some(_) | None => Ok(()),
         }
+    }
+
+    /// The space of the custom host that a request names.
+    fn custom_site(&self, head: &Parts) -> Option<CustomSite> {
+        let host = self.hosts.custom(head)?;
+        let route = self.domains.find(&host)?;
+        route
+            .is_shown(super::now())
+            .then_some(CustomSite(route.space))
     }
 }
 
@@ -162,6 +178,7 @@ mod tests {
             hosts: Hosts::new(Domain::parse(domain).unwrap()),
             local: local.then(|| LocalMode::new(80, Vec::new())),
             proxies: Proxies(vec!["10.0.0.1".parse().unwrap()]),
+            domains: Arc::default(),
             scheme: "http",
         }
     }

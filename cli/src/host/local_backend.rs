@@ -15,6 +15,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::access_log::Log;
 use super::blobs::ObjectFolder;
 use super::blocking::{block_on, blocking};
+use super::domains::{DohUrl, LocalDomains};
 use super::error::HostError;
 use super::pointers::{PointerTable, TableState};
 use super::spaces::LocalSpaces;
@@ -24,6 +25,7 @@ pub(crate) struct LocalBackend {
     pub(crate) blobs: Arc<ObjectFolder>,
     pointers: PointerTable,
     pub(crate) spaces: LocalSpaces,
+    pub(crate) domains: LocalDomains,
 }
 
 impl LocalBackend {
@@ -32,6 +34,7 @@ impl LocalBackend {
         data: &Path,
         changed: UnboundedSender<SpaceName>,
         pointer_lag: Option<Duration>,
+        resolver: DohUrl,
         log: Log,
     ) -> Result<Self, HostError> {
         let blobs = Arc::new(ObjectFolder::open(&data.join("objects"))?);
@@ -41,6 +44,7 @@ impl LocalBackend {
         let local = Self {
             pointers: pointers.lagging(pointer_lag),
             spaces: LocalSpaces::open(&data.join("spaces"), Arc::clone(&blobs), changed)?,
+            domains: LocalDomains::open(data, resolver, log),
             blobs,
         };
         match &found {
@@ -95,6 +99,7 @@ impl Backend for LocalBackend {
     type Blobs = ObjectFolder;
     type Pointers = PointerTable;
     type Spaces = LocalSpaces;
+    type Domains = LocalDomains;
 
     fn blobs(&self) -> &ObjectFolder {
         &self.blobs
@@ -106,5 +111,9 @@ impl Backend for LocalBackend {
 
     fn spaces(&self) -> &LocalSpaces {
         &self.spaces
+    }
+
+    fn domains(&self) -> &LocalDomains {
+        &self.domains
     }
 }

@@ -9,6 +9,7 @@
 //! lock                              the process that serves the folder
 //! secret                            the publish secret that the host created
 //! host.db                           the active deploy of each space
+//! access.db                         the domains of spaces
 //! spaces/<name>.db                  a space's ledger
 //! objects/spaces/<id>/<aa>/<object> immutable objects
 //! objects/scratch/                  objects being written
@@ -24,6 +25,7 @@ mod blocking;
 mod budget;
 mod compress;
 mod connections;
+mod domains;
 mod durable;
 mod error;
 mod front;
@@ -45,6 +47,7 @@ mod spaces;
 mod sql;
 mod state;
 mod streams;
+mod tls;
 mod tracked_body;
 mod write_timeout;
 
@@ -81,6 +84,7 @@ use streams::Streams;
 
 pub use access_log::Log;
 pub use blobs::ObjectFolder;
+pub use domains::{DohUrl, InvalidDohUrl};
 pub use error::HostError;
 pub use pointers::PointerTable;
 pub use proxy::AddressRange;
@@ -89,6 +93,7 @@ pub use secret::{SECRET_FILE, find_secret};
 pub use spaces::LocalSpaces;
 pub use sql::Database;
 pub use streams::StreamConfig;
+pub use tls::TlsFiles;
 
 /// Settings of an embedded host, by its operator.
 #[derive(Debug, Clone)]
@@ -117,6 +122,10 @@ pub struct HostConfig {
     pub lease: Duration,
     /// The lag of pointers, for tests: otherwise the embedded host has none.
     pub pointer_lag: Option<Duration>,
+    /// The resolver of the records that prove domains.
+    pub resolver: DohUrl,
+    /// The certificates of the listener, which then speaks TLS alone; the first is the default.
+    pub tls: Vec<TlsFiles>,
     /// The log for the operator.
     pub log: Log,
 }
@@ -151,25 +160,20 @@ impl Host {
         private::tighten(&config.data);
         let secret = secret::settle(&config.data, config.publish_secret.as_deref())?;
         let (listener, addr) = listen(config.listen)?;
-        let front = front(&config, &domain, addr)?;
-        let (urls, mode) = (site_urls(addr, config.public_url.as_ref()), mode(&front));
-        let settings = ServerSettings {
-            hosts: front.hosts.clone(),
-            publish_secret: secret.clone(),
-            urls: urls.clone(),
-            live: config.live,
-            dictionaries: DictionaryPolicy::Passed,
-            lease: match mode {
-                HostMode::Local => config.lease,
-                HostMode::Public => config.lease.max(LEASE),
-            },
-            files_max: FILES_MAX,
-            section_raw_bytes_max: SECTION_RAW_BYTES_MAX,
-        };
+        let mut front = front(&config, &domain, addr)?;
+        let scheme = front.scheme;
+        let urls = site_urls(addr, scheme, config.public_url.as_ref());
+        let mode = mode(&front);
+        let own = (!config.tls.is_empty()).then(|| tls::acceptor(&config.tls, config.log));
+        let own = own.transpose()?;
+        let own_scheme = own_scheme(&config);
+        let settings = settings(&config, &front, secret.clone(), urls.clone());
         let runtime = threads()?;
         let (stop, stopped) = watch::channel(false);
         let (changed, changes) = mpsc::unbounded_channel();
-        let local = LocalBackend::open(&config.data, changed, config.pointer_lag, config.log)?;
+        let (lag, resolver) = (config.pointer_lag, config.resolver);
+        let local = LocalBackend::open(&config.data, changed, lag, resolver, config.log)?;
+        front.domains = Arc::clone(local.domains.routes());
         let mut streams = config.streams;
         streams.settings = streams.settings.in_local_mode(front.local.is_some());
         let access_mode = streams.settings.access.access_mode();
@@ -196,12 +200,14 @@ impl Host {
                 tokio::net::TcpListener::from_std(listener).map_err(HostError::Threads)?;
             let alarm = alarm::watch_outboxes(Arc::clone(&state), changes, stopped.clone());
             runtime.spawn(alarm);
-            runtime.spawn(sockets::serve(listener, state, stopped))
+            runtime.spawn(domains::watch_domains(Arc::clone(&state), stopped.clone()));
+            runtime.spawn(sockets::serve(listener, own, state, stopped))
         };
         Ok(Running {
             addr,
             domain,
             urls,
+            own_scheme,
             mode,
             home: config.home,
             secret: secret.unwrap_or_default(),
@@ -212,6 +218,36 @@ impl Host {
             threads: Some((runtime, serving)),
             _lock: lock,
         })
+    }
+}
+
+fn settings(
+    config: &HostConfig,
+    front: &Front,
+    publish_secret: Option<String>,
+    urls: SiteUrls,
+) -> ServerSettings {
+    ServerSettings {
+        hosts: front.hosts.clone(),
+        publish_secret,
+        urls,
+        live: config.live,
+        dictionaries: DictionaryPolicy::Passed,
+        lease: match mode(front) {
+            HostMode::Local => config.lease,
+            HostMode::Public => config.lease.max(LEASE),
+        },
+        files_max: FILES_MAX,
+        section_raw_bytes_max: SECTION_RAW_BYTES_MAX,
+    }
+}
+
+/// The scheme of the listener itself.
+const fn own_scheme(config: &HostConfig) -> &'static str {
+    if config.tls.is_empty() {
+        "http"
+    } else {
+        "https"
     }
 }
 
@@ -249,10 +285,12 @@ fn front(config: &HostConfig, domain: &Domain, addr: SocketAddr) -> Result<Front
     if let Some(home) = &config.home {
         hosts = hosts.with_home(home.clone());
     }
+    let own = own_scheme(config);
     let is_local = addr.ip().is_loopback()
         && domain.as_str() == "localhost"
         && config.public_url.is_none()
-        && config.proxies.is_empty();
+        && config.proxies.is_empty()
+        && config.tls.is_empty();
     let streams = &config.streams.settings;
     let opens_streams =
         streams.origins == CorsOrigins::Any || streams.access.access_mode() == AccessMode::Open;
@@ -265,7 +303,8 @@ fn front(config: &HostConfig, domain: &Domain, addr: SocketAddr) -> Result<Front
         local: is_local
             .then(|| LocalMode::new(addr.port(), origins).with_open_streams(opens_streams)),
         proxies: Proxies(config.proxies.clone()),
-        scheme: config.public_url.as_ref().map_or("http", |url| url.scheme),
+        domains: Arc::default(),
+        scheme: config.public_url.as_ref().map_or(own, |url| url.scheme),
     })
 }
 
@@ -275,6 +314,7 @@ pub struct Running {
     addr: SocketAddr,
     domain: Domain,
     urls: SiteUrls,
+    own_scheme: &'static str,
     mode: HostMode,
     home: Option<SpaceName>,
     secret: String,
@@ -317,7 +357,7 @@ impl Running {
                 SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
             });
         }
-        format!("http://{reachable}")
+        format!("{}://{reachable}", self.own_scheme)
     }
 
     /// The clients that can reach it.
@@ -414,16 +454,17 @@ fn threads() -> Result<Runtime, HostError> {
         .map_err(HostError::Threads)
 }
 
-fn site_urls(addr: SocketAddr, public: Option<&PublicUrl>) -> SiteUrls {
+fn site_urls(addr: SocketAddr, scheme: &'static str, public: Option<&PublicUrl>) -> SiteUrls {
     if let Some(public) = public {
         return SiteUrls {
             scheme: public.scheme,
             port: public.port,
         };
     }
+    let own = if scheme == "https" { 443 } else { 80 };
     SiteUrls {
-        scheme: "http",
-        port: (addr.port() != 80).then_some(addr.port()),
+        scheme,
+        port: (addr.port() != own).then_some(addr.port()),
     }
 }
 

@@ -357,6 +357,7 @@ mod tests {
             live: false,
             events: false,
             gone: false,
+            expires: None,
         }
     }
 

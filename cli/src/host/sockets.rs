@@ -15,10 +15,12 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
 
 use super::connections::{Connection, Connections};
 use super::http::answer;
@@ -28,6 +30,7 @@ use super::write_timeout::TimeoutWriter;
 /// Serves until `stop` changes, then lets the connections finish their requests.
 pub(crate) async fn serve(
     listener: TcpListener,
+    tls: Option<TlsAcceptor>,
     state: Arc<AppState>,
     mut stop: watch::Receiver<bool>,
 ) {
@@ -44,6 +47,7 @@ pub(crate) async fn serve(
                 // If no connection may end for the new one, the new one ends.
                 if let Ok(connection) = connections.admit() {
                     let (state, stop) = (Arc::clone(&state), stop.clone());
+                    let stream = (stream, tls.clone());
                     tasks.spawn(serve_one(stream, peer.ip(), connection, state, stop));
                 }
             }
@@ -77,7 +81,7 @@ const GRACE_TIME: Duration = Duration::from_millis(350);
 const CONNECTIONS_MAX: usize = 512;
 
 async fn serve_one(
-    stream: TcpStream,
+    (stream, tls): (TcpStream, Option<TlsAcceptor>),
     peer: IpAddr,
     connection: Connection,
     state: Arc<AppState>,
@@ -86,25 +90,32 @@ async fn serve_one(
     let connection = Arc::new(connection);
     let shared = Arc::clone(&connection);
     let answering = move |request| answer(Arc::clone(&state), request, peer, Arc::clone(&shared));
+    // Without the option, only latency suffers.
+    let _ = stream.set_nodelay(true);
+    let socket = TimeoutWriter::new(stream, UNREAD_TIME, Arc::clone(&connection));
+    let serving = async {
+        let Some(tls) = tls else {
+            return serve_connection(socket, answering, stop).await;
+        };
+        // A client that fails or delays the handshake gets no answer.
+        if let Ok(Ok(socket)) = timeout(HEAD_TIME, tls.accept(socket)).await {
+            serve_connection(socket, answering, stop).await;
+        }
+    };
     tokio::select! {
-        () = serve_connection(stream, Arc::clone(&connection), answering, stop) => {}
+        () = serving => {}
         () = connection.evicted() => {}
     }
 }
 
 /// Answers the requests of one connection.
-async fn serve_connection<A, F, B>(
-    stream: TcpStream,
-    connection: Arc<Connection>,
-    answering: A,
-    mut stop: watch::Receiver<bool>,
-) where
+async fn serve_connection<S, A, F, B>(socket: S, answering: A, mut stop: watch::Receiver<bool>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     A: Fn(Request<Incoming>) -> F + Send + 'static,
     F: Future<Output = Response<B>> + Send + 'static,
     B: Body<Data = Bytes, Error = io::Error> + Send + 'static,
 {
-    // Without the option, only latency suffers.
-    let _ = stream.set_nodelay(true);
     let service = service_fn(move |request| {
         let answer = answering(request);
         async move { Ok::<_, Infallible>(answer.await) }
@@ -115,7 +126,7 @@ async fn serve_connection<A, F, B>(
         .max_buf_size(HEAD_BYTES_MAX)
         // A client may close its half after its request, and still gets the answer.
         .half_close(true);
-    let io = TokioIo::new(TimeoutWriter::new(stream, UNREAD_TIME, connection));
+    let io = TokioIo::new(socket);
     let mut connection = pin!(http.serve_connection(io, service).with_upgrades());
     // A connection error concerns only its client, which is gone.
     tokio::select! {
@@ -170,7 +181,8 @@ mod tests {
             std::future::ready(sendable(answer, request.method(), &blobs))
         };
         let connection = Arc::new(Connections::new(1).admit().unwrap());
-        let connection = tokio::spawn(serve_connection(stream, connection, answering, stopped));
+        let socket = TimeoutWriter::new(stream, UNREAD_TIME, connection);
+        let connection = tokio::spawn(serve_connection(socket, answering, stopped));
         let request = format!("{method} / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
         client.write_all(request.as_bytes()).await.unwrap();
         let mut received = Vec::new();

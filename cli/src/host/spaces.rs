@@ -145,6 +145,12 @@ impl Spaces for LocalSpaces {
             done.await
                 .unwrap_or_else(|error| Err(Problem::new(Code::Storage, error.to_string())))
         };
+        if let Ok(Reply::Expired { removed, .. }) = &reply {
+            for alias in removed {
+                let (space, alias) = (space.clone(), Some(alias.clone()));
+                notify(&self.topics, &Channel { space, alias });
+            }
+        }
         if let Some(channel) = announced {
             notify(&self.topics, &channel);
             // The receiver is gone only while the host stops; the next start checks every outbox.

@@ -7,6 +7,7 @@ use pmx_core::time::Timestamp;
 use pmx_sync::wire::{DeployKind, DeployView, DeploysReply, HoldView};
 use serde_json::{Value, json};
 
+use super::columns::{short, table};
 use super::{Context, Ended};
 use crate::address;
 use crate::args::{DeploysArgs, ScanArgs};
@@ -16,6 +17,9 @@ use crate::ui;
 const HEADINGS: [&str; 9] = [
     "", "deploy", "when", "root", "files", "new", "url", "commit", "message",
 ];
+
+/// Columns of numbers.
+const NUMBERS: [usize; 3] = [1, 4, 5];
 
 pub(super) fn run(args: &DeploysArgs, context: &Context<'_>) -> Result<Ended, Failure> {
     let folder = context
@@ -46,7 +50,7 @@ pub(super) fn run(args: &DeploysArgs, context: &Context<'_>) -> Result<Ended, Fa
             .deploys
             .iter()
             .map(|deploy| row(deploy, &reply, &site.space));
-        for line in table(rows.collect()) {
+        for line in table(HEADINGS, rows.collect(), &NUMBERS) {
             context.ui.result(line);
         }
     }
@@ -128,41 +132,6 @@ pub(super) fn when(at: Timestamp) -> String {
     }
 }
 
-fn short(text: &str, chars_max: usize) -> String {
-    let mut chars = text.chars();
-    let mut out: String = chars.by_ref().take(chars_max).collect();
-    if chars.next().is_some() {
-        out.push('…');
-    }
-    // Escaped here, because escaping changes the width.
-    ui::escaped(&out)
-}
-
-/// Formats rows in columns, with numbers on the right.
-fn table(rows: Vec<[String; 9]>) -> Vec<String> {
-    let mut all = vec![HEADINGS.map(str::to_owned)];
-    all.extend(rows);
-    let width = |column: usize| {
-        all.iter()
-            .map(|row| row[column].chars().count())
-            .max()
-            .unwrap_or(0)
-    };
-    let widths: Vec<_> = (0..HEADINGS.len()).map(width).collect();
-    let lines = all.iter().map(|row| {
-        let cells =
-            row.iter()
-                .zip(&widths)
-                .enumerate()
-                .map(|(column, (cell, &width))| match column {
-                    1 | 4 | 5 => format!("{cell:>width$}"),
-                    _ => format!("{cell:<width$}"),
-                });
-        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
-    });
-    lines.collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -188,7 +157,7 @@ mod tests {
             .deploys
             .iter()
             .map(|deploy| row(deploy, &reply, &docs));
-        let lines = table(rows.collect());
+        let lines = table(HEADINGS, rows.collect(), &NUMBERS);
         insta::assert_snapshot!(lines.join("\n"), @r"
               deploy  when                  root          files     new  url                         commit       message
         *         12  2023-11-14 22:13:20Z  abababababab  52000     0 B  http://12--docs.localhost/               (rollback to 9)

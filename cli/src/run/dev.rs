@@ -26,6 +26,10 @@ use crate::trust::Trust;
 use crate::ui::Ui;
 
 pub(super) fn run(args: &DevArgs, context: &Context<'_>) -> Result<Ended, Failure> {
+    if !args.host.tls_cert.is_empty() {
+        let why = "`pmx dev` speaks http to this machine alone";
+        return Err(Failure::usage(why).with_hint("Use `pmx serve` with --tls-cert."));
+    }
     let folder = context.layers.folder(&args.folder)?.absolute();
     let space = context.layers.space(args.space.as_deref(), &folder.dir)?;
     let watch = Watch::of(&folder.dir);

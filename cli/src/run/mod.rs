@@ -1,13 +1,16 @@
 //! Commands, one in each file, and their common parts.
 
 mod bench;
+mod columns;
 mod deploys;
 mod dev;
 mod diff;
 mod doctor;
+mod domain;
 mod explain;
 mod hash;
 mod preview;
+mod promote;
 mod report;
 mod resume;
 mod rollback;
@@ -170,8 +173,10 @@ fn run_in(command: CliCommand, context: &Context<'_>) -> Result<Ended, Failure> 
         CliCommand::Hash(args) => hash::run(&args, context),
         CliCommand::Deploys(args) => deploys::run(&args, context),
         CliCommand::Rollback(args) => rollback::run(args, context),
+        CliCommand::Promote(args) => promote::run(args, context),
         CliCommand::Resume(args) => resume::run(&args, context),
         CliCommand::Preview { command } => preview::run(command, context),
+        CliCommand::Domain { command } => domain::run(command, context),
         CliCommand::Status(args) => status::run(&args, context),
         CliCommand::Tail(args) => tail::run(&args, context),
         CliCommand::Bench(args) => bench::run(&args, context),

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use pmx_core::id::Root;
 use pmx_core::name::{AliasName, SpaceName};
+use pmx_core::time::Timestamp;
 use pmx_sync::manifest::Totals;
 use pmx_sync::push::{Outcome, OutcomeKind};
 use pmx_sync::wire::Summary;
@@ -38,6 +39,8 @@ struct SummaryBody<'a> {
     deploy_url: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     path_urls: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires: Option<Timestamp>,
     files: FilesBody,
     bytes: BytesBody,
     requests: u64,
@@ -84,6 +87,9 @@ impl Report {
         }
         for url in self.path_urls().iter().skip(1) {
             ui.note(format!("another Path of it is at {url}"));
+        }
+        if let Some(at) = self.outcome.expires {
+            ui.note(format!("the preview ends at {}", super::deploys::when(at)));
         }
         if let Some(url) = &self.outcome.url {
             ui.result(url);
@@ -208,6 +214,7 @@ impl Report {
             url: self.outcome.url.as_deref(),
             deploy_url: self.deploy_url(),
             path_urls: self.path_urls(),
+            expires: self.outcome.expires,
             files: FilesBody {
                 total: self.totals.files,
                 added,
@@ -251,6 +258,7 @@ mod tests {
                 active: 12,
                 deploy: None,
                 url: Some("http://docs.localhost:8787/".into()),
+                expires: None,
                 summary: Some(Summary {
                     added: 1,
                     modified: 2,

@@ -13,7 +13,8 @@ use crate::args::{HostArgs, ServeArgs};
 use crate::env::Environment;
 use crate::error::Failure;
 use crate::host::{
-    AddressRange, Host, HostConfig, HostMode, Log, PublicUrl, Running, SECRET_FILE, StreamConfig,
+    AddressRange, DohUrl, Host, HostConfig, HostMode, Log, PublicUrl, Running, SECRET_FILE,
+    StreamConfig, TlsFiles,
 };
 
 /// The default port of the host.
@@ -71,6 +72,8 @@ pub(super) fn config(
             Some(_) | None => LivePages::Chosen,
         },
         lease: lease(env)?,
+        resolver: resolver(env)?,
+        tls: tls(args)?,
         pointer_lag: env
             .var("PMX_POINTER_LAG_MS")
             .and_then(|text| text.parse().ok())
@@ -94,6 +97,28 @@ fn lease(env: &Environment) -> Result<Duration, Failure> {
         let why = "it is a number and a unit, such as 10s, 5m, 24h";
         Failure::usage(format!("reading LEASE={text:?}: {why}"))
     })
+}
+
+/// The certificates of the listener: as many as keys, in the same order.
+fn tls(args: &HostArgs) -> Result<Vec<TlsFiles>, Failure> {
+    let (certificates, keys) = (&args.tls_cert, &args.tls_key);
+    if certificates.len() != keys.len() {
+        let (one, two) = (certificates.len(), keys.len());
+        let why = format!("there are {one} of --tls-cert and {two} of --tls-key");
+        return Err(Failure::usage(why).with_hint("Name each certificate with its key."));
+    }
+    let pairs = certificates.iter().cloned().zip(keys.iter().cloned());
+    Ok(pairs
+        .map(|(certificate, key)| TlsFiles { certificate, key })
+        .collect())
+}
+
+fn resolver(env: &Environment) -> Result<DohUrl, Failure> {
+    let Some(text) = env.var("DOH_URL") else {
+        return Ok(DohUrl::default());
+    };
+    let parsed = text.parse::<DohUrl>();
+    parsed.map_err(|why| Failure::usage(format!("reading DOH_URL={text:?}: {why}")))
 }
 
 fn proxies(args: &HostArgs, env: &Environment) -> Result<Vec<AddressRange>, Failure> {

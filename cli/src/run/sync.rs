@@ -63,6 +63,7 @@ pub(super) fn run(args: SyncArgs, context: &Context<'_>) -> Result<Ended, Failur
             live: args.live,
             ..meta(args.message, context)?
         },
+        expires: args.expires,
         max_delete: args.max_delete,
         compression: args.compression,
     };

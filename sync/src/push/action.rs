@@ -1,5 +1,7 @@
 //! Push actions: what the driver does next, and the outcome that it reports in the end.
 
+use pmx_core::time::Timestamp;
+
 use super::Uploads;
 use crate::wire::{BeginHead, DeployView, Section, Summary};
 
@@ -39,6 +41,8 @@ pub struct Outcome {
     pub deploy: Option<DeployView>,
     /// The site's address, if the server sent it.
     pub url: Option<String>,
+    /// With a preview: when it ends, if it does.
+    pub expires: Option<Timestamp>,
     /// The counts of changed files, or of those that would change.
     pub summary: Option<Summary>,
     /// With [`OutcomeKind::Planned`]: raw bytes of the blobs to upload.

@@ -3,7 +3,7 @@
 use pmx_core::id::Root;
 use pmx_core::name::{AliasName, SpaceName};
 
-use crate::wire::{DeployMeta, MaxDelete, Order, Replace};
+use crate::wire::{DeployMeta, Expiry, MaxDelete, Order, Replace};
 
 /// A publish as the client wants it, and the server state that it has seen.
 #[derive(Debug, Clone)]
@@ -30,6 +30,8 @@ pub struct Intent {
     pub order: Option<Order>,
     /// The metadata of the deploy.
     pub meta: DeployMeta,
+    /// With a preview: how long it stays; `None` leaves the end that it has.
+    pub expires: Option<Expiry>,
     /// Whether to publish or only to ask.
     pub mode: Mode,
     /// Whether this machine has the bytes of the base, so that packs can refer to them.
@@ -51,6 +53,7 @@ impl Intent {
             key: key.to_owned(),
             order: None,
             meta: DeployMeta::default(),
+            expires: None,
             mode: Mode::Publish,
             base_blobs: BaseBlobs::Missing,
         }

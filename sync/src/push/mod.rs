@@ -320,6 +320,7 @@ fn done(kind: OutcomeKind, reply: BeginReply) -> Phase {
         active: reply.active,
         deploy: reply.deploy.map(|deploy| *deploy),
         url: reply.url,
+        expires: reply.expires,
         summary: reply.summary,
         missing_bytes: 0,
     }))

@@ -104,6 +104,7 @@ impl<S: NodeSource> Push<'_, S> {
             order,
             max_delete,
             meta,
+            expires,
             ..
         } = &self.intent;
         CommitPreconditions {
@@ -113,6 +114,7 @@ impl<S: NodeSource> Push<'_, S> {
             order: order.clone(),
             max_delete: *max_delete,
             meta: meta.clone(),
+            expires: *expires,
         }
     }
 }

@@ -12,6 +12,7 @@ use pmx_core::name::SpaceName;
 use pmx_core::problem::Problem;
 use pmx_core::time::Timestamp;
 
+use crate::domains::{CustomHost, DomainRegistry, Resolver, Route};
 use crate::pointer::Pointer;
 use crate::space::{Command, Reply};
 
@@ -66,7 +67,17 @@ pub trait Spaces {
     ) -> impl Future<Output = Result<Reply, Problem>>;
 }
 
-/// The three seams of a platform.
+/// The readers' copy of the routes of custom hosts (KV or memory). It may lag behind the registry.
+pub trait DomainRoutes {
+    /// Reads the route of a host.
+    fn route(
+        &self,
+        host: &CustomHost,
+        now: Timestamp,
+    ) -> impl Future<Output = Result<Option<Route>, BackendError>>;
+}
+
+/// The four seams of a platform.
 pub trait Backend {
     /// The platform's object store.
     type Blobs: Blobs;
@@ -74,6 +85,8 @@ pub trait Backend {
     type Pointers: Pointers;
     /// The platform's spaces.
     type Spaces: Spaces;
+    /// The platform's domains: the registry, its readers' copy, and the resolver.
+    type Domains: DomainRegistry + DomainRoutes + Resolver;
 
     /// The object store.
     fn blobs(&self) -> &Self::Blobs;
@@ -81,4 +94,6 @@ pub trait Backend {
     fn pointers(&self) -> &Self::Pointers;
     /// The spaces.
     fn spaces(&self) -> &Self::Spaces;
+    /// The domains.
+    fn domains(&self) -> &Self::Domains;
 }

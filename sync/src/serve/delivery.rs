@@ -16,8 +16,8 @@ use crate::space::{Command, Due, Outbox, Reply};
 const WRITE_PAUSE: Duration = Duration::from_secs(1);
 
 impl<B: Backend> Server<B> {
-    /// Writes the pointers of a space's outbox, each independent of the others. Returns when to
-    /// call again, if a write failed.
+    /// Removes previews whose time is over, and writes the pointers of the space's outbox, each
+    /// independent of the others. Returns when to call again, if a write failed or a preview ends.
     ///
     /// # Errors
     ///
@@ -27,6 +27,7 @@ impl<B: Backend> Server<B> {
         space: &SpaceName,
         now: Timestamp,
     ) -> Result<Option<Timestamp>, Problem> {
+        let ends = self.expire(space, now).await?;
         let mut failed = Vec::new();
         let mut outbox = self.outbox(space, Command::PendingPointers, now).await?;
         // Each acknowledgement returns the current outbox: another deploy may have become active.
@@ -47,7 +48,20 @@ impl<B: Backend> Server<B> {
         }
         match outbox.blocked.into_iter().next() {
             Some(problem) if failed.is_empty() => Err(problem),
-            Some(_) | None => Ok((!failed.is_empty()).then(|| now.after(WRITE_PAUSE))),
+            Some(_) | None if failed.is_empty() => Ok(ends),
+            Some(_) | None => Ok(Some(now.after(WRITE_PAUSE))),
+        }
+    }
+
+    /// Removes previews whose time is over. Returns when the next one ends.
+    async fn expire(
+        &self,
+        space: &SpaceName,
+        now: Timestamp,
+    ) -> Result<Option<Timestamp>, Problem> {
+        match self.call(space, Command::ExpirePreviews, now).await? {
+            Reply::Expired { next, .. } => Ok(next),
+            other => Err(unexpected(&other)),
         }
     }
 

@@ -112,7 +112,7 @@ impl<B: Backend> Server<B> {
     /// The pointer of a channel; a problem if there is none.
     async fn pointer_of(&self, channel: &Channel, now: Timestamp) -> Result<Pointer, Problem> {
         let pointer = self.backend().pointers().read(channel).await?;
-        let pointer = match pointer.filter(|pointer| !pointer.gone) {
+        let pointer = match pointer.filter(|pointer| pointer.is_shown(now)) {
             Some(pointer) => Some(pointer),
             None => self.newer_pointer(channel, None, now).await?,
         };

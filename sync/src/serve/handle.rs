@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, HOST};
 use http::request::Parts;
-use http::{Method, Request, Response};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
 use pmx_core::channel::Channel;
 use pmx_core::code::Code;
 use pmx_core::exposure::Exposure;
@@ -22,7 +22,7 @@ use super::route::{Query, Route};
 use super::server::Server;
 use super::site::{SiteQuery, bodiless};
 use crate::live::{SCRIPT_PATH, script};
-use crate::site::{Addressed, SiteRequest, absent};
+use crate::site::{Addressed, CustomSite, PlanBody, SiteRequest, absent};
 
 impl<B: Backend> Server<B> {
     /// Checks a request before its body is read. Returns the number of body bytes that it may have,
@@ -113,9 +113,7 @@ impl<B: Backend> Server<B> {
         let listening = channel(&addressed).filter(|_| is_events(&head));
         let answered = match (addressed, listening) {
             (_, Some(channel)) => self.events(&channel, &head, now).await,
-            (Addressed::Unknown, None) => {
-                Ok(bodiless(absent(&site_request(&head, accept_encoding))))
-            }
+            (Addressed::Unknown, None) => Ok(self.unknown(&head, accept_encoding)),
             (Addressed::Site { .. }, None) if is_script(&head) => {
                 Ok(script(&head).map(Body::Bytes))
             }
@@ -173,11 +171,31 @@ impl<B: Backend> Server<B> {
             (None, _) => head.uri.authority().map(http::uri::Authority::as_str),
             (Some(_), Some(_)) => None,
         };
-        host.map_or(Addressed::Unknown, |host| {
+        let addressed = host.map_or(Addressed::Unknown, |host| {
             self.settings.hosts.resolve(host, Exposure::of(head))
-        })
+        });
+        match (addressed, CustomSite::of(head)) {
+            (Addressed::Unknown, Some(site)) => site,
+            (addressed, _) => addressed,
+        }
+    }
+
+    /// The answer for a host that no space owns. It is the same for each reason: a host that was never
+    /// added, one that waits for its record, one that stopped.
+    fn unknown(&self, head: &Parts, accept_encoding: Option<&str>) -> Response<Body> {
+        let mut plan = absent(&site_request(head, accept_encoding));
+        if plan.status == StatusCode::NOT_FOUND && self.custom_host(head).is_some() {
+            let length = HeaderValue::from(UNKNOWN_HOST.len());
+            plan.headers.insert(CONTENT_LENGTH, length);
+            if matches!(plan.body, PlanBody::Text(_)) {
+                plan.body = PlanBody::Text(UNKNOWN_HOST);
+            }
+        }
+        bodiless(plan)
     }
 }
+
+const UNKNOWN_HOST: &str = "404 Not Found: no site on this server has this host name\n";
 
 /// Whether a request is for the live script.
 fn is_script(head: &Parts) -> bool {

@@ -11,6 +11,7 @@ mod content_sniffing;
 mod delivery;
 mod deploy_by_number;
 mod dictionary_compression;
+mod domains;
 mod events;
 mod handle;
 mod home;
@@ -40,7 +41,7 @@ mod stored;
 mod token;
 mod transport;
 
-pub use backend::{Backend, Pointers, Spaces};
+pub use backend::{Backend, DomainRoutes, Pointers, Spaces};
 pub use body::{Body, Check, Open, Piece};
 pub use body_budget::{BodyBudget, BodyPermit};
 pub use min_deploy::Lag;

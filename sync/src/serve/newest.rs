@@ -35,7 +35,7 @@ impl<B: Backend> Server<B> {
         let read = self.backend().pointers().read(channel).await?;
         let is_stale = |known: &u64| read.as_ref().is_none_or(|read| read.deploy < *known);
         let late = known.filter(is_stale);
-        let read = read.filter(|read| !read.gone);
+        let read = read.filter(|read| read.is_shown(now));
         let Some(known) = late else {
             return Ok(read);
         };
@@ -64,7 +64,9 @@ impl<B: Backend> Server<B> {
         let (mut waits_for, mut pauses) = (0, 0);
         for _ in 0..PAUSES_MAX {
             match self.newest().step(channel, shown, now) {
-                PointerLookup::Known(known) => return known,
+                PointerLookup::Known(known) => {
+                    return known.map(|known| known.filter(|found| found.is_shown(now)));
+                }
                 PointerLookup::Ask(_turn) => return self.ask(channel, shown, now).await,
                 PointerLookup::Wait(turn) => {
                     if waits_for != turn {

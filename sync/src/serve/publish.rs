@@ -73,6 +73,10 @@ impl<B: Backend> Server<B> {
                     .await
             }
             Route::Alias(alias) => self.unalias(&space()?, alias, now).await,
+            Route::Previews => self.previews(&space()?, now).await,
+            Route::Domains | Route::AddDomain | Route::CheckDomain(_) | Route::RemoveDomain(_) => {
+                self.domain_route(route, &request, now, nonce).await
+            }
             Route::Deploys => {
                 let limit = query
                     .number("limit")?

@@ -9,6 +9,7 @@ use pmx_core::limits::{EXACT_INTEGER_MAX, PART_BYTES};
 use pmx_core::name::{AliasName, SpaceName};
 use pmx_core::problem::Problem;
 
+use crate::domains::CustomHost;
 use crate::limits::{BODY_BYTES_MAX, HEAD_BYTES_MAX, JSON_BYTES_MAX};
 
 /// Route of a request to the API host.
@@ -34,6 +35,16 @@ pub(crate) enum Route {
     Resume,
     /// `DELETE /api/aliases/<name>`
     Alias(AliasName),
+    /// `GET /api/aliases`
+    Previews,
+    /// `GET /api/domains`
+    Domains,
+    /// `POST /api/domains`
+    AddDomain,
+    /// `POST /api/domains/<host>/check`
+    CheckDomain(CustomHost),
+    /// `DELETE /api/domains/<host>`
+    RemoveDomain(CustomHost),
     /// `GET /api/deploys`
     Deploys,
     /// `GET /api/deploys/<n>`
@@ -78,7 +89,16 @@ impl Route {
                 let id = BlobId::from_hex(id).map_err(|e| invalid_hash(&e))?;
                 (Self::Part(id, number(part)?), Method::PUT)
             }
+            ["api", "aliases"] => (Self::Previews, Method::GET),
             ["api", "aliases", name] => (Self::Alias(AliasName::parse(name)?), Method::DELETE),
+            ["api", "domains"] if *method == Method::POST => (Self::AddDomain, Method::POST),
+            ["api", "domains"] => (Self::Domains, Method::GET),
+            ["api", "domains", host] => {
+                (Self::RemoveDomain(CustomHost::parse(host)?), Method::DELETE)
+            }
+            ["api", "domains", host, "check"] => {
+                (Self::CheckDomain(CustomHost::parse(host)?), Method::POST)
+            }
             ["api", "deploys"] => (Self::Deploys, Method::GET),
             ["api", "deploys", n] => (Self::Deploy(number(n)?), Method::GET),
             ["api", "deploys", a, "diff", b] => {
@@ -113,8 +133,12 @@ impl Route {
             Self::Begin | Self::Pack(_) | Self::Part(..) => BODY_BYTES_MAX,
             Self::JsonBegin | Self::JsonCommit => JSON_BYTES_MAX,
             Self::Upload => PART_BYTES as usize,
-            Self::Commit | Self::Rollback | Self::Resume => HEAD_BYTES_MAX,
+            Self::Commit | Self::Rollback | Self::Resume | Self::AddDomain => HEAD_BYTES_MAX,
             Self::Alias(_)
+            | Self::Previews
+            | Self::Domains
+            | Self::CheckDomain(_)
+            | Self::RemoveDomain(_)
             | Self::Deploys
             | Self::Deploy(_)
             | Self::Diff(_)
@@ -278,6 +302,19 @@ mod tests {
                 "E_NUMBER_TOO_LARGE",
             ),
             ("GET", "/api/deploys/", "E_REQUEST_MALFORMED"),
+            ("GET", "/api/aliases?space=x", "Previews"),
+            ("POST", "/api/aliases", "E_METHOD_NOT_ALLOWED"),
+            ("GET", "/api/domains?space=x", "Domains"),
+            ("POST", "/api/domains", "AddDomain"),
+            ("POST", "/api/domains/docs.example.com/check", "CheckDomain"),
+            ("DELETE", "/api/domains/docs.example.com", "RemoveDomain"),
+            ("DELETE", "/api/domains/127.0.0.1", "E_DOMAIN_INVALID"),
+            (
+                "GET",
+                "/api/domains/docs.example.com",
+                "E_METHOD_NOT_ALLOWED",
+            ),
+            ("PUT", "/api/domains", "E_METHOD_NOT_ALLOWED"),
             ("POST", "/api/publish/resume", "Resume"),
             ("GET", "/api/deploys/1/diff/2", "Diff"),
             ("GET", "/api/nodes?space=x&ids=", "Nodes"),

@@ -6,11 +6,15 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use http::header::HOST;
+use http::request::Parts;
+use http::uri::Authority;
 use pmx_core::domain::{Domain, InvalidDomain, Selector};
 use pmx_core::exposure::Exposure;
 use pmx_core::name::SpaceName;
 
 use super::host::{Addressed, plain_host, site};
+use crate::domains::CustomHost;
 
 /// The hosts that a server answers.
 #[derive(Debug, Clone)]
@@ -81,10 +85,43 @@ impl Hosts {
         }
     }
 
+    /// The custom host that a request names, if it is none of the server's own.
+    pub fn custom(&self, head: &Parts) -> Option<CustomHost> {
+        let field = head.headers.get(HOST).and_then(|host| host.to_str().ok());
+        let header = field.or_else(|| head.uri.authority().map(Authority::as_str))?;
+        let host = CustomHost::parse(&plain_host(header)?).ok()?;
+        (!self.owns(&host)).then_some(host)
+    }
+
+    /// Whether a host is the server's own: it is the domain, lies under it, or is the API's.
+    pub(crate) fn owns(&self, host: &CustomHost) -> bool {
+        let is_api = self
+            .api
+            .as_ref()
+            .is_some_and(|api| api.as_str() == host.as_str());
+        is_api || host.is_within(&self.domain)
+    }
+
     fn home(&self) -> Addressed {
         let space = self.home.clone();
         space.map_or(Addressed::Api, |space| Addressed::Site {
             space,
+            deploy: Selector::Active,
+        })
+    }
+}
+
+/// The space of a request's custom host. The platform looks it up, and puts it into the request's
+/// extensions.
+#[derive(Debug, Clone)]
+pub struct CustomSite(pub SpaceName);
+
+impl CustomSite {
+    /// The site that the platform found for a request.
+    pub(crate) fn of(head: &Parts) -> Option<Addressed> {
+        let Self(space) = head.extensions.get()?;
+        Some(Addressed::Site {
+            space: space.clone(),
             deploy: Selector::Active,
         })
     }

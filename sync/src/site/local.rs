@@ -13,7 +13,7 @@ use pmx_core::problem::Problem;
 use pmx_streams::http::STREAMS_PATH;
 
 use super::host::Addressed;
-use super::hosts::Hosts;
+use super::hosts::{CustomSite, Hosts};
 
 /// The settings of a server in local mode.
 #[derive(Debug, Clone)]
@@ -45,7 +45,12 @@ impl LocalMode {
     pub fn refusal(&self, head: &Parts, hosts: &Hosts) -> Option<Problem> {
         let host = head.headers.get(HOST).and_then(|host| host.to_str().ok());
         let host = host.unwrap_or_default();
-        let addressed = hosts.resolve(host, Exposure::Local);
+        let custom = CustomSite::of(head);
+        let is_custom = custom.is_some();
+        let addressed = match (hosts.resolve(host, Exposure::Local), custom) {
+            (Addressed::Unknown, Some(site)) => site,
+            (addressed, _) => addressed,
+        };
         if addressed == Addressed::Unknown && !is_under(host, hosts) {
             let detail = format!("{host:?} is no host of this server, which is in local mode");
             return Some(Problem::new(Code::HostForeign, detail));
@@ -58,7 +63,11 @@ impl LocalMode {
         let foreign = if origins.peek().is_some() {
             origins
                 .map(|origin| origin.to_str().unwrap_or_default())
-                .find(|origin| !self.is_own(origin, hosts, ports))
+                // Pages of a domain of a space are foreign to all hosts but their own.
+                .find(|origin| {
+                    let is_same = is_custom && is_origin_of(origin, host);
+                    !is_same && !self.is_own(origin, hosts, ports)
+                })
         } else if addressed == Addressed::Api && is_embedded(head) {
             let from = header(head, REFERER.as_str());
             (!self.is_own(origin_of(from), hosts, ports)).then_some(from)
@@ -88,6 +97,12 @@ impl LocalMode {
             && ports.contains(&port)
             && hosts.resolve(authority, Exposure::Local) != Addressed::Unknown
     }
+}
+
+/// Whether an origin is that of a host, by http or, behind a tunnel, by https.
+fn is_origin_of(origin: &str, host: &str) -> bool {
+    let authority = origin.split_once("://").map(|(_, authority)| authority);
+    authority.is_some_and(|authority| authority.eq_ignore_ascii_case(host))
 }
 
 fn is_of_streams(head: &Parts) -> bool {

@@ -45,7 +45,7 @@ pub(crate) use dictionary::{
 };
 pub use fingerprint::is_fingerprinted;
 pub use host::Addressed;
-pub use hosts::{Hosts, LOOPBACK_API};
+pub use hosts::{CustomSite, Hosts, LOOPBACK_API};
 pub use local::LocalMode;
 pub use lookups::{Generation, LocatedFile, Lookup, Lookups, MissingLookups};
 pub use plan::{ROUNDS_MAX, absent, plan};

@@ -18,8 +18,10 @@ pub(crate) type PendingPointer = (Option<AliasName>, u64);
 impl<S: Sql> Ledger<'_, S> {
     /// The deploy that an alias names.
     pub(crate) fn named(&self, alias: &AliasName) -> Result<Option<DeployView>, SqlError> {
-        let select = "SELECT deploy FROM alias WHERE name = ?";
-        let rows = self.sql().run(select, &[alias.as_str().into()])?;
+        let select = "SELECT deploy FROM alias
+             WHERE name = ? AND (expires IS NULL OR expires > ?)";
+        let params = [alias.as_str().into(), self.now().as_millis().into()];
+        let rows = self.sql().run(select, &params)?;
         let number = rows.first().map(|row| integer(row, 0)).transpose()?;
         number.map_or(Ok(None), |number| self.deploy(number))
     }
@@ -50,7 +52,9 @@ impl<S: Sql> Ledger<'_, S> {
 
     /// The deploy that each alias names.
     pub(crate) fn aliases(&self) -> Result<BTreeMap<AliasName, u64>, SqlError> {
-        let rows = self.sql().run("SELECT name, deploy FROM alias", &[])?;
+        let select = "SELECT name, deploy FROM alias WHERE expires IS NULL OR expires > ?";
+        let now = self.now().as_millis();
+        let rows = self.sql().run(select, &[now.into()])?;
         rows.iter()
             .map(|row| Ok((alias_name(&text(row, 0)?)?, integer(row, 1)?)))
             .collect()
@@ -58,7 +62,9 @@ impl<S: Sql> Ledger<'_, S> {
 
     /// The number of aliases.
     pub(crate) fn alias_count(&self) -> Result<u64, SqlError> {
-        let rows = self.sql().run("SELECT count(*) FROM alias", &[])?;
+        let select = "SELECT count(*) FROM alias WHERE expires IS NULL OR expires > ?";
+        let now = self.now().as_millis();
+        let rows = self.sql().run(select, &[now.into()])?;
         rows.first().map_or(Ok(0), |row| integer(row, 0))
     }
 
@@ -76,16 +82,19 @@ impl<S: Sql> Ledger<'_, S> {
     /// Records that a deploy is now active, or that its alias names it.
     pub(super) fn point(&self, alias: Option<&AliasName>, deploy: u64) -> Result<(), SqlError> {
         if let Some(alias) = alias {
+            // A preview whose time was over begins anew, without an end.
             let upsert = "INSERT INTO alias (name, deploy) VALUES (?, ?)
-                 ON CONFLICT (name) DO UPDATE SET deploy = excluded.deploy";
-            let params = [alias.as_str().into(), deploy.into()];
+                 ON CONFLICT (name) DO UPDATE SET deploy = excluded.deploy,
+                     expires = CASE WHEN expires <= ? THEN NULL ELSE expires END";
+            let now = self.now().as_millis();
+            let params = [alias.as_str().into(), deploy.into(), now.into()];
             self.sql().run(upsert, &params)?;
         }
         self.announce(alias, Pointer::order_of(deploy))
     }
 
     /// Queues a pointer of this order in the outbox.
-    fn announce(&self, alias: Option<&AliasName>, order: u64) -> Result<(), SqlError> {
+    pub(super) fn announce(&self, alias: Option<&AliasName>, order: u64) -> Result<(), SqlError> {
         let upsert = "INSERT INTO outbox (kind, deploy) VALUES (?, ?)
              ON CONFLICT (kind) DO UPDATE SET deploy = excluded.deploy";
         let params = [outbox_kind(alias).into(), order.into()];

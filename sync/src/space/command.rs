@@ -15,12 +15,15 @@ use pmx_core::id::{BlobId, NodeId, ObjectId, PackId, Root, SpaceId};
 use pmx_core::location::{Extent, Location};
 use pmx_core::name::AliasName;
 use pmx_core::problem::Problem;
+use pmx_core::time::Timestamp;
 use pmx_streams::{Page, Read};
 use serde::{Deserialize, Serialize};
 
 use crate::live::ChangeMessage;
 use crate::pointer::Pointer;
-use crate::wire::{BeginReply, CommitPreconditions, DeployView, DiffReply, HoldView, RollbackHead};
+use crate::wire::{
+    BeginReply, CommitPreconditions, DeployView, DiffReply, HoldView, PreviewView, RollbackHead,
+};
 
 /// A command to one space.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -62,6 +65,10 @@ pub enum Command {
         /// The alias.
         alias: AliasName,
     },
+    /// Removes previews whose time is over. A space sends it to itself, by its alarm.
+    ExpirePreviews,
+    /// Lists previews.
+    Previews,
     /// Lists deploys, newest first.
     Deploys {
         /// Only those with smaller numbers.
@@ -139,6 +146,8 @@ impl Command {
             Self::Rollback(_) => "rollback",
             Self::Resume => "resume",
             Self::DeleteAlias { .. } => "unalias",
+            Self::ExpirePreviews => "expire",
+            Self::Previews => "previews",
             Self::Deploys { .. } => "deploys",
             Self::Diff { .. } => "diff",
             Self::Nodes { .. } => "nodes",
@@ -171,7 +180,8 @@ impl Command {
     /// Whether the command only reads, for visitors and lists.
     pub const fn is_reading(&self) -> bool {
         match self {
-            Self::Deploys { .. }
+            Self::Previews
+            | Self::Deploys { .. }
             | Self::Diff { .. }
             | Self::Nodes { .. }
             | Self::Events { .. }
@@ -186,6 +196,7 @@ impl Command {
             | Self::Rollback(_)
             | Self::Resume
             | Self::DeleteAlias { .. }
+            | Self::ExpirePreviews
             | Self::Lost(_)
             | Self::AckPointer { .. } => false,
         }
@@ -199,6 +210,8 @@ impl Command {
             | Self::RecordPack { .. }
             | Self::RecordPart(_)
             | Self::Resume
+            | Self::ExpirePreviews
+            | Self::Previews
             | Self::Deploys { .. }
             | Self::Diff { .. }
             | Self::Nodes { .. }
@@ -222,6 +235,8 @@ impl Command {
             | Self::RecordPart(_)
             | Self::Rollback(_)
             | Self::Resume
+            | Self::ExpirePreviews
+            | Self::Previews
             | Self::Deploys { .. }
             | Self::Diff { .. }
             | Self::Nodes { .. }
@@ -369,6 +384,15 @@ pub enum Reply {
     /// To the deletion of an alias: the deploy that the alias named, if it existed.
     #[serde(rename = "Unaliased")]
     AliasDeleted(Option<u64>),
+    /// To the removal of previews whose time is over.
+    Expired {
+        /// The removed previews.
+        removed: Vec<AliasName>,
+        /// When the next one ends.
+        next: Option<Timestamp>,
+    },
+    /// The previews, in the order of their names.
+    Previews(Vec<PreviewView>),
     /// A difference.
     Diff(Box<DiffReply>),
     /// Nodes: the first of the requested ones, as many as fit.

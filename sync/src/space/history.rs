@@ -231,5 +231,9 @@ pub(crate) fn locate<S: Sql>(
         live: found.meta.live,
         events: found.meta.events,
         gone: false,
+        expires: match selector {
+            Selector::Alias(alias) => ledger.expiry(alias)?,
+            Selector::Active | Selector::Number(_) => None,
+        },
     })
 }

@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use pmx_core::sql::{Sql, SqlError};
-use pmx_core::time::Timestamp;
+use pmx_core::time::{Timestamp, parse_duration};
 
 use super::columns::text;
 use super::ledger::Ledger;
@@ -71,18 +71,7 @@ impl Uploads {
 
 /// Reads the lease: a number and `s`, `m`, `h` or `d`.
 pub fn parse_lease(text: &str) -> Option<Duration> {
-    let (number, unit) = text
-        .trim()
-        .split_at_checked(text.trim().len().checked_sub(1)?)?;
-    let seconds = match unit {
-        "s" => 1,
-        "m" => 60,
-        "h" => 3_600,
-        "d" => 86_400,
-        _ => return None,
-    };
-    let number: u32 = number.parse().ok()?;
-    (number > 0).then(|| Duration::from_secs(u64::from(number) * seconds))
+    parse_duration(text)
 }
 
 /// Begins a publish: waiting content expires, and the space deletes some of it.

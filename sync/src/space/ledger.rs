@@ -49,6 +49,7 @@ pub(crate) struct Ledger<'a, S> {
     damaged: OnceCell<BTreeSet<NodeId>>,
     lost: OnceCell<BTreeSet<BlobId>>,
     expired_before: Cell<u64>,
+    now: Timestamp,
 }
 
 /// Records the name of a space, for a platform that wakes its object without one.
@@ -66,7 +67,17 @@ impl<'a, S: Sql> Ledger<'a, S> {
             damaged: OnceCell::new(),
             lost: OnceCell::new(),
             expired_before: Cell::new(0),
+            now: Timestamp::from_millis(0),
         }
+    }
+
+    /// The ledger as it is at a time: previews that ended before are none.
+    pub(crate) fn at(self, now: Timestamp) -> Self {
+        Self { now, ..self }
+    }
+
+    pub(crate) const fn now(&self) -> Timestamp {
+        self.now
     }
 
     /// The database, which also has the space's event log.
@@ -251,7 +262,8 @@ impl<'a, S: Sql> Ledger<'a, S> {
         &self,
         body: impl FnOnce(&Ledger<'_, S>) -> Result<T, E>,
     ) -> Result<T, E> {
-        self.sql.atomically(|sql| body(&Ledger::new(sql)))
+        self.sql
+            .atomically(|sql| body(&Ledger::new(sql).at(self.now)))
     }
 
     /// The bytes of a node.

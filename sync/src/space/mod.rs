@@ -24,6 +24,7 @@ mod ledger;
 mod outbox;
 mod pending;
 mod preconditions;
+mod previews;
 mod publish;
 mod repair;
 mod tables;
@@ -57,7 +58,7 @@ pub async fn execute<S: Sql, B: Blobs>(
     command: Command,
     now: Timestamp,
 ) -> Result<Reply, Problem> {
-    let ledger = Ledger::new(sql);
+    let ledger = Ledger::new(sql).at(now);
     if let Command::Open { fresh } = command {
         return Ok(Reply::Space(ledger.open(name, fresh)?));
     }
@@ -91,6 +92,8 @@ pub async fn execute<S: Sql, B: Blobs>(
         Command::DeleteAlias { alias } => Ok(Reply::AliasDeleted(
             ledger.atomically(|ledger| ledger.unalias(&alias))?,
         )),
+        Command::ExpirePreviews => previews::expire(&ledger),
+        Command::Previews => previews::list(&ledger),
         Command::Deploys { before, limit } => history::deploys(&ledger, before, limit),
         Command::Diff { from, to } => {
             Ok(Reply::Diff(Box::new(history::compare(&ledger, from, to)?)))

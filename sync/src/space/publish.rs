@@ -20,6 +20,7 @@ use super::decide::Verdict;
 use super::lease;
 use super::ledger::Ledger;
 use super::preconditions::{self, check_limits, decide};
+use super::previews;
 use super::repair;
 use crate::pack::stored::Toc;
 use crate::wire::{BeginReply, CommitPreconditions, DeployView, State};
@@ -37,11 +38,24 @@ pub(crate) async fn publish<S: Sql, B: Blobs>(
     mut publish: Publish,
     now: Timestamp,
 ) -> Result<BeginReply, Problem> {
+    let alias = publish.alias.clone();
+    let reply = carry_out(ledger, blobs, space, publish, now).await?;
+    previews::with_end(ledger, alias.as_ref(), reply)
+}
+
+async fn carry_out<S: Sql, B: Blobs>(
+    ledger: &Ledger<'_, S>,
+    blobs: &B,
+    space: SpaceId,
+    publish: Publish,
+    now: Timestamp,
+) -> Result<BeginReply, Problem> {
     repair_first(ledger, blobs, space, &publish).await?;
     lease::begin(ledger, now, publish.lease, publish.dry)?;
     let active = ledger.current(publish.alias.as_ref())?;
     if let Some(preconditions) = &publish.commit {
         check_limits(preconditions)?;
+        check_end(&publish, preconditions)?;
     }
     let is_whole = !ledger.damaged()?.contains(&publish.root);
     let same = active.as_ref().filter(|deploy| deploy.root == publish.root);
@@ -101,6 +115,15 @@ pub(crate) async fn publish<S: Sql, B: Blobs>(
     })
 }
 
+/// Refuses an end for the site itself: only previews have one.
+fn check_end(publish: &Publish, preconditions: &CommitPreconditions) -> Result<(), Problem> {
+    if publish.alias.is_some() || preconditions.expires.is_none() {
+        return Ok(());
+    }
+    let detail = "a publish names an end (`expires`) without a preview; only previews end";
+    Err(Problem::new(Code::RequestMalformed, detail))
+}
+
 /// Takes in the losses that readers reported, before anything is compared with the ledger.
 async fn repair_first<S: Sql, B: Blobs>(
     ledger: &Ledger<'_, S>,
@@ -148,6 +171,7 @@ fn unchanged<S: Sql>(
     }
     if let Some(preconditions) = publish.commit.as_ref().filter(|_| !publish.dry) {
         preconditions::note_unchanged(ledger, publish, preconditions, deploy)?;
+        ledger.atomically(|ledger| previews::set_end(ledger, publish))?;
     }
     Ok(reply(State::Current, Some(deploy)))
 }

@@ -5,17 +5,22 @@ use pmx_core::sql::{Sql, SqlError};
 
 use super::event_log;
 
-/// The schema of a space's ledger. Code that knows version 2 ignores what version 3 added.
+/// The schema of a space's ledger. Code that knows version 2 ignores what versions 3 and 4
+/// added.
 pub(super) const SCHEMA: Schema = Schema {
     database: "the ledger of a space",
     table: "meta",
-    version: 3,
+    version: 4,
     readable_by: 2,
 };
 
 /// The statements by which each version extends the one before.
-const VERSIONS: [&[&[&str]]; SCHEMA.version as usize] =
-    [&[FIRST], &[PREVIEWS], &[HOLDS, LOSSES, LEASES]];
+const VERSIONS: [&[&[&str]]; SCHEMA.version as usize] = [
+    &[FIRST],
+    &[PREVIEWS],
+    &[HOLDS, LOSSES, LEASES],
+    &[PREVIEW_ENDS],
+];
 
 const FIRST: &[&str] = &[
     "CREATE TABLE IF NOT EXISTS meta (
@@ -96,6 +101,12 @@ const LEASES: &[&str] = &[
     // Blobs of many pending packs, in buckets like those of `have`.
     "CREATE TABLE IF NOT EXISTS arrived (
         bucket INTEGER PRIMARY KEY, blobs BLOB NOT NULL, last INTEGER NOT NULL) STRICT",
+];
+
+/// Version 4: the time at which a preview ends; none where it stays until its removal.
+const PREVIEW_ENDS: &[&str] = &[
+    "ALTER TABLE alias ADD COLUMN expires INTEGER",
+    "CREATE INDEX IF NOT EXISTS alias_expires ON alias (expires) WHERE expires IS NOT NULL",
 ];
 
 /// Creates all tables, in the transaction that creates a space.

@@ -166,6 +166,8 @@ const fn name(command: &Command) -> &'static str {
         Command::Rollback(_) => "rollback",
         Command::Resume => "resume",
         Command::DeleteAlias { .. } => "unalias",
+        Command::ExpirePreviews => "expire",
+        Command::Previews => "previews",
         Command::Deploys { .. } => "deploys",
         Command::Diff { .. } => "diff",
         Command::Nodes { .. } => "nodes",

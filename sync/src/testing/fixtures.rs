@@ -48,6 +48,7 @@ pub fn pointer(deploy: u64) -> Pointer {
         live: false,
         events: false,
         gone: false,
+        expires: None,
     }
 }
 

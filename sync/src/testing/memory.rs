@@ -13,8 +13,9 @@ use pmx_core::problem::Problem;
 use pmx_core::sql::Sql;
 use pmx_core::time::Timestamp;
 
+use crate::domains::{CustomHost, DomainCommand, DomainRegistry, DomainReply, Resolver, Route};
 use crate::pointer::Pointer;
-use crate::serve::{Backend, Pointers, Spaces};
+use crate::serve::{Backend, DomainRoutes, Pointers, Spaces};
 use crate::space::{Command, Reply, execute};
 
 /// A platform of three ports.
@@ -32,6 +33,7 @@ impl<B: Blobs, P: Pointers, S: Spaces> Backend for Platform<B, P, S> {
     type Blobs = B;
     type Pointers = P;
     type Spaces = S;
+    type Domains = NoDomains;
 
     fn blobs(&self) -> &B {
         &self.blobs
@@ -44,6 +46,10 @@ impl<B: Blobs, P: Pointers, S: Spaces> Backend for Platform<B, P, S> {
     fn spaces(&self) -> &S {
         &self.spaces
     }
+
+    fn domains(&self) -> &NoDomains {
+        &NoDomains
+    }
 }
 
 /// A platform in which one value implements all ports.
@@ -54,6 +60,7 @@ impl<T: Blobs + Pointers + Spaces> Backend for Single<T> {
     type Blobs = T;
     type Pointers = T;
     type Spaces = T;
+    type Domains = NoDomains;
 
     fn blobs(&self) -> &T {
         &self.0
@@ -65,6 +72,38 @@ impl<T: Blobs + Pointers + Spaces> Backend for Single<T> {
 
     fn spaces(&self) -> &T {
         &self.0
+    }
+
+    fn domains(&self) -> &NoDomains {
+        &NoDomains
+    }
+}
+
+/// A platform without domains.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoDomains;
+
+impl DomainRegistry for NoDomains {
+    async fn call(&self, _: DomainCommand, _: Timestamp) -> Result<DomainReply, Problem> {
+        Err(Problem::new(
+            Code::NotConfigured,
+            "this platform has no domains",
+        ))
+    }
+}
+
+impl DomainRoutes for NoDomains {
+    async fn route(&self, _: &CustomHost, _: Timestamp) -> Result<Option<Route>, BackendError> {
+        Ok(None)
+    }
+}
+
+impl Resolver for NoDomains {
+    async fn exchange(&self, _: Bytes) -> Result<Bytes, BackendError> {
+        Err(BackendError::new(
+            "resolving a name",
+            "this platform has no resolver",
+        ))
     }
 }
 

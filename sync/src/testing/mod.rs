@@ -16,4 +16,4 @@ mod memory;
 
 pub use faulty::{Faulty, Hook, ServerEffect};
 pub use fixtures::{pointer, ready, settings};
-pub use memory::{MemoryBlobs, MemoryPointers, MemorySpaces, Platform, Single};
+pub use memory::{MemoryBlobs, MemoryPointers, MemorySpaces, NoDomains, Platform, Single};

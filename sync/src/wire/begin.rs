@@ -2,9 +2,11 @@
 
 use pmx_core::id::{BlobId, PackId, Root};
 use pmx_core::name::{AliasName, SpaceName};
+use pmx_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::deploys::{DeployMeta, DeployView, Summary};
+use super::expiry::Expiry;
 use super::max_delete::MaxDelete;
 use super::order::Order;
 use super::ranges::Ranges;
@@ -56,6 +58,9 @@ pub struct CommitPreconditions {
     /// The metadata of the deploy.
     #[serde(default, skip_serializing_if = "DeployMeta::is_empty")]
     pub meta: DeployMeta,
+    /// With a preview: how long it stays. Absent, it keeps the end that it has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires: Option<Expiry>,
 }
 
 impl CommitPreconditions {
@@ -125,6 +130,9 @@ pub struct BeginReply {
     /// With [`State::Published`] and [`State::Current`]: the site's address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
+    /// With a preview: when it ends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires: Option<Timestamp>,
 }
 
 impl BeginReply {
@@ -142,6 +150,7 @@ impl BeginReply {
             summary: None,
             deploy: None,
             url: None,
+            expires: None,
         }
     }
 }

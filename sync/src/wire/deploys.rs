@@ -139,6 +139,30 @@ pub struct DeploysReply {
     pub url: String,
 }
 
+/// The answer of `GET /api/aliases`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PreviewsReply {
+    /// In the order of their names.
+    pub previews: Vec<PreviewView>,
+    /// The site's address.
+    pub url: String,
+}
+
+/// One preview, as the list shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PreviewView {
+    /// The preview's name.
+    pub name: AliasName,
+    /// The deploy that it shows.
+    pub deploy: DeployView,
+    /// When it ends; absent if it stays until its removal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires: Option<Timestamp>,
+    /// The preview's address. The space does not know it; the server adds it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+}
+
 /// A hold: until it is lifted, only a publish that names the active deploy replaces it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HoldView {

@@ -5,7 +5,9 @@
 
 mod begin;
 mod deploys;
+mod domains;
 mod envelope;
+mod expiry;
 mod json_publish;
 mod max_delete;
 mod order;
@@ -15,10 +17,14 @@ pub use begin::{
     ArrivedParts, BeginHead, BeginReply, CommitPreconditions, PartHead, Replace, State,
 };
 pub use deploys::{
-    DeployKind, DeployMeta, DeployView, DeploysReply, DiffReply, DiffRow, HoldView, ResumeHead,
-    ResumeReply, RollbackHead, RollbackReply, Summary, UnaliasReply,
+    DeployKind, DeployMeta, DeployView, DeploysReply, DiffReply, DiffRow, HoldView, PreviewView,
+    PreviewsReply, ResumeHead, ResumeReply, RollbackHead, RollbackReply, Summary, UnaliasReply,
+};
+pub use domains::{
+    AddDomainHead, DomainRecord, DomainState, DomainView, DomainsReply, RemoveDomainReply,
 };
 pub use envelope::{Envelope, EnvelopeError, Section, SectionKind};
+pub use expiry::Expiry;
 pub use json_publish::{
     DeployId, JsonBegun, JsonCommitted, JsonFile, JsonOrder, JsonOutcome, JsonPublish,
     JsonRollback, JsonRolledBack, MissingBlob,

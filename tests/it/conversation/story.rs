@@ -181,6 +181,7 @@ impl Story {
             key: self.key(),
             order: None,
             meta: DeployMeta::default(),
+            expires: None,
             mode,
             base_blobs: BaseBlobs::Available,
         }

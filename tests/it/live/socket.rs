@@ -39,12 +39,21 @@ impl Socket {
     }
 
     fn open_with(port: u16, site: &str, headers: &[(&str, &str)]) -> Result<Self, Refused> {
+        Self::open_at(port, &format!("{site}.localhost:{port}"), headers)
+    }
+
+    /// Opens a socket at any host and port that a client may name.
+    pub(crate) fn open_at(
+        port: u16,
+        authority: &str,
+        headers: &[(&str, &str)],
+    ) -> Result<Self, Refused> {
         let stream = TcpStream::connect(("127.0.0.1", port)).map_err(|_| 0u16)?;
         let patience = Some(Duration::from_secs(30));
         stream.set_read_timeout(patience).unwrap();
         stream.set_nodelay(true).unwrap();
-        let mut request = http::Request::get(format!("ws://{site}.localhost:{port}/_events"))
-            .header("host", format!("{site}.localhost:{port}"))
+        let mut request = http::Request::get(format!("ws://{authority}/_events"))
+            .header("host", authority)
             .header("upgrade", "websocket")
             .header("connection", "Upgrade")
             .header("sec-websocket-version", "13")

@@ -162,6 +162,7 @@ impl Publisher {
             key,
             order,
             meta,
+            expires: None,
             mode: Mode::Publish,
             base_blobs: BaseBlobs::Available,
         }

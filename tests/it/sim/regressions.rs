@@ -54,6 +54,7 @@ fn terms(expect: Option<u64>, replace: Replace, key: &str) -> CommitPrecondition
         order: None,
         max_delete: None,
         meta: DeployMeta::default(),
+        expires: None,
     }
 }
 

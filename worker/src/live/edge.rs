@@ -16,6 +16,7 @@ use worker::wasm_bindgen::prelude::wasm_bindgen;
 use worker::wasm_bindgen::{JsCast as _, JsValue};
 use worker::{Env, web_sys};
 
+use crate::handle;
 use crate::head::{Names, picked};
 use crate::http::now;
 use crate::isolate;
@@ -42,7 +43,11 @@ pub fn live(request: web_sys::Request, env: Env) -> JsValue {
 
 fn pass(request: &web_sys::Request, env: &Env) -> Result<JsValue, Problem> {
     let head = head(request)?;
-    match isolate::server(env)?.listener(&head) {
+    let server = isolate::server(env)?;
+    if server.custom_host(&head).is_some() {
+        return Ok(of_custom_host(head, request, env));
+    }
+    match server.listener(&head) {
         None => Ok(JsValue::UNDEFINED),
         Some(Err(refusal)) => Ok(sent(refusal)),
         Some(Ok(listener)) if listener.access == EventReader::Holder => {
@@ -51,21 +56,59 @@ fn pass(request: &web_sys::Request, env: &Env) -> Result<JsValue, Problem> {
         Some(Ok(listener)) => {
             // The handle is cloned, not the request.
             let (request, env) = (Clone::clone(request), env.clone());
-            let answering = async move {
-                let answer = async {
-                    visitors::admit(&env, &request, &listener.channel).await?;
-                    let server = isolate::server(&env)?;
-                    server.admit_listener(&listener, now()).await?;
-                    hand_on(&listener, &request, &env)
-                };
-                match answer.await {
-                    Ok(answer) => JsFuture::from(Promise::from(answer)).await,
-                    Err(problem) => Ok(sent(refused(&problem))),
-                }
-            };
+            let answering = async move { visited(&listener, &request, &env).await };
             Ok(future_to_promise(AssertUnwindSafe(answering)).into())
         }
     }
+}
+
+/// Answers an event request of a visitor.
+async fn visited(
+    listener: &EventRequest,
+    request: &web_sys::Request,
+    env: &Env,
+) -> Result<JsValue, JsValue> {
+    let answer = async {
+        visitors::admit(env, request, &listener.channel).await?;
+        let server = isolate::server(env)?;
+        server.admit_listener(listener, now()).await?;
+        hand_on(listener, request, env)
+    };
+    match answer.await {
+        Ok(answer) => JsFuture::from(Promise::from(answer)).await,
+        Err(problem) => Ok(sent(refused(&problem))),
+    }
+}
+
+/// Answers a request whose custom host has to be looked up, with a promise: an event request as
+/// [`pass`] does, any other as the rest of the Worker does.
+fn of_custom_host(mut head: Parts, request: &web_sys::Request, env: &Env) -> JsValue {
+    let (request, env) = (Clone::clone(request), env.clone());
+    let answering = async move {
+        let found = async {
+            let server = isolate::server(&env)?;
+            server.find_custom_site(&mut head, now()).await?;
+            Ok(server.listener(&head))
+        };
+        match found.await {
+            Err(problem) => Ok(sent(refused(&problem))),
+            Ok(Some(Err(refusal))) => Ok(sent(refusal)),
+            Ok(Some(Ok(listener))) if listener.access == EventReader::Holder => {
+                match hand_on(&listener, &request, &env) {
+                    Ok(answer) => JsFuture::from(Promise::from(answer)).await,
+                    Err(problem) => Ok(sent(refused(&problem))),
+                }
+            }
+            Ok(Some(Ok(listener))) => visited(&listener, &request, &env).await,
+            Ok(None) => {
+                let answer = handle::answer(&request.into(), &env).await;
+                answer
+                    .map(|answer| web_sys::Response::from(answer).into())
+                    .map_err(Into::into)
+            }
+        }
+    };
+    future_to_promise(AssertUnwindSafe(answering)).into()
 }
 
 /// Forwards a request to its space, and returns its response, both unchanged.

@@ -24,7 +24,8 @@ use pmx_sync::live::{
     EventRequest, SUBPROTOCOL, Session, add_event_headers, refused,
 };
 use pmx_sync::serve::{Backend as _, Spaces};
-use pmx_sync::space::{Command, Reply, execute};
+use pmx_sync::site::CustomSite;
+use pmx_sync::space::{Command, Reply, execute, name_of};
 use worker::wasm_bindgen::{JsCast as _, JsValue};
 use worker::worker_sys::{DurableObjectState, WebSocketRequestResponsePair};
 use worker::{
@@ -80,12 +81,19 @@ impl Subscribers {
 
     /// Answers an event request.
     pub(crate) async fn answer(self: &Rc<Self>, request: &Request) -> Result<Response, Problem> {
-        let head = head(request.inner())?;
+        let mut head = head(request.inner())?;
+        let server = server(&self.env)?;
+        if server.custom_host(&head).is_some()
+            && let Some(space) = name_of(&self.ledger)?
+        {
+            // The edge found the space of this host: it sent the request here.
+            head.extensions.insert(CustomSite(space));
+        }
         let EventRequest {
             channel,
             mode: listening,
             access: reader,
-        } = match server(&self.env)?.listener(&head) {
+        } = match server.listener(&head) {
             Some(Ok(listener)) => listener,
             Some(Err(refusal)) => return response(refusal.map(AnswerBody::Bytes), &head.method),
             None => return Err(Problem::new(Code::NotFound, "a space has no pages")),

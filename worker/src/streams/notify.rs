@@ -37,7 +37,7 @@ impl Notify {
 }
 
 /// Waits for a future for a limited time; `None` if it takes longer.
-pub(super) async fn timeout<T>(time: Duration, future: impl Future<Output = T>) -> Option<T> {
+pub(crate) async fn timeout<T>(time: Duration, future: impl Future<Output = T>) -> Option<T> {
     match select(pin!(future), pin!(Delay::from(time))).await {
         Either::Left((output, _)) => Some(output),
         Either::Right(_) => None,

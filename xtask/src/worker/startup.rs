@@ -21,6 +21,7 @@ const RUNS: usize = 3;
 /// A Worker with the required classes, all empty.
 const EMPTY: &str = "\
 export class HubDO {}
+export class DomainsDO {}
 export class SpaceDO {}
 export class StreamDO {}
 export default { fetch: () => new Response() };

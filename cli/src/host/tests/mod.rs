@@ -23,6 +23,8 @@ fn start(data: &Path, secret: Option<&str>) -> Result<Running, HostError> {
         streams: StreamConfig::default(),
         live: LivePages::Chosen,
         pointer_lag: None,
+        tls: Vec::new(),
+        resolver: crate::host::DohUrl::default(),
         lease: pmx_sync::space::LEASE,
         log: Log::Quiet,
     })
@@ -86,6 +88,8 @@ fn port_in_use_is_reported() {
         streams: StreamConfig::default(),
         live: LivePages::Chosen,
         pointer_lag: None,
+        tls: Vec::new(),
+        resolver: crate::host::DohUrl::default(),
         lease: pmx_sync::space::LEASE,
         log: Log::Quiet,
     });

@@ -49,6 +49,8 @@ impl BenchServer {
             streams: StreamConfig::of(&Environment::default())?,
             live: LivePages::Chosen,
             pointer_lag: None,
+            tls: Vec::new(),
+            resolver: crate::host::DohUrl::default(),
             lease: pmx_sync::space::LEASE,
             log: Log::Quiet,
         })?;

@@ -1,6 +1,7 @@
 //! Deploys API: history, differences, rollback, resume and deleted previews.
 
 use http::Response;
+use pmx_core::channel::Channel;
 use pmx_core::code::Code;
 use pmx_core::encode::write_bytes;
 use pmx_core::id::NodeId;
@@ -15,7 +16,9 @@ use super::super::server::Server;
 use super::unexpected;
 use crate::limits::NODES_ASKED_MAX;
 use crate::space::{Command, Reply};
-use crate::wire::{DeploysReply, ResumeReply, RollbackHead, RollbackReply, UnaliasReply};
+use crate::wire::{
+    DeploysReply, PreviewsReply, ResumeReply, RollbackHead, RollbackReply, UnaliasReply,
+};
 
 impl<B: Backend> Server<B> {
     pub(super) async fn deploy(
@@ -119,6 +122,26 @@ impl<B: Backend> Server<B> {
             }
             other => Err(unexpected(&other)),
         }
+    }
+
+    /// Answers with the previews of a space, each with its address.
+    pub(super) async fn previews(
+        &self,
+        space: &SpaceName,
+        now: Timestamp,
+    ) -> Result<Response<Body>, Problem> {
+        let Reply::Previews(mut previews) = self.call(space, Command::Previews, now).await? else {
+            let detail = "a space answered a list of its previews with something else";
+            return Err(Problem::new(Code::Storage, detail));
+        };
+        for preview in &mut previews {
+            preview.url = Some(self.url_of(&Channel {
+                space: space.clone(),
+                alias: Some(preview.name.clone()),
+            }));
+        }
+        let url = self.url_of(&space.clone().into());
+        json(&PreviewsReply { previews, url })
     }
 
     pub(super) async fn deploys(

@@ -30,6 +30,7 @@ fn publish(offer: Offer, pack: Option<SmallPack>) -> Command {
             order: crate::wire::Order::from_parts("github:1:x", 7),
             max_delete: Some(crate::wire::MaxDelete::Percent(3)),
             meta: DeployMeta::default(),
+            expires: None,
         }),
         dry: false,
         begun: false,
@@ -172,6 +173,7 @@ fn replies() -> Vec<Reply> {
         live: true,
         events: true,
         gone: false,
+        expires: None,
     };
     vec![
         Reply::Space(space),

@@ -36,6 +36,7 @@ fn preconditions(expect: u64, order: Option<Order>) -> CommitPreconditions {
         order,
         max_delete: None,
         meta: DeployMeta::default(),
+        expires: None,
     }
 }
 

@@ -15,6 +15,7 @@ use super::super::events::{self, Changes};
 use super::super::index_object::{IndexObject, build};
 use super::super::ledger::{DeployWithKey, Ledger};
 use super::super::preconditions::decide;
+use super::super::previews;
 use super::comparison::{changes, comparison_base, summary};
 use super::reply::published;
 use crate::manifest::Change;
@@ -157,6 +158,7 @@ impl<S: Sql> Commit<'_, S> {
             deploy: deploy.clone(),
             key: self.preconditions.key.clone(),
         })?;
+        previews::set_end(ledger, publish)?;
         ledger.end_hold(publish.alias.as_ref())?;
         let changes = Changes {
             since: replaced.map(|deploy| deploy.root),

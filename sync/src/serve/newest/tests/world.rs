@@ -257,6 +257,7 @@ impl World {
             live: false,
             events: false,
             gone: false,
+            expires: None,
         };
         deploys.push((self.now.get(), pointer));
     }
