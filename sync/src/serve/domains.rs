@@ -85,7 +85,7 @@ impl<B: Backend> Server<B> {
             check_version(head.v)?;
             return self.add_domain(head, now, nonce).await;
         }
-        let space = Query::of(request.uri())?.required("space", SpaceName::parse)?;
+        let space = Query::of(request.uri())?.space()?;
         match route {
             Route::CheckDomain(host) => self.check_domain(&space, host, now).await,
             Route::RemoveDomain(host) => self.remove_domain(&space, host, now).await,

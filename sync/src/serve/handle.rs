@@ -180,8 +180,8 @@ impl<B: Backend> Server<B> {
         }
     }
 
-    /// The answer for a host that no space owns. It is the same for each reason: a host that was never
-    /// added, one that waits for its record, one that stopped.
+    /// The answer for a host that no space owns. It is the same for each reason: a host that was
+    /// never added, one that waits for its record, one that stopped.
     fn unknown(&self, head: &Parts, accept_encoding: Option<&str>) -> Response<Body> {
         let mut plan = absent(&site_request(head, accept_encoding));
         if plan.status == StatusCode::NOT_FOUND && self.custom_host(head).is_some() {

@@ -35,9 +35,10 @@ pub(crate) async fn publish<S: Sql, B: Blobs>(
     ledger: &Ledger<'_, S>,
     blobs: &B,
     space: SpaceId,
-    mut publish: Publish,
+    publish: Publish,
     now: Timestamp,
 ) -> Result<BeginReply, Problem> {
+    check_end(&publish)?;
     let alias = publish.alias.clone();
     let reply = carry_out(ledger, blobs, space, publish, now).await?;
     previews::with_end(ledger, alias.as_ref(), reply)
@@ -47,7 +48,7 @@ async fn carry_out<S: Sql, B: Blobs>(
     ledger: &Ledger<'_, S>,
     blobs: &B,
     space: SpaceId,
-    publish: Publish,
+    mut publish: Publish,
     now: Timestamp,
 ) -> Result<BeginReply, Problem> {
     repair_first(ledger, blobs, space, &publish).await?;
@@ -55,7 +56,6 @@ async fn carry_out<S: Sql, B: Blobs>(
     let active = ledger.current(publish.alias.as_ref())?;
     if let Some(preconditions) = &publish.commit {
         check_limits(preconditions)?;
-        check_end(&publish, preconditions)?;
     }
     let is_whole = !ledger.damaged()?.contains(&publish.root);
     let same = active.as_ref().filter(|deploy| deploy.root == publish.root);
@@ -116,8 +116,9 @@ async fn carry_out<S: Sql, B: Blobs>(
 }
 
 /// Refuses an end for the site itself: only previews have one.
-fn check_end(publish: &Publish, preconditions: &CommitPreconditions) -> Result<(), Problem> {
-    if publish.alias.is_some() || preconditions.expires.is_none() {
+fn check_end(publish: &Publish) -> Result<(), Problem> {
+    let expires = publish.commit.as_ref().and_then(|commit| commit.expires);
+    if publish.alias.is_some() || expires.is_none() {
         return Ok(());
     }
     let detail = "a publish names an end (`expires`) without a preview; only previews end";

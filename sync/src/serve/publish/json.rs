@@ -306,6 +306,7 @@ fn preconditions(publish: &JsonPublish, nonce: Nonce) -> CommitPreconditions {
         order: publish.order.clone().map(Order::from),
         max_delete: publish.max_delete,
         meta: publish.meta.clone(),
+        expires: None,
     }
 }
 
