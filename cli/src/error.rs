@@ -168,6 +168,7 @@ mod tests {
         3 E_UNREADABLE
         3 E_CHANGED_DURING_READ
         3 E_SOURCE_MISSING
+        2 E_PUBLISH_FORM
         3 E_BUILD_INCOMPLETE
         3 E_SECRET
         8 E_TOO_LARGE
