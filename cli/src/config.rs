@@ -17,7 +17,7 @@ use pmx_sync::scan::{Collisions, Secrets};
 use crate::args::{FolderArgs, ScanArgs, SiteArgs};
 use crate::env::Environment;
 use crate::error::Failure;
-use crate::server::{self, LinkSecurity, Server};
+use crate::server::{self, LinkSecurity, ServerUrl};
 use crate::token::Token;
 use crate::trust::Trust;
 
@@ -57,7 +57,7 @@ struct Project {
 #[derive(Debug, Clone)]
 pub struct Site {
     /// The server.
-    pub server: Server,
+    pub server: ServerUrl,
     /// The site's name.
     pub space: SpaceName,
     /// The secret, if one was found.
@@ -257,13 +257,13 @@ impl Layers {
         Ok(data)
     }
 
-    fn server(&self, flag: Option<&str>) -> Result<Server, Failure> {
+    fn server(&self, flag: Option<&str>) -> Result<ServerUrl, Failure> {
         let project = self
             .project
             .as_ref()
             .and_then(|project| project.layer.server.as_deref());
         let named = flag.or_else(|| self.env.var("PMX_SERVER")).or(project);
-        Server::parse(named.unwrap_or(self.users_server()))
+        ServerUrl::parse(named.unwrap_or(self.users_server()))
     }
 
     /// The user's server if neither a flag nor a variable names one.
@@ -276,7 +276,7 @@ impl Layers {
     fn check_server(
         &self,
         args: &SiteArgs,
-        server: &Server,
+        server: &ServerUrl,
         token: Option<&Token>,
     ) -> Result<(), Failure> {
         let is_named = args.server.is_some() || self.env.var("PMX_SERVER").is_some();
@@ -286,7 +286,7 @@ impl Layers {
         };
         let users = self.user.servers.iter().map(String::as_str);
         for known in users.chain([self.users_server()]) {
-            if Server::parse(known)? == *server {
+            if ServerUrl::parse(known)? == *server {
                 return Ok(());
             }
         }
@@ -298,7 +298,7 @@ impl Layers {
         }
     }
 
-    fn token(&self, args: &SiteArgs, server: &Server) -> Result<Option<Token>, Failure> {
+    fn token(&self, args: &SiteArgs, server: &ServerUrl) -> Result<Option<Token>, Failure> {
         let env = || {
             self.env
                 .var("PMX_TOKEN")

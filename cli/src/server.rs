@@ -13,7 +13,7 @@ pub const DEFAULT: &str = "http://127.0.0.1:8787";
 
 /// The address of a server: a scheme, a host and an optional port.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Server {
+pub struct ServerUrl {
     base: String,
     reach: LinkSecurity,
 }
@@ -29,7 +29,7 @@ pub enum LinkSecurity {
     Plain,
 }
 
-impl Server {
+impl ServerUrl {
     /// Parses an address. Without a scheme it is `http` on this machine and `https` elsewhere.
     pub fn parse(text: &str) -> Result<Self, Failure> {
         let fault =
@@ -94,7 +94,7 @@ impl Server {
     }
 }
 
-impl fmt::Display for Server {
+impl fmt::Display for ServerUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.base)
     }
@@ -123,7 +123,7 @@ mod tests {
             ("http://docs.localhost:8787", None),
             ("https://example.org", None),
         ] {
-            let server = Server::parse(text).unwrap();
+            let server = ServerUrl::parse(text).unwrap();
             assert_eq!(server.api_host().as_deref(), expected, "{text}");
         }
     }
@@ -164,7 +164,7 @@ mod tests {
                 LinkSecurity::Plain,
             ),
         ] {
-            let server = Server::parse(text).unwrap();
+            let server = ServerUrl::parse(text).unwrap();
             assert_eq!((server.as_str(), server.reach()), (base, reach), "{text}");
         }
         for text in [
@@ -176,7 +176,11 @@ mod tests {
             "http://x y",
             "x?y",
         ] {
-            assert_eq!(Server::parse(text).map_err(|f| f.exit()), Err(2), "{text}");
+            assert_eq!(
+                ServerUrl::parse(text).map_err(|f| f.exit()),
+                Err(2),
+                "{text}"
+            );
         }
     }
 }

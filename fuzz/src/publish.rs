@@ -4,7 +4,7 @@ use bytes::Bytes;
 use pmx_core::codec::{Decoder, Encoder, Level};
 use pmx_core::limits::PART_BYTES;
 use pmx_sync::limits::BLOB_BYTES_MAX;
-use pmx_sync::pack::part::{self, Arrived, Part, Parts};
+use pmx_sync::pack::part::{self, Arrived, BlobParts, Part};
 use pmx_sync::pack::{stored, wire};
 use pmx_sync::wire::Envelope;
 
@@ -57,7 +57,7 @@ fn said(bytes: &[u8]) -> Option<Part> {
     if len > PART_BYTES || size > BLOB_BYTES_MAX {
         return None;
     }
-    Parts::of(size).ok()?.part(1).ok()
+    BlobParts::of(size).ok()?.part(1).ok()
 }
 
 /// A decoded envelope has the same meaning after it is encoded again.

@@ -18,7 +18,7 @@ use std::time::Instant;
 use pmx_core::codec::{Decoder, Encoder, Level};
 use pmx_core::id::BlobId;
 use pmx_sync::media::{Media, media_of_name};
-use pmx_sync::pack::part::{Parts, WirePart};
+use pmx_sync::pack::part::{BlobParts, WirePart};
 use pmx_sync::pack::plan::{BlobToUpload, PackPlan, UploadPlan};
 use pmx_sync::pack::wire::{self, PackBuilder};
 use pmx_sync::pack::{PackCoding, PackKind};
@@ -137,7 +137,7 @@ fn send(plan: &UploadPlan, files: &[File], level: Level) {
     let (mut count, mut raw, mut sent) = (0, 0, 0);
     for index in &plan.big {
         let bytes = &files[*index].bytes;
-        for part in Parts::of(bytes.len() as u64).unwrap().all() {
+        for part in BlobParts::of(bytes.len() as u64).unwrap().all() {
             let bytes = &bytes[part.offset() as usize..][..part.len() as usize];
             let coding = PackCoding::Zstd(level);
             let wire = WirePart::of(part, bytes, &mut encoder, coding).unwrap();

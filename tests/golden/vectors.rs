@@ -18,7 +18,7 @@ use pmx_core::id::{BlobId, NodeId, ObjectId, PackId};
 use pmx_core::location::{Codec, Extent, Location};
 use pmx_sync::index::IndexNode;
 use pmx_sync::manifest::{Change, Child, NodeMap, Totals, build, diff, encode_patch};
-use pmx_sync::pack::part::{self, ChainingValue, PartDelta, PartTable, Parts, Run, WirePart};
+use pmx_sync::pack::part::{self, BlobParts, ChainingValue, PartDelta, PartTable, Run, WirePart};
 use pmx_sync::pack::{PackCoding, stored, wire};
 use pmx_sync::path::SitePath;
 use pmx_sync::wire::{Envelope, Section, SectionKind};
@@ -146,7 +146,7 @@ fn blobs(out: &mut Out) {
         put(out, format!("blob/{name}"), BlobId::of(&bytes).to_hex());
     }
     let bytes = pattern(BIG);
-    let whole = Parts::of(BIG as u64).unwrap();
+    let whole = BlobParts::of(BIG as u64).unwrap();
     let mut values = Vec::new();
     for part in whole.all() {
         let bytes = &bytes[part.offset() as usize..][..part.len() as usize];
@@ -370,7 +370,7 @@ fn packs(out: &mut Out) {
 
 fn parts(out: &mut Out) {
     // The last part of a blob of 8 MiB and three bytes.
-    let parts = Parts::of((8 << 20) + 3).unwrap();
+    let parts = BlobParts::of((8 << 20) + 3).unwrap();
     let last = parts.part(1).unwrap();
     let wire = WirePart::of(last, b"abc", &mut Encoder::new(), PackCoding::Stored).unwrap();
     put(out, "part/stored", hex(wire.bytes));
@@ -427,7 +427,7 @@ fn frames() -> BTreeMap<String, String> {
     let solid = packed(&PAGES, PackCoding::Zstd(Level::WIRE));
     let page = PAGES.concat();
     let rest = at_rest(&packed(&[&page], PackCoding::Zstd(Level::WIRE))).bytes;
-    let parts = Parts::of((8 << 20) + page.len() as u64).unwrap();
+    let parts = BlobParts::of((8 << 20) + page.len() as u64).unwrap();
     let coding = PackCoding::Zstd(Level::WIRE);
     let part = WirePart::of(parts.part(1).unwrap(), &page, &mut Encoder::new(), coding).unwrap();
     let nodes = vec![(SectionKind::Nodes, vec![b'n'; 1_000])];
@@ -461,7 +461,7 @@ fn check_decoded(name: &str, bytes: &[u8]) {
             stored::verify_at_rest(entry.slice(bytes).unwrap(), entry, &mut decoder).unwrap();
         }
         "part" => {
-            let parts = Parts::of((8 << 20) + page.len() as u64).unwrap();
+            let parts = BlobParts::of((8 << 20) + page.len() as u64).unwrap();
             let part = part::verify(bytes, parts.part(1).unwrap(), &mut decoder).unwrap();
             assert_eq!(part.raw(), page);
             assert_eq!(bytes[5], 1, "the vector is not a compressed part");

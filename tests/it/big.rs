@@ -132,7 +132,7 @@ fn upload_of_parts_resumes_after_an_interruption(world: World) {
     publish(&world, "index.html", b"<h1>docs</h1>");
     let bytes = noise(5, 17 * MIB);
     let id = pmx_core::id::BlobId::of(&bytes);
-    let parts = pmx_sync::pack::part::Parts::of(bytes.len() as u64).unwrap();
+    let parts = pmx_sync::pack::part::BlobParts::of(bytes.len() as u64).unwrap();
     for part in parts.all().take(2) {
         let body = &bytes[part.offset() as usize..][..part.len() as usize];
         let mut encoder = pmx_core::codec::Encoder::new();

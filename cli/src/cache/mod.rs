@@ -35,7 +35,7 @@ pub use signatures::{Chunk, ChunkHash, Signatures};
 
 use crate::config::Folder;
 use crate::env::Environment;
-use crate::server::Server;
+use crate::server::ServerUrl;
 
 /// Bytes of a cache file: the caches of 2,000,000 files with long paths.
 const FILE_BYTES_MAX: u64 = 2 * 1024 * 1024 * 1024;
@@ -115,7 +115,7 @@ impl CacheFolder {
     }
 
     /// The cache of a site, or of a preview.
-    pub fn site(&self, server: &Server, channel: &Channel) -> SiteCache {
+    pub fn site(&self, server: &ServerUrl, channel: &Channel) -> SiteCache {
         let file = |label: &str| {
             let name = name_of(&[server.as_str().as_bytes(), label.as_bytes()]);
             let cache = self.folder.as_ref()?;
@@ -336,7 +336,7 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let file = place.path().join("file");
         std::fs::write(&file, "x").unwrap();
-        let server = Server::parse("localhost").unwrap();
+        let server = ServerUrl::parse("localhost").unwrap();
         let docs = Channel::of_label("docs").unwrap();
         let site = CacheFolder::at(&file).site(&server, &docs);
         let active = Active {

@@ -168,7 +168,7 @@ fn by_part(run: Run) -> impl Iterator<Item = Run> {
 mod tests {
     use pmx_core::codec::{Decoder, Encoder, Level};
     use pmx_core::id::{BlobId, NodeId};
-    use pmx_sync::pack::part::{Arrived, Parts, WirePart, open};
+    use pmx_sync::pack::part::{Arrived, BlobParts, WirePart, open};
     use pmx_sync::pack::{PackCoding, PackKind};
 
     use super::*;
@@ -194,7 +194,7 @@ mod tests {
     }
 
     fn parts(blob: &[u8]) -> impl Iterator<Item = Part> {
-        Parts::of(blob.len() as u64).unwrap().all()
+        BlobParts::of(blob.len() as u64).unwrap().all()
     }
 
     fn old(blob: &[u8]) -> ChunkedBase {
@@ -276,7 +276,7 @@ mod tests {
 
     #[test]
     fn file_that_ends_within_a_part_is_not_the_one_that_was_scanned() {
-        let part = Parts::of(9 * MIB as u64).unwrap().part(1).unwrap();
+        let part = BlobParts::of(9 * MIB as u64).unwrap().part(1).unwrap();
         let start = ChunkWindow::range(part).start as usize;
         assert!(ChunkWindow::of(part, vec![0; 9 * MIB - start]).is_some());
         assert!(ChunkWindow::of(part, vec![0; 9 * MIB - start - 1]).is_none());

@@ -38,7 +38,7 @@ use crate::config::Site;
 use crate::error::Failure;
 use crate::http_client::{self, HttpClient, Versions};
 use crate::interrupt::Interrupt;
-use crate::server::{LinkSecurity, Server};
+use crate::server::{LinkSecurity, ServerUrl};
 use crate::token::Token;
 use crate::trust::Trust;
 
@@ -65,7 +65,7 @@ pub struct Client {
     http: Result<HttpClient, Failure>,
     /// Whether the user wants to stop: requests then end at once.
     stopping: watch::Receiver<bool>,
-    server: Server,
+    server: ServerUrl,
     token: Option<Token>,
     interrupt: Interrupt,
     transfer: Arc<Transfer>,
@@ -99,7 +99,12 @@ impl Client {
     }
 
     /// A client of one server. It does not connect yet.
-    pub fn new(server: Server, token: Option<Token>, trust: &Trust, interrupt: Interrupt) -> Self {
+    pub fn new(
+        server: ServerUrl,
+        token: Option<Token>,
+        trust: &Trust,
+        interrupt: Interrupt,
+    ) -> Self {
         let (stop, stopping) = watch::channel(false);
         interrupt.on_raise(move || {
             // The client may have been dropped.
@@ -365,7 +370,7 @@ impl ApiResponse {
 }
 
 /// The connections to a server.
-fn connections(server: &Server, trust: &Trust) -> Result<HttpClient, Failure> {
+fn connections(server: &ServerUrl, trust: &Trust) -> Result<HttpClient, Failure> {
     let versions = match server.reach() {
         // The API's host differs from the address's host here, and HTTP/2 has no field for a second
         // one.

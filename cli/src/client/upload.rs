@@ -15,7 +15,7 @@ use pmx_core::codec::Level;
 use pmx_core::id::{BlobId, PackId};
 use pmx_core::name::SpaceName;
 use pmx_sync::manifest::Row;
-use pmx_sync::pack::part::{ChainingValue, Part, Parts, WirePart};
+use pmx_sync::pack::part::{BlobParts, ChainingValue, Part, WirePart};
 use pmx_sync::pack::plan::PackPlan;
 use pmx_sync::pack::wire::WirePack;
 use pmx_sync::pack::{PackCoding, PackKind};
@@ -328,8 +328,8 @@ fn coding(row: &Row, level: Level) -> PackCoding {
     kind.coding(level)
 }
 
-fn parts(row: &Row) -> Result<Parts, Failure> {
-    Parts::of(row.entry.size).map_err(|error| Failure::new(error.code(), error.to_string()))
+fn parts(row: &Row) -> Result<BlobParts, Failure> {
+    BlobParts::of(row.entry.size).map_err(|error| Failure::new(error.code(), error.to_string()))
 }
 
 fn read_window(scan: &Scan, row: &Row, part: Part) -> Result<ChunkWindow, Failure> {
@@ -357,7 +357,7 @@ mod tests {
     use super::*;
     use crate::args::OutputArgs;
     use crate::env::Environment;
-    use crate::server::Server;
+    use crate::server::ServerUrl;
     use crate::trust::Trust;
     use crate::ui::{Counting, Ui};
 
@@ -397,7 +397,7 @@ mod tests {
         );
         let upload = Upload {
             client: &Client::new(
-                Server::parse("localhost").unwrap(),
+                ServerUrl::parse("localhost").unwrap(),
                 None,
                 &Trust::default(),
                 interrupt.clone(),

@@ -12,7 +12,7 @@ use pmx_core::code::Code;
 use crate::error::Failure;
 use crate::host::SECRET_FILE;
 use crate::owner::foreign_owner;
-use crate::server::Server;
+use crate::server::ServerUrl;
 
 /// Folders below the user's home that hold credentials, whatever name a project uses for them.
 const CREDENTIALS: &[&str] = &[
@@ -123,7 +123,7 @@ fn resolved(path: &Path) -> Option<PathBuf> {
 }
 
 /// The failure of a command whose server only a project file names.
-pub(super) fn unknown_server(server: &Server, file: &Path) -> Failure {
+pub(super) fn unknown_server(server: &ServerUrl, file: &Path) -> Failure {
     let message = format!(
         "\"{}\" names the server {server}, which you did not choose: no token goes there",
         file.display()

@@ -19,7 +19,7 @@ use crate::client::publish::Terms;
 use crate::config::Site;
 use crate::error::Failure;
 use crate::host::{Host, HostConfig, HostError, Log, Running};
-use crate::server::Server;
+use crate::server::ServerUrl;
 use crate::source_tree::AllowEmpty;
 use crate::token::Token;
 use crate::trust::Trust;
@@ -36,7 +36,7 @@ pub(super) fn run(args: &DevArgs, context: &Context<'_>) -> Result<Ended, Failur
     let running = start(args, &space, context)?;
     serve::introduce(&running, context);
     let site = Site {
-        server: Server::parse(&running.url())?,
+        server: ServerUrl::parse(&running.url())?,
         space,
         token: Some(Token::parse(running.publish_secret())?),
         trust: Trust::default(),

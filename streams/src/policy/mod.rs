@@ -17,6 +17,6 @@ pub use caching::{CacheMode, InvalidCacheMode, Visibility};
 pub(crate) use caching::{EVENT_STREAM, KEYS, REVALIDATED};
 pub use metrics::{DataPoint, Operation};
 pub(crate) use rate::whole_seconds;
-pub use rate::{Counted, InvalidRate, Limiter, Per, Rate, Rates, Traffic};
+pub use rate::{Counted, InvalidRate, Limiter, Per, Rate, RateClass, Rates};
 pub use timing::{DEBUG_TIMING, TimedStep, Timing};
-pub use token::{Claims, ClientId, InvalidClaims, InvalidKeys, Keys, Refused, Scope};
+pub use token::{Claims, ClientId, InvalidClaims, InvalidKeys, Keys, Refused, TokenScope};

@@ -112,14 +112,14 @@ fn number(text: &str) -> Option<u64> {
 
 /// Kind of request, each with its own rates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Traffic {
+pub enum RateClass {
     /// GET and HEAD. A live reader counts as one request.
     Reads,
     /// PUT, POST and DELETE.
     Writes,
 }
 
-impl Traffic {
+impl RateClass {
     /// The kind of a request.
     pub fn of(method: &Method) -> Self {
         match *method {
@@ -170,10 +170,10 @@ impl Rates {
         })
     }
 
-    fn of(&self, traffic: Traffic, per: Per) -> Option<Rate> {
+    fn of(&self, traffic: RateClass, per: Per) -> Option<Rate> {
         let pair = match traffic {
-            Traffic::Reads => self.reads,
-            Traffic::Writes => self.writes,
+            RateClass::Reads => self.reads,
+            RateClass::Writes => self.writes,
         };
         match per {
             Per::Client => pair.client,
@@ -184,7 +184,7 @@ impl Rates {
     /// Whether there is a rate for this owner.
     fn count(&self, per: Per) -> bool {
         let set = |traffic| self.of(traffic, per).is_some();
-        set(Traffic::Reads) || set(Traffic::Writes)
+        set(RateClass::Reads) || set(RateClass::Writes)
     }
 }
 
@@ -217,7 +217,7 @@ impl Pair {
     }
 }
 
-type Key = (Per, Traffic, ClientId);
+type Key = (Per, RateClass, ClientId);
 
 /// The buckets of all recent clients and streams.
 #[derive(Debug)]
@@ -255,7 +255,7 @@ impl Limiter {
     /// Counts a request for all its owners. If one refuses it, no bucket loses a token.
     pub fn count(
         &mut self,
-        traffic: Traffic,
+        traffic: RateClass,
         whose: &[(Per, ClientId)],
         now: Timestamp,
     ) -> Counted {

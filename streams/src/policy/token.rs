@@ -172,7 +172,7 @@ pub enum Refused {
 /// The access of a token's holder.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[allow(clippy::struct_excessive_bools, reason = "each is a word of a scope")]
-pub struct Scope {
+pub struct TokenScope {
     /// GET and HEAD, and use as the source of a fork.
     pub read: bool,
     /// POST: append and close.
@@ -183,7 +183,7 @@ pub struct Scope {
     pub claim: bool,
 }
 
-impl Scope {
+impl TokenScope {
     /// Parses words that are separated by a space (RFC 6749, section 3.3), each at most once.
     pub fn parse(text: &str) -> Result<Self, InvalidClaims> {
         let mut scope = Self::default();
@@ -203,7 +203,7 @@ impl Scope {
     }
 }
 
-impl fmt::Display for Scope {
+impl fmt::Display for TokenScope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let words = [
             (self.read, "read"),
@@ -216,7 +216,7 @@ impl fmt::Display for Scope {
     }
 }
 
-impl Serialize for Scope {
+impl Serialize for TokenScope {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
     }
@@ -227,7 +227,7 @@ impl Serialize for Scope {
 pub struct Claims {
     #[serde(rename = "sub")]
     streams: Pattern,
-    scope: Scope,
+    scope: TokenScope,
     #[serde(rename = "exp")]
     expires: u64,
     #[serde(rename = "jti", skip_serializing_if = "Option::is_none")]
@@ -262,7 +262,7 @@ impl Claims {
         id: Option<String>,
     ) -> Result<Self, InvalidClaims> {
         let streams = Pattern::parse(streams)?;
-        let scope = Scope::parse(scope)?;
+        let scope = TokenScope::parse(scope)?;
         if time < Duration::from_secs(1) || time > STREAM_JWT_TIME_MAX {
             return Err(InvalidClaims::Time);
         }
@@ -284,7 +284,7 @@ impl Claims {
     }
 
     /// The scope.
-    pub const fn scope(&self) -> Scope {
+    pub const fn scope(&self) -> TokenScope {
         self.scope
     }
 
@@ -362,7 +362,7 @@ impl RawClaims {
         }
         let claims = Claims {
             streams: Pattern::parse(&self.sub).map_err(|_| Refused::Invalid)?,
-            scope: Scope::parse(&self.scope).map_err(|_| Refused::Invalid)?,
+            scope: TokenScope::parse(&self.scope).map_err(|_| Refused::Invalid)?,
             expires: self.exp,
             id: self.jti,
         };

@@ -15,7 +15,7 @@ use super::fan_out::Copying;
 use super::ssrf::WebhookUrl;
 use super::store::{Link, Record};
 use super::view::{Announcement, Notification, callback_url, says_done};
-use super::wake::{NEVER, PAST, Wake, WakePhase, backoff};
+use super::wake::{NEVER, PAST, SubscriptionWake, WakePhase, backoff};
 use crate::limits::{WAKE_EFFECTS_MAX, WEBHOOK_AGAIN_TIMEOUT, WEBHOOK_TIMEOUT};
 use crate::{Producer, StreamName};
 
@@ -337,7 +337,7 @@ impl<S: Sql> Subscriptions<'_, S> {
 const COPY_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Attempt {
-    const fn of(wake: &Wake) -> Self {
+    const fn of(wake: &SubscriptionWake) -> Self {
         match wake.failures {
             0 => Self::First,
             _ => Self::Retry,

@@ -24,7 +24,7 @@ use crate::{Offset, StreamName};
 
 /// The current wake of a subscription, or the last one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Wake {
+pub(super) struct SubscriptionWake {
     /// The number of wakes so far, including this one.
     pub(super) generation: u64,
     pub(super) phase: WakePhase,
@@ -69,7 +69,7 @@ pub(super) const NEVER: Timestamp = Timestamp::from_millis(pmx_core::limits::EXA
 /// A time that is always in the past.
 pub(super) const PAST: Timestamp = Timestamp::from_millis(0);
 
-impl Wake {
+impl SubscriptionWake {
     /// The state before the first wake.
     pub(super) fn none() -> Self {
         Self {

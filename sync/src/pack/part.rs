@@ -4,8 +4,8 @@
 //! an interrupted upload resumes at the part it lost, and a range request reads only the parts it
 //! needs. BLAKE3 is a tree (BLAKE3 paper, section 2.1), and `PART_BYTES` is a power of two of its
 //! chunks, so each part is a whole subtree. The part and its offset determine its
-//! [`ChainingValue`], and [`Parts::merge`] makes the blob's id from all of them. The chaining value
-//! includes the part's number, so no part passes for another.
+//! [`ChainingValue`], and [`BlobParts::merge`] makes the blob's id from all of them. The chaining
+//! value includes the part's number, so no part passes for another.
 //!
 //! A part on the wire:
 //!
@@ -62,11 +62,11 @@ pub const PARTS_MAX: u32 = (BLOB_BYTES_MAX / PART_BYTES) as u32;
 
 /// The division of a blob of some size into parts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Parts {
+pub struct BlobParts {
     size: u64,
 }
 
-impl Parts {
+impl BlobParts {
     /// The parts of a blob of `size` bytes, which must be above `PART_BYTES`: smaller blobs travel
     /// in packs.
     pub const fn of(size: u64) -> Result<Self, PartError> {
@@ -140,7 +140,7 @@ impl Parts {
     }
 }
 
-/// One part of a blob. Only [`Parts`] makes it, so its number and length are right.
+/// One part of a blob. Only [`BlobParts`] makes it, so its number and length are right.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Part {
     number: u32,

@@ -19,7 +19,7 @@ use super::site::check_of;
 use super::stored::Scope;
 use crate::manifest::Row;
 use crate::pack::PackKind;
-use crate::pack::part::{Parts, PendingPart, VerifiedPart};
+use crate::pack::part::{BlobParts, PendingPart, VerifiedPart};
 use crate::site::LocatedFile;
 use crate::wire::Ranges;
 
@@ -73,7 +73,7 @@ impl<B: Backend> Server<B> {
             let check = check_of(scope, &held);
             return Ok(vec![SourceRange { start, len, check }]);
         }
-        let parts = Parts::of(size).map_err(missing)?;
+        let parts = BlobParts::of(size).map_err(missing)?;
         let table = self.part_table(scope, &held, parts).await;
         let table = table.map_err(or_missing)?;
         let place = |number: &u64| {

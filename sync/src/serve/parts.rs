@@ -11,7 +11,7 @@ use super::body::{Check, Expected, Piece};
 use super::server::Server;
 use super::site::{check_of, piece};
 use super::stored::Scope;
-use crate::pack::part::{Part, PartTable, Parts};
+use crate::pack::part::{BlobParts, Part, PartTable};
 use crate::site::LocatedFile;
 use crate::space::{Loss, Lost};
 
@@ -24,7 +24,7 @@ impl<B: Backend> Server<B> {
         coding: Coding,
         keep: std::ops::Range<u64>,
     ) -> Result<Vec<Piece>, Problem> {
-        let parts = Parts::of(held.entry.size)?;
+        let parts = BlobParts::of(held.entry.size)?;
         let table = self.part_table(scope, held, parts).await?;
         let pieces = parts.touching(keep).filter_map(|(part, within)| {
             let location = table.location(part)?;
@@ -38,7 +38,7 @@ impl<B: Backend> Server<B> {
         &self,
         scope: Scope<'_>,
         held: &LocatedFile,
-        parts: Parts,
+        parts: BlobParts,
     ) -> Result<PartTable, Problem> {
         let extent = held.at.extent;
         let key = ObjectKey {
@@ -88,7 +88,11 @@ pub(super) fn check_of_part(
     })
 }
 
-fn table_of(read: Option<Bytes>, held: &LocatedFile, parts: Parts) -> Result<PartTable, String> {
+fn table_of(
+    read: Option<Bytes>,
+    held: &LocatedFile,
+    parts: BlobParts,
+) -> Result<PartTable, String> {
     let bytes = read.ok_or_else(|| "the object is missing or too short".to_owned())?;
     let table = PartTable::decode(&bytes, parts).map_err(|error| error.to_string())?;
     if table.is_of(parts, &held.entry.blob) {

@@ -21,7 +21,7 @@ use crate::manifest::{
     CachedSource, Child, Clashes, Entry, Layered, LevelPosition, ManifestError, Node, NodeMap,
     NodeSource, Totals,
 };
-use crate::pack::part::{ChainingValue, PartError, PartTable, Parts};
+use crate::pack::part::{BlobParts, ChainingValue, PartError, PartTable};
 use crate::path::SitePath;
 use crate::wire::{ArrivedParts, Ranges};
 
@@ -323,7 +323,7 @@ impl<S: Sql> Walk<'_, S> {
 
     /// Checks that all parts of a big blob have arrived, and that they hash to its id.
     fn assemble(&mut self, blob: &BlobId, size: u64) -> Result<Option<StoredBlob>, Unfinished> {
-        let parts = Parts::of(size)?;
+        let parts = BlobParts::of(size)?;
         let mut values = Vec::new();
         let mut locations = Vec::new();
         let mut have = Ranges::default();

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 
 use crate::manifest::{NodeMap, Row};
-use crate::pack::part::{Parts, WirePart};
+use crate::pack::part::{BlobParts, WirePart};
 use crate::pack::plan::PackPlan;
 use crate::pack::wire::{PackBuilder, Prefix, WirePack};
 use crate::pack::{PackCoding, PackKind};
@@ -239,7 +239,7 @@ impl<N: Network> Client<'_, N> {
     async fn parts(&self, uploads: &Uploads, row: &Row) -> Result<(), ClientFailure> {
         let (blob, size) = (row.entry.blob, row.entry.size);
         let bytes = &self.blobs[&blob];
-        let parts = Parts::of(size).unwrap();
+        let parts = BlobParts::of(size).unwrap();
         let have = uploads.parts.get(&blob);
         for part in parts.all() {
             let number = u64::from(part.number());

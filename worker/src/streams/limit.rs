@@ -6,7 +6,7 @@ use std::cell::RefCell;
 use bytes::Bytes;
 use http::{Method, Response};
 use pmx_streams::http::{Admitted, answer};
-use pmx_streams::policy::{ClientId, Counted, Limiter, Per, Rates, Traffic};
+use pmx_streams::policy::{ClientId, Counted, Limiter, Per, RateClass, Rates};
 use worker::web_sys;
 
 use crate::http::now;
@@ -32,7 +32,7 @@ impl Limit {
         let whose = [(Per::Client, client)];
         let counted = limiter
             .borrow_mut()
-            .count(Traffic::of(method), &whose, now());
+            .count(RateClass::of(method), &whose, now());
         answer::limited(&counted)
     }
 
@@ -44,7 +44,7 @@ impl Limit {
         let whose = [(Per::Stream, ClientId::of("stream", b""))];
         limiter
             .borrow_mut()
-            .count(Traffic::of(method), &whose, now())
+            .count(RateClass::of(method), &whose, now())
     }
 }
 

@@ -10,7 +10,7 @@ use super::stranger::{https_instead, proxy_login};
 use super::{Broken, Client, retry};
 use crate::error::Failure;
 use crate::http_client::{cause, chain};
-use crate::server::Server;
+use crate::server::ServerUrl;
 use crate::trust;
 
 /// Attempts if no server is there.
@@ -132,7 +132,7 @@ impl Client {
     }
 }
 
-fn tls_failure(server: &Server, error: &TlsError) -> Failure {
+fn tls_failure(server: &ServerUrl, error: &TlsError) -> Failure {
     let (code, why, hint) = match error {
         TlsError::InvalidCertificate(error) => {
             let (why, hint) = certificate(error);
@@ -272,7 +272,7 @@ fn closed() -> String {
 }
 
 /// The hint, if it is more than to check whether the server runs.
-fn hint(server: &Server, cause: &Cause<'_>) -> Option<String> {
+fn hint(server: &ServerUrl, cause: &Cause<'_>) -> Option<String> {
     let is_plain = server.as_str().starts_with("http://");
     let is_end = match cause {
         Cause::Io(error) => is_closed(error),
@@ -304,7 +304,7 @@ fn is_closed(error: &io::Error) -> bool {
 }
 
 /// Hint for TLS on a port that speaks plain HTTP.
-fn http_instead(server: &Server) -> String {
+fn http_instead(server: &ServerUrl) -> String {
     let rest = server.as_str().trim_start_matches("https://");
     format!("If that port speaks plain HTTP, use http://{rest}.")
 }

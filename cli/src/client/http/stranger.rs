@@ -8,7 +8,7 @@ use pmx_sync::limits::BODY_BYTES_MAX;
 
 use super::{ApiRequest, Client, retry};
 use crate::error::Failure;
-use crate::server::Server;
+use crate::server::ServerUrl;
 
 /// Characters of an answer, and of one header, that a failure shows.
 const EXCERPT_CHARS: usize = 120;
@@ -132,7 +132,7 @@ impl Client {
         };
         let origin = location.parse::<Uri>().ok().and_then(|uri| {
             let (scheme, authority) = (uri.scheme_str()?, uri.authority()?);
-            Server::parse(&format!("{scheme}://{authority}")).ok()
+            ServerUrl::parse(&format!("{scheme}://{authority}")).ok()
         });
         match origin {
             Some(origin) if origin != self.server => format!(
@@ -199,7 +199,7 @@ fn web_page(url: &str) -> String {
 }
 
 /// Hint for plain HTTP to a TLS port.
-pub(super) fn https_instead(server: &Server) -> String {
+pub(super) fn https_instead(server: &ServerUrl) -> String {
     let rest = server.as_str().trim_start_matches("http://");
     format!("If that port speaks TLS, use https://{rest}.")
 }

@@ -10,9 +10,9 @@ use pmx_core::problem::Problem;
 use super::*;
 
 /// A server that gives the next of these answers to each request, and returns the requests.
-fn serving(answers: Vec<Vec<u8>>) -> (Server, Receiver<String>) {
+fn serving(answers: Vec<Vec<u8>>) -> (ServerUrl, Receiver<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let server = Server::parse(&listener.local_addr().unwrap().to_string()).unwrap();
+    let server = ServerUrl::parse(&listener.local_addr().unwrap().to_string()).unwrap();
     let (asked, requests) = channel();
     std::thread::spawn(move || {
         for answer in answers {
@@ -41,7 +41,7 @@ fn answer(head: &str, body: &str) -> Vec<u8> {
     format!("HTTP/1.1 {head}\r\nConnection: close\r\nContent-Length: {len}\r\n\r\n{body}").into()
 }
 
-fn client(server: Server) -> Client {
+fn client(server: ServerUrl) -> Client {
     Client::new(
         server,
         Some(Token::parse("s3cret").unwrap()),
@@ -144,7 +144,7 @@ fn transient_failure_is_retried_and_counted() {
 #[test]
 fn refused_connection_is_a_network_failure_that_names_the_address() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let server = Server::parse(&listener.local_addr().unwrap().to_string()).unwrap();
+    let server = ServerUrl::parse(&listener.local_addr().unwrap().to_string()).unwrap();
     drop(listener);
     let client = client(server.clone());
     let failure = client.health().unwrap_err();

@@ -16,7 +16,7 @@ use pmx_streams::http::{
     Admitted, Get, ListRequest, LiveCursor, LiveMode, STREAMS_PATH, StreamRequest, StreamSettings,
     answer, page_in_gzip, registry_refusal, takes_gzip,
 };
-use pmx_streams::policy::{ClientId, Counted, Per, TimedStep, Traffic};
+use pmx_streams::policy::{ClientId, Counted, Per, RateClass, TimedStep};
 use pmx_streams::subscription::http::is_control;
 use pmx_streams::{Append, Create, From, Generation, Read, Refusal, StreamName};
 use tokio::time::{Instant, sleep_until};
@@ -155,7 +155,7 @@ impl Streams {
         let stream = Some((Per::Stream, ClientId::of_stream(&admitted.name)));
         let whose: Vec<_> = [client, stream].into_iter().flatten().collect();
         let mut limiter = limiter.lock().unwrap_or_else(PoisonError::into_inner);
-        limiter.count(Traffic::of(&head.method), &whose, crate::host::now())
+        limiter.count(RateClass::of(&head.method), &whose, crate::host::now())
     }
 
     async fn respond(

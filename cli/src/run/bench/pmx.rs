@@ -61,7 +61,7 @@ impl BenchServer {
 
     fn site(&self, space: &str) -> Result<Site, Failure> {
         Ok(Site {
-            server: crate::server::Server::parse(&self.wire.url())?,
+            server: crate::server::ServerUrl::parse(&self.wire.url())?,
             space: SpaceName::parse(space)?,
             token: Some(Token::parse(self.running.publish_secret())?),
             trust: Trust::default(),

@@ -8,7 +8,7 @@ use reqwest::{Method, RequestBuilder};
 use crate::config::Site;
 use crate::error::Failure;
 use crate::http_client::{self, HttpClient, Versions};
-use crate::server::{LinkSecurity, Server};
+use crate::server::{LinkSecurity, ServerUrl};
 use crate::trust::Trust;
 
 /// Most bytes of an answer that the visitor reads.
@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Client of a request.
 pub(super) struct Visitor {
     http: HttpClient,
-    pub(super) server: Server,
+    pub(super) server: ServerUrl,
     pub(super) trust: Trust,
 }
 
@@ -132,7 +132,7 @@ async fn read(request: RequestBuilder) -> Result<VisitAnswer, String> {
 
 /// Connections to a server. Each serves one request, because another connection may reach another
 /// isolate.
-fn connections(server: &Server, trust: &Trust) -> Result<HttpClient, Failure> {
+fn connections(server: &ServerUrl, trust: &Trust) -> Result<HttpClient, Failure> {
     let mut headers = HeaderMap::new();
     let identity = http::HeaderValue::from_static("identity");
     headers.insert(http::header::ACCEPT_ENCODING, identity);

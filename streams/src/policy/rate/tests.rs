@@ -99,7 +99,7 @@ fn count_takes_no_token_unless_all_owners_grant() {
     let stream = (Per::Stream, client("s"));
     let mut ask = |name: &str| {
         let whose = [(Per::Client, client(name)), stream];
-        limiter.count(Traffic::Writes, &whose, at(0)).refused()
+        limiter.count(RateClass::Writes, &whose, at(0)).refused()
     };
     assert_eq!(ask("a"), None);
     assert_eq!(ask("a"), None);
@@ -110,7 +110,7 @@ fn count_takes_no_token_unless_all_owners_grant() {
     // The refusals took no token of the stream.
     assert_eq!(ask("b"), None);
     assert_eq!(ask("b"), Some((Per::Stream, second)));
-    let reads = limiter.count(Traffic::Reads, &[stream], at(0));
+    let reads = limiter.count(RateClass::Reads, &[stream], at(0));
     assert_eq!(reads, Counted::default(), "reads are not limited");
 }
 
@@ -124,7 +124,7 @@ fn write_headers_renders_state_and_policy() {
     let mut rendered = || {
         let mut headers = HeaderMap::new();
         limiter
-            .count(Traffic::Reads, &whose, at(0))
+            .count(RateClass::Reads, &whose, at(0))
             .write_headers(&mut headers);
         let text = |name| headers[name].to_str().unwrap().to_owned();
         (text("ratelimit"), text("ratelimit-policy"))
@@ -144,7 +144,7 @@ fn limiter_bounds_buckets_and_keeps_those_in_use() {
     let mut limiter = Limiter::new(Rates::parse(Some("1/h burst 2"), None).unwrap());
     limiter.most = 8;
     let mut ask = |name: &str| {
-        let counted = limiter.count(Traffic::Reads, &[(Per::Client, client(name))], at(0));
+        let counted = limiter.count(RateClass::Reads, &[(Per::Client, client(name))], at(0));
         assert!(limiter.young.len() <= 8 && limiter.old.len() <= 8);
         counted.refused().is_none()
     };

@@ -18,7 +18,7 @@ use super::config::SubscriptionConfig;
 use super::id::SubscriptionId;
 use super::pattern::Pattern;
 use super::secret::Secret;
-use super::wake::{Wake, WakePhase};
+use super::wake::{SubscriptionWake, WakePhase};
 use crate::row::{Columns, invalid_column};
 use crate::schema;
 
@@ -133,7 +133,7 @@ impl<S: Sql> SubscriptionStore<'_, S> {
             created: now,
             links: 0,
             truncated: false,
-            wake: Wake::none(),
+            wake: SubscriptionWake::none(),
         })
     }
 

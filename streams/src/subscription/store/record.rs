@@ -13,7 +13,7 @@ use crate::subscription::config::Delivery;
 use crate::subscription::id::SubscriptionId;
 use crate::subscription::pattern::Pattern;
 use crate::subscription::ssrf::WebhookUrl;
-use crate::subscription::wake::{NEVER, Wake, WakePhase};
+use crate::subscription::wake::{NEVER, SubscriptionWake, WakePhase};
 
 /// The columns that [`Record::read`] expects.
 pub(super) const COLUMNS: &str = "number, id, kind, target, pattern, lease, description, root, created, \
@@ -32,7 +32,7 @@ pub(in crate::subscription) struct Record {
     pub(in crate::subscription) created: Timestamp,
     pub(in crate::subscription) links: u64,
     pub(in crate::subscription) truncated: bool,
-    pub(in crate::subscription) wake: Wake,
+    pub(in crate::subscription) wake: SubscriptionWake,
 }
 
 impl Record {
@@ -66,7 +66,7 @@ fn delivery(kind: &str, target: String) -> Result<Delivery, SqlError> {
     })
 }
 
-fn wake(mut row: Columns) -> Result<Wake, SqlError> {
+fn wake(mut row: Columns) -> Result<SubscriptionWake, SqlError> {
     let (generation, phase) = (row.integer()?, row.text()?);
     let (due, keep) = (row.optional_integer()?, row.optional_integer()?);
     let time = |millis: Option<u64>| millis.map_or(NEVER, Timestamp::from_millis);
@@ -85,7 +85,7 @@ fn wake(mut row: Columns) -> Result<Wake, SqlError> {
         Some(text) => serde_json::from_str(&text).map_err(|_| invalid_column("tails"))?,
         None => BTreeMap::new(),
     };
-    Ok(Wake {
+    Ok(SubscriptionWake {
         generation,
         phase,
         failures,

@@ -13,8 +13,8 @@ pub struct ChainingValue(Hash);
 
 impl ChainingValue {
     /// Hashes the bytes of a part. A scan that hashes part by part gets the blob's id from
-    /// [`Parts::merge`](super::Parts::merge). It can check each part when it reads it again for the
-    /// upload.
+    /// [`BlobParts::merge`](super::BlobParts::merge). It can check each part when it reads it again
+    /// for the upload.
     pub fn of(part: Part, bytes: &[u8]) -> Result<Self, PartError> {
         check_len(part, bytes.len() as u64)?;
         Ok(subtree(part.offset(), bytes))

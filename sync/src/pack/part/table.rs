@@ -5,7 +5,7 @@ use pmx_core::hash::Hash;
 use pmx_core::id::BlobId;
 use pmx_core::location::{Codec, Location};
 
-use super::{ChainingValue, PARTS_MAX, Part, PartError, Parts};
+use super::{BlobParts, ChainingValue, PARTS_MAX, Part, PartError};
 
 /// The locations of the parts of a blob.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,7 +17,7 @@ pub struct PartTable {
 
 impl PartTable {
     /// A table of the locations of all `parts`, in order.
-    pub fn new(parts: Parts, locations: Vec<Location>) -> Result<Self, PartError> {
+    pub fn new(parts: BlobParts, locations: Vec<Location>) -> Result<Self, PartError> {
         if locations.len() != parts.count() as usize {
             return Err(PartError::Count {
                 actual: locations.len() as u64,
@@ -48,7 +48,7 @@ impl PartTable {
     }
 
     /// Whether the chaining values, if the table has them, merge to a blob's id.
-    pub fn is_of(&self, parts: Parts, blob: &BlobId) -> bool {
+    pub fn is_of(&self, parts: BlobParts, blob: &BlobId) -> bool {
         self.values.is_empty() || parts.merge(&self.values).is_ok_and(|found| found == *blob)
     }
 
@@ -83,7 +83,7 @@ impl PartTable {
     }
 
     /// Reads the canonical encoding of the table of `parts`, which is all of `bytes`.
-    pub fn decode(bytes: &[u8], parts: Parts) -> Result<Self, PartError> {
+    pub fn decode(bytes: &[u8], parts: BlobParts) -> Result<Self, PartError> {
         let mut reader = ByteReader::new(bytes);
         let count = reader.varint_up_to(u64::from(PARTS_MAX), "the count of parts")?;
         if count != u64::from(parts.count()) {

@@ -28,7 +28,7 @@ fn big_blobs_come_back_part_by_part() {
         2 * PART_BYTES + 1,
     ] {
         let blob = &blob[..len as usize];
-        let parts = Parts::of(len).unwrap();
+        let parts = BlobParts::of(len).unwrap();
         let mut values = Vec::new();
         for part in parts.all() {
             let bytes = &blob[part.offset() as usize..][..part.len() as usize];
@@ -63,7 +63,7 @@ fn blob_divides_into_aligned_parts() {
         (2 * PART_BYTES + 1, 3, 1),
         (BLOB_BYTES_MAX, PARTS_MAX, PART_BYTES),
     ] {
-        let parts = Parts::of(size).unwrap();
+        let parts = BlobParts::of(size).unwrap();
         assert_eq!((parts.size(), parts.count()), (size, count));
         assert_eq!(parts.part(count - 1).unwrap().len(), last);
         assert_eq!(parts.part(0).unwrap().len(), PART_BYTES);
@@ -76,7 +76,7 @@ fn blob_divides_into_aligned_parts() {
         (BLOB_BYTES_MAX + 1, Code::TooLarge),
         (u64::MAX, Code::TooLarge),
     ] {
-        assert_eq!(Parts::of(size), Err(PartError::Size { size }));
+        assert_eq!(BlobParts::of(size), Err(PartError::Size { size }));
         assert_eq!(PartError::Size { size }.code(), code);
     }
 }
@@ -84,7 +84,7 @@ fn blob_divides_into_aligned_parts() {
 #[test]
 fn range_touches_only_its_parts() {
     let p = PART_BYTES;
-    let parts = Parts::of(3 * p + 10).unwrap();
+    let parts = BlobParts::of(3 * p + 10).unwrap();
     for (range, expected) in [
         (0..0, vec![]),
         (5..5, vec![]),
@@ -106,7 +106,7 @@ fn range_touches_only_its_parts() {
 
 /// A short last part, which is small on the wire.
 fn short() -> (Part, Vec<u8>) {
-    let part = Parts::of(PART_BYTES + 200).unwrap().part(1).unwrap();
+    let part = BlobParts::of(PART_BYTES + 200).unwrap().part(1).unwrap();
     (part, text(200))
 }
 
@@ -172,10 +172,10 @@ fn part_verify_names_each_refusal() {
         let refused = verify(&wire, part, &mut Decoder::new()).unwrap_err();
         assert_eq!((refused, refused.code()), (error, code));
     }
-    let other = Parts::of(PART_BYTES + 1).unwrap().part(1).unwrap();
+    let other = BlobParts::of(PART_BYTES + 1).unwrap().part(1).unwrap();
     let refused = WirePart::of(other, &bytes, &mut Encoder::new(), SOLID).unwrap_err();
     assert!(matches!(refused, PartError::Length { expected: 1, .. }));
-    let few = Parts::of(3 * PART_BYTES).unwrap().merge(&[]);
+    let few = BlobParts::of(3 * PART_BYTES).unwrap().merge(&[]);
     let (actual, expected) = (0, 3);
     assert_eq!(few, Err(PartError::Count { actual, expected }));
 }
@@ -192,7 +192,7 @@ fn location(codec: Codec, len: u64) -> Location {
 
 #[test]
 fn part_tables_are_canonical() {
-    let parts = Parts::of(PART_BYTES + 9).unwrap();
+    let parts = BlobParts::of(PART_BYTES + 9).unwrap();
     for (second, codec) in [
         (location(Codec::Stored, 9), Codec::Parts),
         (location(Codec::Zstd, 8), Codec::ZstdParts),
@@ -210,7 +210,7 @@ fn part_tables_are_canonical() {
         bytes.push(0);
         let trailing = PartTable::decode(&bytes, parts);
         assert_eq!(trailing, Err(Malformed::Trailing(1).into()));
-        let other = Parts::of(2 * PART_BYTES + 9).unwrap();
+        let other = BlobParts::of(2 * PART_BYTES + 9).unwrap();
         let wrong = PartTable::decode(&bytes, other);
         assert!(matches!(wrong, Err(PartError::Count { .. })));
     }
@@ -264,7 +264,7 @@ proptest! {
         len in 0..9 * PART_BYTES,
     ) {
         let mut next = start;
-        for (part, range) in Parts::of(size).unwrap().touching(start..start + len) {
+        for (part, range) in BlobParts::of(size).unwrap().touching(start..start + len) {
             prop_assert_eq!(part.offset() + range.start, next);
             prop_assert!(!range.is_empty() && range.end <= part.len());
             next = part.offset() + range.end;
@@ -281,6 +281,6 @@ proptest! {
         let wire = [b"PMXP\x01", &[flags, 0xc8, 1][..], &bytes].concat();
         let _ = verify(&wire, part, &mut Decoder::new());
         let _ = verify(&bytes, part, &mut Decoder::new());
-        let _ = PartTable::decode(&bytes, Parts::of(2 * PART_BYTES).unwrap());
+        let _ = PartTable::decode(&bytes, BlobParts::of(2 * PART_BYTES).unwrap());
     }
 }

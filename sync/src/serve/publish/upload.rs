@@ -91,7 +91,7 @@ impl<B: Backend> Server<B> {
             let detail = format!("blob {blob} has {size} bytes; the limit is {BLOB_BYTES_MAX}");
             return Err(Problem::new(Code::TooLarge, detail));
         }
-        let place = part::Parts::of(size)?.part(number)?;
+        let place = part::BlobParts::of(size)?.part(number)?;
         let open = |decoder: &mut Decoder| part::open(&body, place, decoder);
         let arrived = self.codecs().decode(open)?;
         drop(body);

@@ -17,7 +17,7 @@ use crate::index::IndexNode;
 use crate::limits::QUESTIONS_BURST;
 use crate::manifest::{Entry, Row};
 use crate::media::Media;
-use crate::pack::part::{PartTable, Parts};
+use crate::pack::part::{BlobParts, PartTable};
 use crate::path::SitePath;
 use crate::pointer::Pointer;
 use crate::serve::{DictionaryPolicy, Nonce, Pointers, ServerSettings, Spaces};
@@ -183,7 +183,7 @@ fn stored(content: &[u8], codec: Codec) -> (Vec<u8>, Location) {
             (frame, location)
         }
         Codec::Parts | Codec::ZstdParts => {
-            let parts = Parts::of(content.len() as u64).unwrap();
+            let parts = BlobParts::of(content.len() as u64).unwrap();
             let bytes = |part: crate::pack::part::Part| {
                 &content[part.offset() as usize..][..part.len() as usize]
             };
@@ -371,7 +371,7 @@ fn content_is_verified_once_and_then_streamed() {
 
 #[test]
 fn part_table_of_the_first_version_serves_without_values() {
-    let parts = Parts::of(9 * 1024 * 1024).unwrap();
+    let parts = BlobParts::of(9 * 1024 * 1024).unwrap();
     let content = noise(9 * 1024 * 1024);
     let (object, at) = stored(&content, Codec::Parts);
     let table = &object[at.extent.offset as usize..];

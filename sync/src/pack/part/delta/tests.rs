@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::super::FLAG_COPIES;
 use super::*;
 use crate::pack::PackCoding;
-use crate::pack::part::{Arrived, Parts, WirePart, open, verify};
+use crate::pack::part::{Arrived, BlobParts, WirePart, open, verify};
 
 const SOLID: PackCoding = PackCoding::Zstd(Level::STORED);
 
@@ -18,7 +18,7 @@ fn base() -> Root {
 
 /// A short last part: 200 bytes of text.
 fn short() -> (Part, Vec<u8>) {
-    let part = Parts::of(PART_BYTES + 200).unwrap().part(1).unwrap();
+    let part = BlobParts::of(PART_BYTES + 200).unwrap().part(1).unwrap();
     (
         part,
         (0..200)
@@ -222,7 +222,7 @@ fn runs_have_one_spelling_and_bounds() {
 
 #[test]
 fn part_delta_takes_as_many_runs_as_are_allowed() {
-    let part = Parts::of(PART_BYTES + 1).unwrap().part(0).unwrap();
+    let part = BlobParts::of(PART_BYTES + 1).unwrap().part(0).unwrap();
     let mut copies = PartDelta::of(part, base(), 0);
     for number in 0..COPIES_MAX as u64 {
         assert!(copies.push(run(2 * number, 3 * number, 1)));
