@@ -50,15 +50,21 @@ const SEVERAL_VERSIONS: &[(&str, usize)] = &[
     ("getrandom", 3),
     ("hashbrown", 2),
     ("syn", 2),
-    ("synstructure", 2),
 ];
 
 /// Dependencies that no source file names: the member, the dependency, and its purpose.
-const UNNAMED: &[(&str, &str, &str)] = &[(
-    "pmx-worker",
-    "blake3",
-    "turns on the processor's own instructions in the hash",
-)];
+const UNNAMED: &[(&str, &str, &str)] = &[
+    (
+        "pmx",
+        "idna_adapter",
+        "keeps the version that does without the crates of ICU, which take long to build",
+    ),
+    (
+        "pmx-worker",
+        "blake3",
+        "turns on the processor's own instructions in the hash",
+    ),
+];
 
 const CRATES_IO: &str = "registry+https://github.com/rust-lang/crates.io-index";
 
