@@ -176,7 +176,7 @@ impl<S: Sql> Engine<'_, S> {
                 StreamKind::Bytes => split(&snapshot.hot, &snapshot.appends)
                     .try_for_each(|append| self.insert_rows(stream, append))?,
                 StreamKind::Json => {
-                    self.insert_rows(stream, &[&snapshot.hot[..], b","].concat())?
+                    self.insert_rows(stream, &[&snapshot.hot[..], b","].concat())?;
                 }
             }
         }

@@ -103,7 +103,7 @@ impl<'s, S: NodeSource> Cursor<'s, S> {
                 None => return Ok(()),
                 Some(CursorItem::Row(row)) if row.path.as_str() >= path => return Ok(()),
                 Some(CursorItem::Subtree(child, _)) if child.last.as_str() >= path => {
-                    self.descend()?
+                    self.descend()?;
                 }
                 Some(CursorItem::Row(_) | CursorItem::Subtree(..)) => self.advance(),
             }
