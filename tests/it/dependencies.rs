@@ -10,6 +10,7 @@ use serde_json::Value;
 
 /// Licences of dependencies, as their manifests write them.
 const LICENCES: &[&str] = &[
+    "(Apache-2.0 OR MIT) AND Unicode-3.0",
     "(MIT OR Apache-2.0) AND NCSA",
     "(MIT OR Apache-2.0) AND Unicode-3.0",
     "0BSD OR MIT OR Apache-2.0",
@@ -33,7 +34,6 @@ const LICENCES: &[&str] = &[
     "MIT OR Apache-2.0",
     "MIT OR Zlib OR Apache-2.0",
     "MIT/Apache-2.0",
-    "Unicode-3.0",
     "Unlicense OR MIT",
     "Unlicense/MIT",
     "Zlib",
