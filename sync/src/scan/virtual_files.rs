@@ -87,15 +87,14 @@ impl VirtualFiles {
     fn make_folder(&mut self, path: &str) -> usize {
         let mut at = Self::TOP;
         for name in segments(path) {
-            at = match self.folders[at].folders.get(name) {
-                Some(known) => *known,
-                None => {
-                    let made = self.folders.len();
-                    self.folders.push(VirtualFolder::default());
-                    self.folders[at].folders.insert(name.to_owned(), made);
-                    made
-                }
-            };
+            let free = self.folders.len();
+            at = *self.folders[at]
+                .folders
+                .entry(name.to_owned())
+                .or_insert(free);
+            if at == free {
+                self.folders.push(VirtualFolder::default());
+            }
         }
         at
     }

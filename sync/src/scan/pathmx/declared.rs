@@ -22,11 +22,13 @@ const NAMED_MAX: usize = 5;
 
 /// The folder and the lists of a Path, all below the top of the build.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "camelCase")]
 pub(super) struct PathEntry {
-    pub(super) output_path: String,
-    pub(super) artifacts_path: String,
-    pub(super) routes_path: String,
+    #[serde(rename = "outputPath")]
+    pub(super) output: String,
+    #[serde(rename = "artifactsPath")]
+    pub(super) artifacts: String,
+    #[serde(rename = "routesPath")]
+    pub(super) routes: String,
 }
 
 #[derive(Deserialize)]
@@ -133,9 +135,9 @@ impl<'a> Declared<'a> {
     pub(super) fn add(&mut self, prefix: &str, entry: &PathEntry) -> Result<(), ScanFault> {
         let lists = PathLists {
             prefix,
-            output: folder(&entry.output_path)?,
-            artifacts: list(&entry.artifacts_path)?,
-            routes: list(&entry.routes_path)?,
+            output: folder(&entry.output)?,
+            artifacts: list(&entry.artifacts)?,
+            routes: list(&entry.routes)?,
         };
         let mut named = BTreeMap::new();
         for list in [&lists.artifacts, &lists.routes] {

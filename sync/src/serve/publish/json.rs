@@ -57,7 +57,8 @@ impl ListedSite {
             rows.push(rules_row(rules)?);
         }
         rows.sort_unstable_by(|a, b| a.path.cmp(&b.path));
-        if let Some([twin, _]) = rows.array_windows().find(|[a, b]| a.path == b.path) {
+        let twin = rows.windows(2).find(|pair| pair[0].path == pair[1].path);
+        if let Some(twin) = twin.and_then(<[Row]>::first) {
             let detail = format!("the file {:?} is listed twice", twin.path);
             return Err(Problem::new(Code::PathDuplicate, detail));
         }
