@@ -86,6 +86,7 @@ mod stream_offsets;
 mod stream_schema;
 mod streaming;
 mod tidy;
+mod tls;
 mod trust;
 mod unkind;
 mod validation;

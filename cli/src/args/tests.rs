@@ -93,8 +93,10 @@ fn help_lists_the_commands() {
       hash          Print the root of a folder; nothing is sent
       deploys       List the deploys of a site
       rollback      Make an older deploy active again; nothing is uploaded
+      promote       Make a preview or another deploy the live one; nothing is uploaded
       resume        Let publishing go on after a rollback, which holds the site until then
-      preview       Take previews away
+      preview       List previews, or take one away
+      domain        Let hosts of your own show a site
       status        Show the server, the site, its active deploy, and whether the folder differs
       tail          Print what each deploy changes, as it happens, one line of JSON each
       bench         Measure what publishing a folder and then its next version costs
