@@ -137,6 +137,9 @@ codes! {
     EmptySite "E_EMPTY_SITE" Usage 422 false
         "Pass --allow-empty if the site is meant to be empty."
         "The folder has no files to publish. Publishing it would remove every page of the site."
+    RulesInvalid "E_RULES_INVALID" Usage 422 false
+        "Mend the lines, or pass --lenient to publish without them."
+        "A rule file of the site (_redirects, _headers, _site.toml or _pmx/rules.json) has lines that are not valid. Nothing is published, because a site without some of its rules answers differently. `pmx rules` lists the lines."
     MaxDelete "E_MAX_DELETE" Usage 422 false
         "Pass a larger --max-delete if so many removals are meant."
         "The publish would remove more files than --max-delete allows."

@@ -13,6 +13,7 @@ pub mod channel;
 pub mod code;
 pub mod codec;
 pub mod coding;
+pub mod country;
 pub mod crossing;
 pub mod domain;
 pub mod encode;

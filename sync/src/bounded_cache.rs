@@ -61,6 +61,13 @@ impl<K: Eq + Hash + Clone, V: Clone> BoundedCache<K, V> {
         }
     }
 
+    /// Stores a value that may take most of the cache: it costs far more to make than to keep.
+    pub(crate) fn insert_large(&self, key: K, value: V, bytes: usize) {
+        if bytes as u64 <= self.0.capacity() / 10 * 9 {
+            self.0.insert(key, Charged { value, bytes });
+        }
+    }
+
     /// Drops the value of a key.
     pub fn remove(&self, key: &K) {
         self.0.remove(key);

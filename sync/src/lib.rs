@@ -59,6 +59,7 @@ pub mod pack;
 pub mod path;
 pub mod pointer;
 pub mod push;
+pub mod rules;
 #[cfg(feature = "scan")]
 pub mod scan;
 pub mod serve;

@@ -256,3 +256,27 @@ pub const URL_PATH_BYTES_MAX: usize = 4_096;
 const _: () = assert!(NODE_ROWS_MAX * (PATH_BYTES_MAX + 64 + MEDIA_BYTES_MAX) <= NODE_BYTES_MAX);
 const _: () = assert!(BLOB_BYTES_MAX < EXACT_INTEGER_MAX);
 const _: () = assert!(PACK_RAW_BYTES_MAX + PREFIX_RAW_BYTES_MAX <= 1 << WIRE_WINDOW_LOG_MAX);
+
+/// Bytes of a rule file that people write: more than anybody maintains by hand.
+pub const RULE_FILE_BYTES_MAX: usize = 1024 * 1024;
+
+/// Bytes of `_pmx/rules.json`, which build tools write: routes and policies of 10,000 artifacts take
+/// 1.2 MB, and the compiled rules of a site must fit an isolate beside everything else.
+pub const GENERATED_RULES_BYTES_MAX: usize = 2 * 1024 * 1024;
+
+/// Rules of `_redirects`: fifty times what Cloudflare takes of those with a wildcard, and what a
+/// site of twenty years collects.
+pub const REDIRECT_RULES_MAX: usize = 5_000;
+
+/// Bytes of one line of a rule file: a URL that browsers and proxies pass on, and its status.
+pub const RULE_LINE_BYTES_MAX: usize = 4_000;
+
+/// Paths of `_headers`.
+pub const HEADER_BLOCKS_MAX: usize = 1_000;
+
+/// Bytes of the headers that rules add to one response. Proxies take 16 KiB in all by default, and
+/// the server and they need some themselves.
+pub const HEADER_RULE_BYTES_MAX: usize = 8 * 1024;
+
+/// Media types of `_site.toml`: more extensions than the server knows itself.
+pub const MEDIA_RULES_MAX: usize = 1_000;

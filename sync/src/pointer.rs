@@ -26,6 +26,9 @@ pub struct Pointer {
     /// Whether visitors may read lists of changed paths.
     #[serde(default, skip_serializing_if = "is_no")]
     pub events: bool,
+    /// Whether the deploy has rule files, which the server then reads before it answers.
+    #[serde(default, skip_serializing_if = "is_no")]
+    pub rules: bool,
     /// Whether its alias was deleted: the deploy is the last that the alias named.
     #[serde(default, skip_serializing_if = "is_no")]
     pub gone: bool,

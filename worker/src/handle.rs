@@ -1,5 +1,8 @@
 //! Request handling on the Worker: from the runtime's request to its response.
 
+use bytes::Bytes;
+use http::Extensions;
+use pmx_core::country::Country;
 use pmx_core::incident::Audience;
 use pmx_core::problem::Problem;
 use pmx_sync::live::refused;
@@ -63,10 +66,17 @@ async fn respond(request: &Request, env: &Env) -> Result<(Response, Audience), P
     }
     let answer = match server.admit(&head) {
         Ok(limit) => {
-            let announced = head::announced(&head.headers);
             let raw = request.inner();
-            let share = room(raw, announced, limit).inspect_err(|_| discard(raw))?;
-            let body = announced_body(raw, announced, limit).await?;
+            let (body, share) = if server.is_api(&head) {
+                let announced = head::announced(&head.headers);
+                let share = room(raw, announced, limit).inspect_err(|_| discard(raw))?;
+                (announced_body(raw, announced, limit).await?, Some(share))
+            } else {
+                // A site answers without the body that a client may have sent.
+                discard(raw);
+                head.extensions.extend(country(request));
+                (Bytes::new(), None)
+            };
             let encodings = front.accepted(head::accepted_encodings(request.inner()));
             let request = http::Request::from_parts(head, body);
             let encodings = encodings.as_deref();
@@ -81,6 +91,16 @@ async fn respond(request: &Request, env: &Env) -> Result<(Response, Audience), P
     };
     let response = response_body::response(answer, &server, audience).await?;
     Ok((response, audience))
+}
+
+/// The client's country, as the platform knows it.
+fn country(request: &Request) -> Extensions {
+    let country = request.cf().and_then(|properties| properties.country());
+    let mut known = Extensions::new();
+    if let Some(country) = country.as_deref().and_then(Country::parse) {
+        known.insert(country);
+    }
+    known
 }
 
 fn nonce() -> Result<Nonce, Problem> {

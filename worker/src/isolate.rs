@@ -197,6 +197,7 @@ fn settings(env: &Env) -> Result<ServerSettings, Problem> {
             Some("all") => LivePages::All,
             Some(_) | None => LivePages::Chosen,
         },
+        shows_rules: false,
         dictionaries: match text("DICTIONARIES").as_deref() {
             Some("passed") => DictionaryPolicy::Passed,
             Some(_) | None => DictionaryPolicy::Stopped,

@@ -171,6 +171,7 @@ mod tests {
             index,
             earlier: Vec::new(),
             live: false,
+            rules: false,
             events: false,
             gone: false,
             expires: None,

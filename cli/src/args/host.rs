@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use http::HeaderName;
 
 use crate::host::{AddressRange, PublicUrl};
 
@@ -42,6 +43,10 @@ pub struct HostArgs {
     /// Private key of a certificate, a PEM file (repeatable, in the order of --tls-cert)
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     pub tls_key: Vec<PathBuf>,
+    /// Header in which a trusted proxy names the client's country, for rules with Country= [env:
+    /// COUNTRY_HEADER]
+    #[arg(long, value_name = "NAME")]
+    pub country_header: Option<HeaderName>,
     /// Let subscriptions call webhooks on this machine
     #[arg(long)]
     pub allow_loopback_webhooks: bool,

@@ -10,8 +10,9 @@ use std::sync::Arc;
 use http::header::{HOST, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::uri::{Authority, PathAndQuery};
-use http::{HeaderValue, Method, StatusCode, Uri, Version};
+use http::{HeaderName, HeaderValue, Method, StatusCode, Uri, Version};
 use pmx_core::code::Code;
+use pmx_core::country::Country;
 use pmx_core::exposure::Exposure;
 use pmx_core::problem::Problem;
 use pmx_sync::site::{CustomSite, Hosts, LocalMode};
@@ -43,6 +44,8 @@ pub(crate) struct Front {
     pub(crate) proxies: Proxies,
     /// The routes of custom hosts.
     pub(crate) domains: Arc<RouteTable>,
+    /// The header in which a trusted proxy names the client's country.
+    pub(crate) country: Option<HeaderName>,
     /// The scheme of the server's public address.
     pub(crate) scheme: &'static str,
 }
@@ -63,6 +66,9 @@ impl Front {
             host = named.map_or(Ok(host), |named| valid_host(&named))?;
             scheme = said.unwrap_or(scheme);
             client = behind.or(client);
+            if let Some(country) = self.country_of(head) {
+                head.extensions.insert(country);
+            }
         }
         let exposure = Exposure::judge(peer, &head.headers, self.local.is_some());
         head.extensions.insert(exposure);
@@ -90,6 +96,13 @@ impl Front {
         route
             .is_shown(super::now())
             .then_some(CustomSite(route.space))
+    }
+}
+
+impl Front {
+    fn country_of(&self, head: &Parts) -> Option<Country> {
+        let value = head.headers.get(self.country.as_ref()?)?;
+        Country::parse(value.to_str().ok()?)
     }
 }
 
@@ -175,6 +188,7 @@ mod tests {
     fn front(local: bool) -> Front {
         let domain = if local { "localhost" } else { "path.app" };
         Front {
+            country: None,
             hosts: Hosts::new(Domain::parse(domain).unwrap()),
             local: local.then(|| LocalMode::new(80, Vec::new())),
             proxies: Proxies(vec!["10.0.0.1".parse().unwrap()]),

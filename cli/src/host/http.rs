@@ -124,6 +124,11 @@ async fn respond(
         }
     };
     let mut share = state.body_budget.share();
+    if !state.server.is_api(&head) {
+        // A site answers without the body that a client may have sent.
+        request_body::drain(&head, body);
+        return quickly(state, Request::from_parts(head, Bytes::new())).await;
+    }
     let bytes = match request_body::receive(&head, &mut body, limit, &mut share).await {
         Ok(bytes) => bytes,
         Err(problem) => {

@@ -57,6 +57,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use ::http::HeaderName;
 use pmx_core::domain::{Domain, Selector};
 use pmx_core::limits::SECTION_RAW_BYTES_MAX;
 use pmx_core::name::SpaceName;
@@ -118,6 +119,10 @@ pub struct HostConfig {
     pub streams: StreamConfig,
     /// The pages that receive events of changes.
     pub live: LivePages,
+    /// Whether responses of live sites name the rule that answered.
+    pub shows_rules: bool,
+    /// The header in which a trusted proxy names the client's country.
+    pub country_header: Option<HeaderName>,
     /// How long uploads wait for their commit; at least an hour outside local mode.
     pub lease: Duration,
     /// The lag of pointers, for tests: otherwise the embedded host has none.
@@ -232,6 +237,7 @@ fn settings(
         publish_secret,
         urls,
         live: config.live,
+        shows_rules: config.shows_rules,
         dictionaries: DictionaryPolicy::Passed,
         lease: match mode(front) {
             HostMode::Local => config.lease,
@@ -299,6 +305,7 @@ fn front(config: &HostConfig, domain: &Domain, addr: SocketAddr) -> Result<Front
         CorsOrigins::Any | CorsOrigins::Unset => Vec::new(),
     };
     Ok(Front {
+        country: config.country_header.clone(),
         hosts,
         local: is_local
             .then(|| LocalMode::new(addr.port(), origins).with_open_streams(opens_streams)),

@@ -89,6 +89,7 @@ fn announce(args: &DevArgs, url: &str, job: &Job, running: &Running, ui: &Ui) {
 fn start(args: &DevArgs, space: &SpaceName, context: &Context<'_>) -> Result<Running, Failure> {
     let config = HostConfig {
         live: LivePages::All,
+        shows_rules: true,
         home: Some(space.clone()),
         ..serve::config(&args.host, Log::Quiet, context)?
     };

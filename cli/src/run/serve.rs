@@ -3,6 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use http::HeaderName;
 use pmx_streams::subscription::WebhookPolicy;
 use pmx_sync::serve::{LivePages, unknown_secrets};
 use pmx_sync::space::{LEASE, parse_lease};
@@ -71,6 +72,8 @@ pub(super) fn config(
             Some("all") => LivePages::All,
             Some(_) | None => LivePages::Chosen,
         },
+        shows_rules: false,
+        country_header: country_header(args, env)?,
         lease: lease(env)?,
         resolver: resolver(env)?,
         tls: tls(args)?,
@@ -87,6 +90,12 @@ fn public_url(args: &HostArgs, env: &Environment) -> Result<Option<PublicUrl>, F
     let own = env.var("PUBLIC_URL").map(str::parse).transpose();
     let own = own.map_err(|why| Failure::usage(format!("reading PUBLIC_URL: {why}")))?;
     Ok(args.public_url.clone().or(own))
+}
+
+fn country_header(args: &HostArgs, env: &Environment) -> Result<Option<HeaderName>, Failure> {
+    let own = env.var("COUNTRY_HEADER").map(str::parse).transpose();
+    let own = own.map_err(|why| Failure::usage(format!("reading COUNTRY_HEADER: {why}")))?;
+    Ok(args.country_header.clone().or(own))
 }
 
 fn lease(env: &Environment) -> Result<Duration, Failure> {

@@ -6,6 +6,7 @@ use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use pmx_core::channel::Channel;
 use pmx_core::code::Code;
+use pmx_core::country::Country;
 use pmx_core::exposure::Exposure;
 use pmx_core::incident::Audience;
 use pmx_core::problem::Problem;
@@ -33,9 +34,10 @@ impl<B: Backend> Server<B> {
     )]
     pub fn admit(&self, head: &Parts) -> Result<usize, Response<Body>> {
         match self.addressed(head) {
-            Addressed::Site { .. } | Addressed::Unknown => {
+            // A site is read-only: the server reads no body for it.
+            Addressed::Site { .. } => Ok(0),
+            Addressed::Unknown => {
                 let reads = [Method::GET, Method::HEAD, Method::OPTIONS];
-                // A site is read-only: the server refuses other methods before it reads a body.
                 let refused = || bodiless(absent(&site_request(head, None)));
                 reads
                     .contains(&head.method)
@@ -164,14 +166,7 @@ impl<B: Backend> Server<B> {
     }
 
     pub(super) fn addressed(&self, head: &Parts) -> Addressed {
-        let mut hosts = head.headers.get_all(HOST).iter();
-        // HTTP/2 names the host in the target.
-        let host = match (hosts.next(), hosts.next()) {
-            (Some(host), None) => host.to_str().ok(),
-            (None, _) => head.uri.authority().map(http::uri::Authority::as_str),
-            (Some(_), Some(_)) => None,
-        };
-        let addressed = host.map_or(Addressed::Unknown, |host| {
+        let addressed = host(head).map_or(Addressed::Unknown, |host| {
             self.settings.hosts.resolve(host, Exposure::of(head))
         });
         match (addressed, CustomSite::of(head)) {
@@ -197,6 +192,17 @@ impl<B: Backend> Server<B> {
 
 const UNKNOWN_HOST: &str = "404 Not Found: no site on this server has this host name\n";
 
+/// The host of a request, if it names exactly one.
+fn host(head: &Parts) -> Option<&str> {
+    let mut hosts = head.headers.get_all(HOST).iter();
+    match (hosts.next(), hosts.next()) {
+        (Some(host), None) => host.to_str().ok(),
+        // HTTP/2 names the host in the target.
+        (None, _) => head.uri.authority().map(http::uri::Authority::as_str),
+        (Some(_), Some(_)) => None,
+    }
+}
+
 /// Whether a request is for the live script.
 fn is_script(head: &Parts) -> bool {
     let reads = [Method::GET, Method::HEAD];
@@ -211,6 +217,7 @@ fn site_request(head: &Parts, accept_encoding: Option<&str>) -> SiteRequest {
     let header = (!lines.is_empty()).then(|| lines.join(","));
     let accept_encoding = accept_encoding.or(header.as_deref());
     SiteRequest::new(&head.method, path, query, &head.headers, accept_encoding)
+        .from_client(host(head).unwrap_or_default(), Country::of(head))
 }
 
 /// Gives an answer to HEAD the length of the body that GET would get, and no body.

@@ -33,6 +33,7 @@ mod questions;
 mod reference;
 mod revalidation_limiter;
 mod route;
+mod rules;
 mod secrets;
 mod server;
 mod site;

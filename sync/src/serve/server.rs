@@ -1,5 +1,6 @@
 //! Server state: the settings of a server over a platform, and its caches.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use pmx_core::channel::Channel;
@@ -15,11 +16,13 @@ use super::loss_reports::LossReports;
 use super::pointer_answers::Newest;
 use super::questions::QuestionBudget;
 use super::revalidation_limiter::RevalidationLimiter;
+use super::rules::CompiledRules;
 use super::token::DeployTokens;
 use crate::bounded_cache::BoundedCache;
 use crate::index::Index;
 use crate::live::ChangeMessage;
 use crate::pointer::Pointer;
+use crate::rules::SiteRules;
 use crate::site::{Hosts, SniffedContent};
 
 /// The operator's decisions.
@@ -33,6 +36,8 @@ pub struct ServerSettings {
     pub urls: SiteUrls,
     /// Which pages receive change events.
     pub live: LivePages,
+    /// Whether responses of a live site name the rule that answered; those of previews always do.
+    pub shows_rules: bool,
     /// Whether dictionary-compressed responses reach browsers.
     pub dictionaries: DictionaryPolicy,
     /// Time that uploads wait for their commit.
@@ -89,6 +94,8 @@ pub struct Server<B> {
     tokens: DeployTokens,
     codecs: Codecs,
     space_ids: BoundedCache<SpaceName, SpaceId>,
+    compiled_rules: CompiledRules,
+    no_rules: Arc<SiteRules>,
 }
 
 /// Pointers of deploys by number; `None` is a number that never gets a deploy again.
@@ -114,6 +121,9 @@ const NATURES_CACHE_BYTES: usize = 1024 * 1024;
 
 /// Bytes of cached ids of spaces that received a publish: about a thousand.
 const SPACE_IDS_CACHE_BYTES: usize = 128 * 1024;
+
+/// Bytes of cached rules: the largest set and many small ones.
+const RULES_CACHE_BYTES: usize = SiteRules::BYTES_MAX / 4 * 5;
 
 /// Bytes of cached changes between deploys, for readers that catch up.
 const NETS_CACHE_BYTES: usize = 2 * 1024 * 1024;
@@ -146,7 +156,17 @@ impl<B: Backend> Server<B> {
             tokens,
             codecs: Codecs::default(),
             space_ids: BoundedCache::new(SPACE_IDS_CACHE_BYTES),
+            compiled_rules: BoundedCache::new(RULES_CACHE_BYTES),
+            no_rules: Arc::default(),
         }
+    }
+
+    pub(super) const fn compiled_rules(&self) -> &CompiledRules {
+        &self.compiled_rules
+    }
+
+    pub(super) const fn no_rules(&self) -> &Arc<SiteRules> {
+        &self.no_rules
     }
 
     /// The platform.

@@ -25,6 +25,7 @@ use super::stored::Scope;
 use crate::index::IndexError;
 use crate::live::Served;
 use crate::pointer::Pointer;
+use crate::rules::SiteRules;
 use crate::site::{
     Addressed, DIFFERENCE, LocatedFile, Lookup, Lookups, Pages, Plan, PlanBody, ROUNDS_MAX,
     SiteRequest, Snapshot, absent, plan,
@@ -117,7 +118,9 @@ impl<B: Backend> Server<B> {
         };
         let snapshot = snapshot.of_root(pointer.root);
         let scope = Scope::of(asked.space, &pointer, asked.now);
-        let plan = self.plan(scope, &pointer, &request, snapshot).await?;
+        let rules = self.rules(scope, &pointer).await?;
+        let plan = self.plan(scope, &pointer, &request, snapshot, &rules);
+        let plan = plan.await?;
         Ok(Some(Planned {
             pointer,
             request,
@@ -145,9 +148,17 @@ impl<B: Backend> Server<B> {
             mut headers,
             body,
             described,
+            rule,
+            ..
         } = plan;
         if let Some(described) = &described {
             self.describe(scope, described, &mut headers).await?;
+        }
+        if let Some(rule) = rule.filter(|_| self.shows_rules(asked.selector)) {
+            headers.insert(
+                RULE,
+                HeaderValue::from_str(&rule.to_string()).map_err(illegal)?,
+            );
         }
         if let Some(difference) = &difference {
             headers.insert(CONTENT_ENCODING, HeaderValue::from_static(DIFFERENCE));
@@ -187,6 +198,11 @@ impl<B: Backend> Server<B> {
         *response.status_mut() = status;
         *response.headers_mut() = headers;
         Ok(response)
+    }
+
+    /// Whether responses name the rule that answered.
+    fn shows_rules(&self, selector: &Selector) -> bool {
+        self.settings.shows_rules || *selector != Selector::Active
     }
 
     /// Whether pages get the live script.
@@ -273,14 +289,16 @@ impl<B: Backend> Server<B> {
         pointer: &Pointer,
         request: &SiteRequest,
         snapshot: Snapshot,
+        rules: &SiteRules,
     ) -> Result<Plan, Problem> {
         let mut known = Lookups::default();
         for _ in 0..=ROUNDS_MAX {
-            match plan(request, &snapshot, &known) {
+            match plan(request, &snapshot, rules, &known) {
                 Ok(plan) => return Ok(plan),
                 Err(need) => {
                     for lookup in need.lookups {
                         let held = self.look_up(scope, pointer, &lookup).await?;
+                        let held = held.map(|held| rules.typed(&lookup.path, held));
                         known.insert(lookup, held);
                     }
                 }
@@ -292,7 +310,7 @@ impl<B: Backend> Server<B> {
         ))
     }
 
-    async fn look_up(
+    pub(super) async fn look_up(
         &self,
         scope: Scope<'_>,
         pointer: &Pointer,
@@ -392,6 +410,15 @@ fn channel_of(space: &SpaceName, selector: &Selector) -> Option<Channel> {
         space: space.clone(),
         deploy: selector.clone(),
     })
+}
+
+const RULE: HeaderName = HeaderName::from_static("x-pmx-rule");
+
+fn illegal(error: http::header::InvalidHeaderValue) -> Problem {
+    Problem::new(
+        Code::Storage,
+        format!("naming the rule of an answer: {error}"),
+    )
 }
 
 const ROBOTS: HeaderName = HeaderName::from_static("x-robots-tag");

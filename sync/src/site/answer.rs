@@ -1,6 +1,6 @@
 //! Response plan: status, headers and body source, and the deploy snapshot behind them.
 
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE, LOCATION};
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use pmx_core::coding::Coding;
 use pmx_core::id::Root;
@@ -10,6 +10,7 @@ use super::content_sniffing::SniffedContent;
 use super::lookups::LocatedFile;
 use super::request::Verb;
 use crate::limits::ASSET_RETENTION_DEPLOYS;
+use crate::rules::RuleLine;
 
 /// The deploy that answers, and the number of earlier deploys that may supply assets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,6 +68,27 @@ pub struct Plan {
     pub body: PlanBody,
     /// The blob that the headers describe, if there is one.
     pub(crate) described: Option<Described>,
+    /// What answers.
+    pub(crate) origin: Origin,
+    /// The rule that answers, if one does.
+    pub rule: Option<RuleLine>,
+}
+
+/// What a response consists of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// The file at the path.
+    File,
+    /// The file that an earlier deploy has at the path.
+    Kept,
+    /// The file that a rule names for the path.
+    Rule,
+    /// A page for many paths: a 404 page, a shell, or the page of a rule with a `*`.
+    Page,
+    /// A redirect.
+    Redirect,
+    /// No content of the site.
+    Nothing,
 }
 
 /// A blob whose headers also depend on its bytes, which a plan does not have.
@@ -78,6 +100,8 @@ pub(crate) struct Described {
     pub(crate) coding: Coding,
     /// Whether the name says that the file is compressed, though its type is that of its content.
     pub(crate) is_gzip_by_name: bool,
+    /// Whether a rule set the media type.
+    pub(crate) has_own_type: bool,
 }
 
 impl Described {
@@ -89,7 +113,9 @@ impl Described {
     /// Completes the headers from the sniffed content.
     pub(crate) fn complete(&self, nature: SniffedContent, headers: &mut HeaderMap) {
         let media = self.held.entry.media.served(nature.is_utf8);
-        if let Ok(media) = HeaderValue::from_str(media.as_str()) {
+        if let Ok(media) = HeaderValue::from_str(media.as_str())
+            && !self.has_own_type
+        {
             headers.insert(CONTENT_TYPE, media);
         }
         if self.is_gzip_by_name && nature.is_gzip {
@@ -113,11 +139,6 @@ impl Plan {
             } if self.status == StatusCode::OK => Some(held),
             PlanBody::Blob { .. } | PlanBody::Text(_) | PlanBody::Page(_) | PlanBody::Empty => None,
         }
-    }
-
-    /// Whether the plan is a redirect.
-    pub(super) fn is_elsewhere(&self) -> bool {
-        self.headers.contains_key(LOCATION)
     }
 
     pub(super) fn for_verb(self, verb: Verb) -> Self {

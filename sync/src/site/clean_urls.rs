@@ -1,20 +1,21 @@
 //! Clean URLs: map a URL to a file, and a file to its one URL.
 //!
-//! The rules are Cloudflare's `auto-trailing-slash` (Workers static assets, "HTML handling"):
+//! The modes are those of Cloudflare's Workers static assets ("HTML handling"). In the default one,
 //! `a.html` is served at `/a`, `a/index.html` at `/a/`, and every other URL of the two redirects
-//! there. This module has two halves. [`candidates`] lists, in order, the files that a URL may
-//! mean; `address` gives the one URL of a file. The server takes the first candidate that exists.
-//! It serves the file if the URL is the file's own and redirects otherwise, so a redirect never
-//! leads to another redirect.
+//! there. This module has two halves. [`pages`] lists the files that a URL serves; [`candidates`]
+//! lists, in order, the files that a URL may mean, each with its own URL if that is another one.
+//! The server takes the first candidate that exists. It redirects only to a URL that serves the
+//! file, so a redirect never leads to a different file.
 //!
-//! Two special cases of Cloudflare's are left out: a file named just `.html` stands for no folder,
-//! and `a.html.html` is served under its full name instead of at `/a.html`.
+//! Two special cases of Cloudflare's are left out of the default mode: a file named just `.html`
+//! stands for no folder, and `a.html.html` is served under its full name instead of at `/a.html`.
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use unicode_normalization::{UnicodeNormalization, is_nfc};
 
 use super::lookups::{Generation, LocatedFile, Lookup, Lookups, MissingLookups};
 use crate::path::SitePath;
+use crate::rules::HtmlMode;
 
 /// A URL path, decoded: what it could name in a site.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,47 +92,256 @@ pub(super) enum Meaning<'a> {
 
 /// Returns the meaning of a URL, once the lookups of all its candidates are complete.
 pub(super) fn meaning<'a>(
+    mode: HtmlMode,
     asked: &RequestedPath,
     known: &'a Lookups,
 ) -> Result<Meaning<'a>, MissingLookups> {
-    let served = |path| Lookup {
-        generation: Generation::SERVED,
-        path,
-    };
+    Ok(match candidate(mode, asked, known)? {
+        Some((Candidate { file, at: None }, held)) => Meaning::Serve(file, held),
+        Some((Candidate { at: Some(at), .. }, _)) => Meaning::Redirect(location(&at)),
+        None => Meaning::Nothing,
+    })
+}
+
+/// The file that a URL names, under this URL or another one.
+pub(super) fn file<'a>(
+    mode: HtmlMode,
+    asked: &RequestedPath,
+    known: &'a Lookups,
+) -> Result<Option<(SitePath, &'a LocatedFile)>, MissingLookups> {
+    let found = candidate(mode, asked, known)?;
+    Ok(found.map(|(candidate, held)| (candidate.file, held)))
+}
+
+/// The URLs to which a URL may redirect.
+pub(super) fn other_urls(mode: HtmlMode, asked: &RequestedPath) -> Vec<String> {
+    let all = candidates(mode, asked).into_iter();
+    all.filter_map(|candidate| candidate.at.map(|at| location(&at)))
+        .collect()
+}
+
+fn candidate<'a>(
+    mode: HtmlMode,
+    asked: &RequestedPath,
+    known: &'a Lookups,
+) -> Result<Option<(Candidate, &'a LocatedFile)>, MissingLookups> {
     // Most requests are for assets that exist: they cost one lookup.
     if let Some(path) = asked.asset() {
         known.require([served(path.clone())])?;
         if let Some(held) = known.served(path) {
-            return Ok(Meaning::Serve(path.clone(), held));
+            let file = path.clone();
+            return Ok(Some((Candidate { file, at: None }, held)));
         }
     }
-    let candidates = candidates(asked);
-    let rivals = candidates.iter().filter_map(extensionless);
-    known.require(candidates.iter().cloned().chain(rivals).map(served))?;
-    for file in &candidates {
-        let Some(held) = known.served(file) else {
-            continue;
-        };
-        match address(file, known) {
-            address if address == *asked => return Ok(Meaning::Serve(file.clone(), held)),
-            // A file without a clean URL is found under its full name only.
-            RequestedPath::File(path) if path == *file => {}
-            address => return Ok(Meaning::Redirect(location(&address))),
-        }
-    }
-    Ok(Meaning::Nothing)
+    let candidates = candidates(mode, asked);
+    let rivals = candidates
+        .iter()
+        .flat_map(|candidate| candidate.rivals(mode));
+    let files = candidates.iter().map(|candidate| candidate.file.clone());
+    known.require(files.chain(rivals).map(served))?;
+    let found = candidates.into_iter().find_map(|candidate| {
+        let held = known.served(&candidate.file)?;
+        let is_right = candidate
+            .rivals(mode)
+            .iter()
+            .all(|rival| known.served(rival).is_none());
+        is_right.then_some((candidate, held))
+    });
+    Ok(found)
 }
 
-/// The files that a URL may mean, best first: at most four.
-fn candidates(asked: &RequestedPath) -> Vec<SitePath> {
-    let names = match asked {
-        RequestedPath::Root => vec!["index.html".to_owned()],
-        RequestedPath::Folder(path) => vec![format!("{path}/index.html"), format!("{path}.html")],
-        RequestedPath::File(path) => file_candidates(path.as_str()),
+const fn served(path: SitePath) -> Lookup {
+    Lookup {
+        generation: Generation::SERVED,
+        path,
+    }
+}
+
+/// A file that a URL may mean.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Candidate {
+    file: SitePath,
+    /// The file's own URL, if that is another one.
+    at: Option<RequestedPath>,
+}
+
+impl Candidate {
+    /// The files that the file's own URL would serve before it. If one exists, a redirect there
+    /// would show another file.
+    fn rivals(&self, mode: HtmlMode) -> Vec<SitePath> {
+        let at = self.at.as_ref();
+        let before = at.map_or(Vec::new(), |at| pages(mode, at));
+        let before = before.into_iter().take_while(|page| *page != self.file);
+        before.collect()
+    }
+}
+
+/// The files that a mode serves at a URL, best first.
+fn pages(mode: HtmlMode, url: &RequestedPath) -> Vec<SitePath> {
+    let names = match (url, mode) {
+        (RequestedPath::Root | RequestedPath::Folder(_), HtmlMode::Exact) => vec![],
+        (RequestedPath::Root, _) => vec!["index.html".to_owned()],
+        (RequestedPath::Folder(_), HtmlMode::NoSlash) => vec![],
+        (RequestedPath::Folder(path), HtmlMode::Auto | HtmlMode::Both) => {
+            vec![format!("{path}/index.html")]
+        }
+        (RequestedPath::Folder(path), HtmlMode::Slash) => {
+            vec![format!("{path}/index.html"), format!("{path}.html")]
+        }
+        (RequestedPath::File(path), HtmlMode::Exact | HtmlMode::Slash) => vec![path.to_string()],
+        (RequestedPath::File(path), HtmlMode::Auto | HtmlMode::Both) => {
+            vec![path.to_string(), format!("{path}.html")]
+        }
+        (RequestedPath::File(path), HtmlMode::NoSlash) => vec![
+            path.to_string(),
+            format!("{path}.html"),
+            format!("{path}/index.html"),
+        ],
     };
-    // A name that is too long for a path belongs to no file.
     let paths = names.iter().filter_map(|name| SitePath::parse(name).ok());
-    paths.filter(|path| !is_settings(path)).collect()
+    paths.collect()
+}
+
+/// The files that a URL may mean, best first.
+fn candidates(mode: HtmlMode, asked: &RequestedPath) -> Vec<Candidate> {
+    let mut list = CandidateList {
+        mode,
+        all: Vec::new(),
+    };
+    match asked {
+        RequestedPath::Root => list.serve_pages(asked),
+        RequestedPath::Folder(path) => list.folder(path.as_str(), asked),
+        RequestedPath::File(path) => list.file(path.as_str(), asked),
+    }
+    list.all
+}
+
+struct CandidateList {
+    mode: HtmlMode,
+    all: Vec<Candidate>,
+}
+
+impl CandidateList {
+    fn push(&mut self, file: &str, at: Option<RequestedPath>) {
+        // A name that is too long for a path belongs to no file.
+        let Ok(file) = SitePath::parse(file) else {
+            return;
+        };
+        let candidate = Candidate { file, at };
+        if !is_settings(&candidate.file) && !self.all.contains(&candidate) {
+            self.all.push(candidate);
+        }
+    }
+
+    fn serve_pages(&mut self, url: &RequestedPath) {
+        for page in pages(self.mode, url) {
+            let is_doubled = matches!(url, RequestedPath::File(path) if page != *path)
+                && self.mode == HtmlMode::Auto
+                && is_doubled(page.as_str());
+            if !is_doubled {
+                self.push(page.as_str(), None);
+            }
+        }
+    }
+
+    /// Redirects to the page `name`.html, or to the folder of that name.
+    fn redirect(&mut self, file: &str, name: &str, shape: Shape) {
+        if self.mode == HtmlMode::Auto && is_doubled(file) {
+            return;
+        }
+        let at = match (name, SitePath::parse(name)) {
+            ("", _) => RequestedPath::Root,
+            (_, Ok(path)) => match (self.mode, shape) {
+                (HtmlMode::Slash, _) | (HtmlMode::Auto | HtmlMode::Both, Shape::Folder) => {
+                    RequestedPath::Folder(path)
+                }
+                (HtmlMode::NoSlash | HtmlMode::Exact, _) | (_, Shape::Page) => {
+                    RequestedPath::File(path)
+                }
+            },
+            (_, Err(_)) => return,
+        };
+        self.push(file, Some(at));
+    }
+
+    fn folder(&mut self, path: &str, asked: &RequestedPath) {
+        self.serve_pages(asked);
+        if self.mode == HtmlMode::Exact {
+            return;
+        }
+        if self.mode == HtmlMode::Auto
+            && let Some(folder) = folder_of(path, "index")
+        {
+            self.redirect(&format!("{path}.html"), folder, Shape::Folder);
+        }
+        self.redirect(&format!("{path}.html"), path, Shape::Page);
+        self.redirect(&format!("{path}/index.html"), path, Shape::Folder);
+    }
+
+    fn file(&mut self, path: &str, asked: &RequestedPath) {
+        match self.mode {
+            HtmlMode::Exact => return self.push(path, None),
+            HtmlMode::Both => {}
+            HtmlMode::Auto | HtmlMode::Slash | HtmlMode::NoSlash => self.spellings(path),
+        }
+        self.serve_pages(asked);
+        self.redirect(&format!("{path}.html"), path, Shape::Page);
+        self.redirect(&format!("{path}/index.html"), path, Shape::Folder);
+    }
+
+    /// The pages whose URL is another one.
+    fn spellings(&mut self, path: &str) {
+        if let Some(folder) = folder_of(path, "index") {
+            self.push(path, None);
+            let index = format!("{path}.html");
+            let page = (!folder.is_empty()).then(|| format!("{folder}.html"));
+            if self.mode == HtmlMode::NoSlash {
+                self.redirect_if(page.as_deref(), folder, Shape::Page);
+                self.redirect(&index, folder, Shape::Folder);
+            } else {
+                self.redirect(&index, folder, Shape::Folder);
+                self.redirect_if(page.as_deref(), folder, Shape::Page);
+            }
+        } else if let Some(folder) = folder_of(path, "index.html") {
+            self.redirect(path, folder, Shape::Folder);
+            let page = (!folder.is_empty()).then(|| format!("{folder}.html"));
+            self.redirect_if(page.as_deref(), folder, Shape::Page);
+        } else if let Some(stem) = path.strip_suffix(".html")
+            && !stem.is_empty()
+        {
+            self.redirect(path, stem, Shape::Page);
+            self.redirect(&format!("{stem}/index.html"), stem, Shape::Folder);
+        }
+        // A page whose own URL shows another file keeps its full name.
+        self.push(path, None);
+    }
+
+    fn redirect_if(&mut self, file: Option<&str>, name: &str, shape: Shape) {
+        if let Some(file) = file {
+            self.redirect(file, name, shape);
+        }
+    }
+}
+
+/// Whether a page is that of a name or of a folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Shape {
+    Page,
+    Folder,
+}
+
+/// The folder of a path with this last segment; empty at the top.
+fn folder_of<'a>(path: &'a str, name: &str) -> Option<&'a str> {
+    let rest = path.strip_suffix(name)?;
+    if rest.is_empty() {
+        return Some(rest);
+    }
+    rest.strip_suffix('/')
+}
+
+/// Whether a name ends in `.html` twice. In the default mode it has no shorter URL.
+fn is_doubled(file: &str) -> bool {
+    file.ends_with(".html.html")
 }
 
 /// Whether a file has settings of the site or of its project. A manifest may contain it, since the
@@ -141,42 +351,16 @@ fn is_settings(file: &SitePath) -> bool {
         || matches!(file.name(), ".pmxignore" | "pmx.toml")
 }
 
-fn file_candidates(path: &str) -> Vec<String> {
-    let exact = path.to_owned();
-    let folder_page = format!("{path}/index.html");
-    if path == "index" {
-        vec![exact, "index.html".into(), folder_page]
-    } else if let Some(folder) = path.strip_suffix("/index") {
-        let index = format!("{path}.html");
-        vec![exact, index, format!("{folder}.html"), folder_page]
-    } else if let Some(folder) = path.strip_suffix("/index.html") {
-        vec![exact, format!("{folder}.html"), folder_page]
-    } else if let Some(stem) = path.strip_suffix(".html") {
-        vec![exact, format!("{stem}/index.html"), folder_page]
-    } else {
-        vec![exact, format!("{path}.html"), folder_page]
-    }
-}
-
-/// The one URL at which a file is served.
-fn address(file: &SitePath, known: &Lookups) -> RequestedPath {
-    if file.name() == "index.html" {
-        return match SitePath::parse(file.folder()) {
-            Ok(folder) => RequestedPath::Folder(folder),
-            Err(_) => RequestedPath::Root,
-        };
-    }
-    match extensionless(file) {
-        Some(stem) if known.served(&stem).is_none() => RequestedPath::File(stem),
-        Some(_) | None => RequestedPath::File(file.clone()),
-    }
-}
-
 /// The URL path of a page: `/a/` for `a/index.html`, `/a` for `a.html`. If `a` is a file as well,
 /// it has that address, and the page keeps its full name. Only the site's manifest distinguishes
 /// the two, so this function returns the shorter one.
 pub fn page_address(file: &SitePath) -> String {
-    location(&address(file, &Lookups::default()))
+    let path = if file.name() == "index.html" {
+        SitePath::parse(file.folder()).map_or(RequestedPath::Root, RequestedPath::Folder)
+    } else {
+        RequestedPath::File(extensionless(file).unwrap_or_else(|| file.clone()))
+    };
+    location(&path)
 }
 
 /// `a` for the page `a.html`. `None` for an index, which has the URL of its folder.

@@ -8,7 +8,7 @@
 //! ```text
 //! let mut lookups = Lookups::default();
 //! let plan = loop {
-//!     match plan(&request, &snapshot, &lookups) {
+//!     match plan(&request, &snapshot, &rules, &lookups) {
 //!         Ok(plan) => break plan,
 //!         Err(missing) => for lookup in missing.lookups {
 //!             let file = /* the row of lookup.path in the index of lookup.generation */;
@@ -32,6 +32,8 @@ mod plan;
 mod range;
 mod request;
 mod response;
+mod rule_headers;
+mod rule_plan;
 #[cfg(test)]
 mod test_support;
 

@@ -1,48 +1,44 @@
 //! Response planning: chooses the file, status and headers for a request.
+//!
+//! The order: redirects and forced rules, files and their clean URLs, the other rules, assets of
+//! earlier deploys, the shell of an application, the nearest 404 page.
 
 use http::StatusCode;
 
-use super::answer::{Plan, Snapshot};
+use super::answer::{Origin, Plan, Snapshot};
 use super::clean_urls::{self, Meaning, RequestedPath};
 use super::lookups::{Generation, LocatedFile, Lookup, Lookups, MissingLookups};
 use super::request::{SiteRequest, Target, Verb};
 use super::response::ResponseBuilder;
+use super::rule_headers;
+use super::rule_plan::LOOP_ROUNDS_MAX;
 use crate::path::SitePath;
+use crate::rules::{Missing, RuleAnswer, SiteRules};
 
 /// Most rounds of lookups of one [`plan`]. Rounds one and two look up the file itself, then the
 /// other forms of its URL. Rounds three and four repeat both in the other Unicode normalisation,
 /// unless the path is ASCII. Round five looks up the 404 pages and the previous deploy, round six
-/// the other earlier deploys.
-pub const ROUNDS_MAX: usize = 6;
+/// the other earlier deploys. A rule's page takes two more, as does the shell; a redirect whose
+/// target may lead back takes two for each step.
+pub const ROUNDS_MAX: usize = 10 + LOOP_ROUNDS_MAX;
 
 /// Answers a request to a site, or returns the lookups that it needs first.
 pub fn plan(
     request: &SiteRequest,
     snapshot: &Snapshot,
+    rules: &SiteRules,
     known: &Lookups,
 ) -> Result<Plan, MissingLookups> {
-    let draft = ResponseBuilder::of(snapshot);
-    let plan = match request.verb {
-        Verb::Options => draft.options(),
-        Verb::Other => draft.not_allowed(),
-        Verb::Get | Verb::Head => match &request.target {
-            Target::Malformed => draft.error(StatusCode::BAD_REQUEST, "400 Bad Request\n"),
-            // A path that no file can have gets the same 404 as any other missing path.
-            Target::Nameless | Target::Reserved => {
-                missing(request, &RequestedPath::Root, snapshot, known)?
-            }
-            Target::Asked(asked) => answer(request, asked, snapshot, known)?,
-            Target::Respelt(asked) => {
-                let plan = answer(request, asked, snapshot, known)?;
-                // Whatever the conditions, other URLs of a page redirect to its one address.
-                if plan.status == StatusCode::NOT_FOUND || plan.is_elsewhere() {
-                    plan
-                } else {
-                    draft.redirect(clean_urls::location(asked), request.query.as_deref())
-                }
-            }
-        },
+    let answer = rules.answer(&request.for_rules());
+    let planner = Planner {
+        request,
+        snapshot,
+        rules,
+        known,
+        answer: &answer,
     };
+    let mut plan = planner.of_verb()?;
+    rule_headers::apply(&mut plan, request, rules, answer.depends);
     Ok(plan.for_verb(request.verb))
 }
 
@@ -59,64 +55,192 @@ pub fn absent(request: &SiteRequest) -> Plan {
     plan.for_verb(request.verb)
 }
 
-fn answer(
-    request: &SiteRequest,
-    asked: &RequestedPath,
-    snapshot: &Snapshot,
-    known: &Lookups,
-) -> Result<Plan, MissingLookups> {
-    let draft = ResponseBuilder::of(snapshot);
-    match clean_urls::meaning(asked, known)? {
-        Meaning::Serve(path, held) => {
-            let kept = snapshot.root();
-            let kept = kept.and_then(|root| request.kept(root, &path, held));
-            Ok(draft.kept_as(held, kept).found(request, asked, held))
-        }
-        Meaning::Redirect(location) => Ok(draft.redirect(location, request.query.as_deref())),
-        Meaning::Nothing => respelled(request, asked, snapshot, known),
-    }
+/// A request, and everything that its answer depends on.
+#[derive(Clone, Copy)]
+pub(super) struct Planner<'a> {
+    pub(super) request: &'a SiteRequest,
+    pub(super) snapshot: &'a Snapshot,
+    pub(super) rules: &'a SiteRules,
+    pub(super) known: &'a Lookups,
+    pub(super) answer: &'a RuleAnswer,
 }
 
-/// Answers a path that the deploy lacks: the deploy may have it in its other Unicode normalisation.
-fn respelled(
-    request: &SiteRequest,
-    asked: &RequestedPath,
-    snapshot: &Snapshot,
-    known: &Lookups,
-) -> Result<Plan, MissingLookups> {
-    if let Some(other) = asked.respelled() {
-        let draft = ResponseBuilder::of(snapshot);
-        match clean_urls::meaning(&other, known)? {
-            Meaning::Serve(_, held) => return Ok(draft.found(request, &other, held)),
-            Meaning::Redirect(location) => {
-                return Ok(draft.redirect(location, request.query.as_deref()));
+impl<'a> Planner<'a> {
+    pub(super) fn draft(&self) -> ResponseBuilder {
+        ResponseBuilder::of(self.snapshot)
+    }
+
+    fn of_verb(&self) -> Result<Plan, MissingLookups> {
+        match self.request.verb {
+            Verb::Get | Verb::Head => self.plan(),
+            Verb::Options | Verb::Other => self.refused(),
+        }
+    }
+
+    /// Answers a method that changes something: a rule redirects it as well, and a site takes none.
+    fn refused(&self) -> Result<Plan, MissingLookups> {
+        if let Some(redirect) = self.redirected()? {
+            return Ok(redirect);
+        }
+        if self.request.verb == Verb::Options {
+            return Ok(self.draft().options());
+        }
+        let request = &self.request.as_get();
+        let plan = Planner { request, ..*self }.plan()?;
+        Ok(if plan.origin == Origin::Nothing {
+            plan
+        } else {
+            self.draft().not_allowed()
+        })
+    }
+
+    fn plan(&self) -> Result<Plan, MissingLookups> {
+        match &self.request.target {
+            Target::Malformed => {
+                let status = StatusCode::BAD_REQUEST;
+                return Ok(self.draft().error(status, "400 Bad Request\n"));
             }
-            Meaning::Nothing => {}
+            Target::Reserved => return self.not_found(&RequestedPath::Root),
+            Target::Asked(_) | Target::Respelt(_) | Target::Nameless => {}
+        }
+        if let Some(plan) = self.before_files()? {
+            return Ok(plan);
+        }
+        match &self.request.target {
+            Target::Asked(asked) => self.file(asked),
+            Target::Respelt(asked) => {
+                let plan = self.file(asked)?;
+                // Whatever the conditions, other URLs of a page redirect to its one address.
+                Ok(match plan.origin {
+                    Origin::File | Origin::Kept => self.canonical(clean_urls::location(asked)),
+                    Origin::Redirect | Origin::Rule | Origin::Page | Origin::Nothing => plan,
+                })
+            }
+            // A path that no file can have gets the same answer as any other missing path.
+            Target::Nameless | Target::Reserved | Target::Malformed => {
+                self.missing(&RequestedPath::Root)
+            }
         }
     }
-    missing(request, asked, snapshot, known)
-}
 
-/// Answers a path that the deploy lacks: with an asset that a page of an earlier deploy may still
-/// load, or else with the nearest 404 page.
-fn missing(
-    request: &SiteRequest,
-    asked: &RequestedPath,
-    snapshot: &Snapshot,
-    known: &Lookups,
-) -> Result<Plan, MissingLookups> {
-    let draft = ResponseBuilder::of(snapshot);
-    let pages = lookups_of_pages(asked);
-    if let Some(held) = kept(asked, snapshot, known, &pages)? {
-        return Ok(draft.found(request, asked, held));
+    fn canonical(&self, location: String) -> Plan {
+        let status = self.rules.settings().canonical;
+        let query = self.request.query.as_deref();
+        self.draft().redirect(status, location, query)
     }
-    known.require(pages.iter().cloned())?;
-    let nearest = pages.iter().find_map(|page| known.held(page));
-    Ok(match nearest {
-        Some(held) => draft.not_found_page(request, held),
-        None if request.waits() => draft.not_found_live(),
-        None => draft.not_found(),
-    })
+
+    fn file(&self, asked: &RequestedPath) -> Result<Plan, MissingLookups> {
+        if let Some(plan) = self.meaning(asked)? {
+            return Ok(plan);
+        }
+        // The deploy may have the path in its other Unicode normalisation.
+        if let Some(other) = asked.respelled()
+            && let Some(plan) = self.meaning(&other)?
+        {
+            return Ok(plan);
+        }
+        self.missing(asked)
+    }
+
+    fn meaning(&self, asked: &RequestedPath) -> Result<Option<Plan>, MissingLookups> {
+        let draft = self.draft();
+        Ok(
+            match clean_urls::meaning(self.rules.html(), asked, self.known)? {
+                Meaning::Serve(path, held) => {
+                    let root = self.snapshot.root();
+                    let kept = root.and_then(|root| self.request.kept(root, &path, held));
+                    let draft = draft.kept_as(held, kept);
+                    let policy = self.rules.cache_policy(&path);
+                    Some(draft.found(self.request, &path, held, policy))
+                }
+                Meaning::Redirect(location) => Some(self.canonical(location)),
+                Meaning::Nothing => None,
+            },
+        )
+    }
+
+    /// Answers a path that the deploy lacks: by a rule, with an asset that a page of an earlier
+    /// deploy may still load, with the shell, or else with the nearest 404 page.
+    fn missing(&self, asked: &RequestedPath) -> Result<Plan, MissingLookups> {
+        if let Some(plan) = self.after_files()? {
+            return Ok(plan);
+        }
+        let pages = match self.rules.missing() {
+            Missing::NearestPage => lookups_of_pages(asked),
+            Missing::Shell | Missing::Nothing => Vec::new(),
+        };
+        if let Some((path, held)) = self.kept(asked, &pages)? {
+            let plan = self.draft().found(self.request, path, held, None);
+            let origin = Origin::Kept;
+            return Ok(Plan { origin, ..plan });
+        }
+        if let Some(shell) = self.shell()? {
+            return Ok(shell);
+        }
+        self.nearest(&pages)
+    }
+
+    fn not_found(&self, asked: &RequestedPath) -> Result<Plan, MissingLookups> {
+        self.nearest(&lookups_of_pages(asked))
+    }
+
+    fn nearest(&self, pages: &[Lookup]) -> Result<Plan, MissingLookups> {
+        self.known.require(pages.iter().cloned())?;
+        let nearest = pages.iter().find_map(|page| self.known.held(page));
+        let draft = self.draft();
+        Ok(match nearest {
+            Some(held) => draft.page(self.request, StatusCode::NOT_FOUND, held),
+            None if self.request.waits() => draft.not_found_live(),
+            None => draft.not_found(),
+        })
+    }
+
+    /// The page of a single-page application, for every path that may be one of its own.
+    fn shell(&self) -> Result<Option<Plan>, MissingLookups> {
+        if self.rules.missing() != Missing::Shell || self.request.names_asset() {
+            return Ok(None);
+        }
+        let shell = &self.rules.settings().shell;
+        let lookup = Lookup {
+            generation: Generation::SERVED,
+            path: shell.clone(),
+        };
+        self.known.require([lookup.clone()])?;
+        let held = self.known.held(&lookup);
+        Ok(held.map(|held| {
+            let plan = self.draft().found(self.request, shell, held, None);
+            let origin = Origin::Page;
+            Plan { origin, ..plan }
+        }))
+    }
+
+    /// The file of the newest earlier deploy that has the path, unless it is a page.
+    ///
+    /// A page that still loads an old asset is nearly always of the previous deploy. A path that
+    /// the previous deploy lacks is nearly always in no deploy. So the plan searches the previous
+    /// one first, together with the 404 pages, and then all others at once.
+    fn kept<'b>(
+        &self,
+        asked: &'b RequestedPath,
+        pages: &[Lookup],
+    ) -> Result<Option<(&'b SitePath, &'a LocatedFile)>, MissingLookups> {
+        let Some(path) = asked.asset() else {
+            return Ok(None);
+        };
+        let known = self.known;
+        let lookups: Vec<Lookup> = (1..=self.snapshot.earlier)
+            .map(|count| lookup_before(count, path))
+            .collect();
+        let (first, others) = lookups.split_at(lookups.len().min(1));
+        known.require(first.iter().chain(pages).cloned())?;
+        let mut held = first.iter().find_map(|lookup| known.held(lookup));
+        if held.is_none() {
+            known.require(others.iter().cloned())?;
+            held = others.iter().find_map(|lookup| known.held(lookup));
+        }
+        let held = held.filter(|held| !held.entry.media.is_html());
+        Ok(held.map(|held| (path, held)))
+    }
 }
 
 fn lookups_of_pages(asked: &RequestedPath) -> Vec<Lookup> {
@@ -126,33 +250,6 @@ fn lookups_of_pages(asked: &RequestedPath) -> Vec<Lookup> {
         path,
     });
     lookups.collect()
-}
-
-/// The file of the newest earlier deploy that has the path, unless it is a page.
-///
-/// A page that still loads an old asset is nearly always of the previous deploy. A path that the
-/// previous deploy lacks is nearly always in no deploy. So the plan searches the previous one
-/// first, together with the 404 pages, and then all others at once.
-fn kept<'a>(
-    asked: &RequestedPath,
-    snapshot: &Snapshot,
-    known: &'a Lookups,
-    pages: &[Lookup],
-) -> Result<Option<&'a LocatedFile>, MissingLookups> {
-    let Some(path) = asked.asset() else {
-        return Ok(None);
-    };
-    let lookups: Vec<Lookup> = (1..=snapshot.earlier)
-        .map(|count| lookup_before(count, path))
-        .collect();
-    let (first, others) = lookups.split_at(lookups.len().min(1));
-    known.require(first.iter().chain(pages).cloned())?;
-    let mut held = first.iter().find_map(|lookup| known.held(lookup));
-    if held.is_none() {
-        known.require(others.iter().cloned())?;
-        held = others.iter().find_map(|lookup| known.held(lookup));
-    }
-    Ok(held.filter(|held| !held.entry.media.is_html()))
 }
 
 fn lookup_before(count: usize, path: &SitePath) -> Lookup {

@@ -2,13 +2,15 @@
 //!
 //! The server decodes the path exactly once and segment by segment, so that `%2f` never becomes a
 //! separator and `%252e` never a dot. Each path has one canonical form (RFC 3986, section 6.2.2).
-//! The server normalises any other form, with `%61` for `a`, `//`, `/./`, `/../` or a backslash,
-//! and marks it as respelt. It redirects only to the normalised path, so never to another host.
+//! The server normalises any other form, with `%61` for `a` or with `//`, and marks it as respelt.
+//! It redirects only to the normalised path, so never to another host. Dot segments are the
+//! client's to remove (section 5.2.4), and a backslash is no separator: such a path names no file.
 
-use http::header::ACCEPT;
+use http::header::{ACCEPT, ACCEPT_LANGUAGE, COOKIE};
 use http::{HeaderMap, HeaderValue, Method};
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 use pmx_core::coding::Accepted;
+use pmx_core::country::Country;
 use pmx_core::hash::Hash;
 use pmx_core::id::{BlobId, Root};
 use pmx_core::limits::URL_QUERY_BYTES_MAX;
@@ -21,6 +23,7 @@ use super::range::RequestedRange;
 use crate::limits::URL_PATH_BYTES_MAX;
 use crate::manifest::Entry;
 use crate::path::{PathFault, SitePath};
+use crate::rules::{Client, RuleRequest};
 
 /// A request to a site.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +42,13 @@ pub struct SiteRequest {
     takes_html: bool,
     /// `None` if an intermediary does not pass dictionary responses on.
     pub(super) dictionaries: Option<Dictionaries>,
+    /// The path as requested.
+    path: Box<str>,
+    /// The host, in lower case and without a port.
+    host: Box<str>,
+    languages: Option<HeaderValue>,
+    cookies: Option<HeaderValue>,
+    country: Option<Country>,
 }
 
 /// Treatment of pages.
@@ -105,7 +115,57 @@ impl SiteRequest {
             is_shown: is_shown(headers),
             takes_html: takes_html(headers),
             dictionaries: Some(Dictionaries::of(headers, accept_encoding, path)),
+            path: path.chars().take(URL_PATH_BYTES_MAX).collect(),
+            host: Box::default(),
+            languages: headers.get(ACCEPT_LANGUAGE).cloned(),
+            cookies: headers.get(COOKIE).cloned(),
+            country: None,
         }
+    }
+
+    /// Adds the host and the client's country, which only the platform knows.
+    #[must_use]
+    pub fn from_client(self, host: &str, country: Option<Country>) -> Self {
+        let name = host.rsplit_once(':').map_or(host, |(name, port)| {
+            let is_port = port.bytes().all(|byte| byte.is_ascii_digit());
+            if is_port { name } else { host }
+        });
+        Self {
+            host: name.trim_end_matches('.').to_ascii_lowercase().into(),
+            country,
+            ..self
+        }
+    }
+
+    /// The parts that hosting rules read.
+    pub(super) fn for_rules(&self) -> RuleRequest<'_> {
+        RuleRequest {
+            host: &self.host,
+            path: &self.path,
+            client: Client {
+                query: self.query.as_deref(),
+                languages: self.languages.as_ref(),
+                cookies: self.cookies.as_ref(),
+                country: self.country.as_ref().map(Country::as_str),
+            },
+        }
+    }
+
+    /// The same request as a GET without conditions, for a method that a site may refuse.
+    pub(super) fn as_get(&self) -> Self {
+        Self {
+            verb: Verb::Get,
+            range: None,
+            conditions: Conditions::parse(&HeaderMap::new()),
+            ..self.clone()
+        }
+    }
+
+    /// Whether the last segment of the path has an extension other than that of a page.
+    pub(super) fn names_asset(&self) -> bool {
+        let name = self.path.rsplit('/').next().unwrap_or_default();
+        let extension = name.rsplit_once('.').map(|(_, extension)| extension);
+        extension.is_some_and(|extension| !extension.eq_ignore_ascii_case("html"))
     }
 
     /// Ignores dictionary headers, for a server whose intermediary does not pass such responses on.
@@ -236,7 +296,7 @@ fn verb(method: &Method) -> Verb {
     }
 }
 
-fn target(path: &str) -> Target {
+pub(super) fn target(path: &str) -> Target {
     let illegal = |b: u8| b.is_ascii_control() || b == b'?' || b == b'#';
     let Some(rest) = path.strip_prefix('/') else {
         return Target::Malformed;
@@ -259,25 +319,22 @@ fn is_for_the_server(path: &SitePath) -> bool {
     matches!(first, Some("_pmx" | "_events"))
 }
 
-/// Normalises a path: browsers treat a backslash as a slash, and remove dot segments as RFC 3986
-/// does (section 5.2.4).
+/// Normalises a path: removes empty segments.
 fn normalised(rest: &str) -> Result<RequestedPath, Target> {
     if !is_percent_encoded(rest.as_bytes()) {
         return Err(Target::Malformed);
     }
     let mut segments = Vec::new();
     let mut is_folder = false;
-    for segment in rest.split(['/', '\\']) {
+    for segment in rest.split('/') {
         let segment = percent_decode_str(segment).decode_utf8();
         let segment = segment.map_err(|_| Target::Malformed)?;
         if segment.contains('/') {
             return Err(Target::Nameless);
         }
-        is_folder = matches!(&*segment, "" | "." | "..");
-        match &*segment {
-            "" | "." => {}
-            ".." => drop(segments.pop()),
-            _ => segments.push(segment),
+        is_folder = segment.is_empty();
+        if !is_folder {
+            segments.push(segment);
         }
     }
     if segments.is_empty() {
@@ -362,17 +419,8 @@ mod tests {
             ("//", "root"),
             ("///", "root"),
             ("//evil", "file evil"),
-            ("/\\evil", "file evil"),
             ("/a//b", "file a/b"),
             ("/a//", "folder a"),
-            ("/..", "root"),
-            ("/../etc/passwd", "file etc/passwd"),
-            ("/a/b/../c", "file a/c"),
-            ("/a/b/..", "folder a"),
-            ("/a/.", "folder a"),
-            ("/./a", "file a"),
-            ("/%2e%2e/", "root"),
-            ("/%2e", "root"),
         ] {
             assert_eq!(shown(path), format!("respelt {expected}"), "{path}");
         }
@@ -387,6 +435,12 @@ mod tests {
             ("/a%2fb", "nameless"),
             ("/%2fevil", "nameless"),
             ("/%5cevil", "nameless"),
+            ("/\\evil", "nameless"),
+            ("/..", "nameless"),
+            ("/../etc/passwd", "nameless"),
+            ("/a/b/../c", "nameless"),
+            ("/a/.", "nameless"),
+            ("/%2e%2e/", "nameless"),
             (&too_long_for_a_file, "nameless"),
             (&long, "malformed"),
             ("", "malformed"),

@@ -4,14 +4,15 @@ use http::StatusCode;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use pmx_core::coding::{Coding, is_stored_as_zstd};
 
-use super::answer::{Described, Plan, PlanBody, Snapshot};
-use super::clean_urls::RequestedPath;
+use super::answer::{Described, Origin, Plan, PlanBody, Snapshot};
 use super::conditional::{Verdict, etag};
 use super::dictionary::is_dictionary;
 use super::fingerprint::is_fingerprinted;
 use super::lookups::LocatedFile;
 use super::range::{ByteRange, Unsatisfiable};
 use super::request::SiteRequest;
+use crate::path::SitePath;
+use crate::rules::CachePolicy;
 
 const DEPLOY: HeaderName = HeaderName::from_static("x-pmx-deploy");
 const USE_AS_DICTIONARY: HeaderName = HeaderName::from_static("use-as-dictionary");
@@ -81,32 +82,30 @@ impl ResponseBuilder {
             None => self,
         };
         let nothing = length == Some(0);
-        Plan {
-            status,
-            headers: draft.headers,
-            described: draft.described,
-            body: if nothing { PlanBody::Empty } else { body },
-        }
+        let body = if nothing { PlanBody::Empty } else { body };
+        draft.plan(status, body)
     }
 
     /// Sends a body with the live script, whose length the server sets after the injection.
     fn send_live(self, status: StatusCode, body: PlanBody) -> Plan {
+        self.plan(status, body)
+    }
+
+    fn plan(self, status: StatusCode, body: PlanBody) -> Plan {
         Plan {
             status,
             headers: self.headers,
             described: self.described,
             body,
+            origin: Origin::Nothing,
+            rule: None,
         }
     }
 
     /// Sends a status that never has a body or a length.
     fn send_bare(self, status: StatusCode) -> Plan {
-        Plan {
-            status,
-            headers: self.headers,
-            described: None,
-            body: PlanBody::Empty,
-        }
+        let described = None;
+        Self { described, ..self }.plan(status, PlanBody::Empty)
     }
 
     pub(super) fn error(self, status: StatusCode, text: &'static str) -> Plan {
@@ -144,33 +143,59 @@ impl ResponseBuilder {
             .send_bare(StatusCode::NO_CONTENT)
     }
 
-    pub(super) fn redirect(self, location: String, query: Option<&str>) -> Plan {
+    /// A redirect to a URL that is percent-encoded.
+    pub(super) fn redirect(
+        self,
+        status: StatusCode,
+        location: String,
+        query: Option<&str>,
+    ) -> Plan {
         let location = match query {
             Some(query) => format!("{location}?{query}"),
             None => location,
         };
         let location = HeaderValue::from_str(&location);
         let location = location.expect("path and query are percent-encoded, so visible ASCII");
-        self.header(header::LOCATION, location)
+        let plan = self
+            .header(header::LOCATION, location)
             .header(header::CACHE_CONTROL, REVALIDATE)
-            .send(StatusCode::TEMPORARY_REDIRECT, PlanBody::Empty)
+            .send(status, PlanBody::Empty);
+        let origin = Origin::Redirect;
+        Plan { origin, ..plan }
     }
 
-    /// A 404 has no conditions to evaluate (RFC 9110, section 13.2.1) and no ranges. If the client
-    /// accepts no coding of it, it is sent uncompressed.
-    pub(super) fn not_found_page(self, request: &SiteRequest, held: &LocatedFile) -> Plan {
+    /// A page that says why there is no file. It has no conditions to evaluate (RFC 9110, section
+    /// 13.2.1) and no ranges. If the client accepts no coding of it, it is sent uncompressed.
+    pub(super) fn page(
+        self,
+        request: &SiteRequest,
+        status: StatusCode,
+        held: &LocatedFile,
+    ) -> Plan {
         let coding = coding_for(request, held).unwrap_or(Coding::Identity);
-        self.header(header::CACHE_CONTROL, REVALIDATE)
+        let plan = self
+            .header(header::CACHE_CONTROL, REVALIDATE)
             .representing(request, held, coding)
-            .send_blob(request, StatusCode::NOT_FOUND, held, coding)
+            .send_blob(request, status, held, coding);
+        let origin = Origin::Page;
+        Plan { origin, ..plan }
     }
 
+    /// A file, which has this path in its deploy.
     pub(super) fn found(
         self,
         request: &SiteRequest,
-        asked: &RequestedPath,
+        path: &SitePath,
         held: &LocatedFile,
+        policy: Option<CachePolicy>,
     ) -> Plan {
+        let caching = cache_control(path, held, policy);
+        let plan = self.file(request, held, caching);
+        let origin = Origin::File;
+        Plan { origin, ..plan }
+    }
+
+    fn file(self, request: &SiteRequest, held: &LocatedFile, caching: HeaderValue) -> Plan {
         let conditions = &request.conditions;
         let blob = &request.tag_of(&held.entry);
         let range = request.range.filter(|_| conditions.allows_range_of(blob));
@@ -186,7 +211,7 @@ impl ResponseBuilder {
             return self.not_acceptable();
         };
         let draft = self
-            .with_default(header::CACHE_CONTROL, cache_control(asked, held))
+            .with_default(header::CACHE_CONTROL, caching)
             .validated_by(request, held, coding);
         match (conditions.verdict(blob), range) {
             (Verdict::Failed, _) => draft.failed(),
@@ -253,6 +278,7 @@ impl ResponseBuilder {
             held: held.clone(),
             coding,
             is_gzip_by_name: request.names_gzip(),
+            has_own_type: false,
         });
         let draft = self
             .validated_by(request, held, coding)
@@ -298,11 +324,12 @@ fn coding_for(request: &SiteRequest, held: &LocatedFile) -> Option<Coding> {
 ///
 /// The URL of a numbered deploy gets no longer time. Its content is fixed, but a space's name can
 /// be released and taken again, and the numbers then restart.
-fn cache_control(asked: &RequestedPath, held: &LocatedFile) -> HeaderValue {
-    match asked.asset() {
-        Some(path) if !held.entry.media.is_html() && is_fingerprinted(path) => IMMUTABLE,
-        Some(_) | None => REVALIDATE,
-    }
+fn cache_control(path: &SitePath, held: &LocatedFile, policy: Option<CachePolicy>) -> HeaderValue {
+    let is_immutable = match policy {
+        Some(policy) => policy == CachePolicy::Immutable,
+        None => !held.entry.media.is_html() && is_fingerprinted(path),
+    };
+    if is_immutable { IMMUTABLE } else { REVALIDATE }
 }
 
 /// The request headers that an answer depends on.

@@ -12,23 +12,37 @@ use super::{
 use crate::manifest::Entry;
 use crate::media::Media;
 use crate::path::SitePath;
+use crate::rules::{RuleFile, SiteRules, has_errors};
 
 /// The number of every sample's active deploy.
 pub(super) const DEPLOY: u64 = 12;
 
 /// Deploys, the served one first.
 #[derive(Debug, Clone)]
-pub(super) struct Site(Vec<BTreeMap<SitePath, LocatedFile>>);
+pub(super) struct Site(Vec<BTreeMap<SitePath, LocatedFile>>, SiteRules);
 
 impl Site {
     /// A site whose files have their own paths as content.
     pub(super) fn of(paths: &[&str]) -> Self {
-        Self(vec![rows(paths)])
+        Self(vec![rows(paths)], SiteRules::default())
     }
 
     /// Adds the deploy before the earliest so far.
     pub(super) fn after(mut self, paths: &[&str]) -> Self {
         self.0.push(rows(paths));
+        self
+    }
+
+    /// Adds a rule file.
+    pub(super) fn ruled(mut self, file: RuleFile, text: &str) -> Self {
+        let (rules, diagnostics) = SiteRules::compile([(file, text.as_bytes())]);
+        assert!(!has_errors(&diagnostics), "{diagnostics:?}");
+        self.1 = rules;
+        self
+    }
+
+    pub(super) fn with_rules(mut self, rules: SiteRules) -> Self {
+        self.1 = rules;
         self
     }
 
@@ -61,7 +75,7 @@ impl Site {
         let mut known = Lookups::default();
         let mut rounds: Vec<Vec<Lookup>> = Vec::new();
         loop {
-            match plan(request, &snapshot, &known) {
+            match plan(request, &snapshot, &self.1, &known) {
                 Ok(plan) => return (plan, rounds),
                 Err(need) => {
                     for lookup in &need.lookups {

@@ -17,8 +17,9 @@ use super::ledger::{DeployWithKey, Ledger};
 use crate::limits::{
     ASSET_RETENTION_DEPLOYS, DEPLOYS_PAGE_MAX, DIFF_ROWS_MAX, NODES_ANSWERED_BYTES, NODES_ASKED_MAX,
 };
-use crate::manifest::diff;
+use crate::manifest::{Recent, diff, lookup};
 use crate::pointer::Pointer;
+use crate::rules::RuleFile;
 use crate::wire::{
     DeployKind, DeployMeta, DeployView, DiffReply, DiffRow, HoldView, RollbackHead, Summary,
 };
@@ -195,6 +196,17 @@ pub(crate) fn nodes<S: Sql>(ledger: &Ledger<'_, S>, ids: &[NodeId]) -> Result<Ve
     Ok(nodes)
 }
 
+/// Whether a root has rule files.
+fn has_rules<S: Sql>(ledger: &Ledger<'_, S>, root: Root) -> Result<bool, Problem> {
+    let nodes = Recent::new(ledger);
+    for file in RuleFile::ALL {
+        if lookup(&nodes, root, &file.site_path())?.is_some() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// The pointer to a deploy's serving index.
 pub(crate) fn locate<S: Sql>(
     ledger: &Ledger<'_, S>,
@@ -230,6 +242,7 @@ pub(crate) fn locate<S: Sql>(
         earlier,
         live: found.meta.live,
         events: found.meta.events,
+        rules: has_rules(ledger, found.root)?,
         gone: false,
         expires: match selector {
             Selector::Alias(alias) => ledger.expiry(alias)?,

@@ -4,6 +4,7 @@ mod commit;
 mod comparison;
 mod offer;
 mod reply;
+mod rules;
 
 use pmx_core::backend::Blobs;
 use pmx_core::code::Code;

@@ -48,6 +48,8 @@ impl BenchServer {
             publish_secret: None,
             streams: StreamConfig::of(&Environment::default())?,
             live: LivePages::Chosen,
+            shows_rules: false,
+            country_header: None,
             pointer_lag: None,
             tls: Vec::new(),
             resolver: crate::host::DohUrl::default(),

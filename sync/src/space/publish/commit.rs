@@ -46,6 +46,7 @@ impl<S: Sql> Commit<'_, S> {
             let replaced = self.ledger.current(publish.alias.as_ref())?;
             self.changes(self.ledger, replaced.as_ref(), publish)?;
         }
+        self.check_rules(blobs, space, publish).await?;
         let pack = publish.pack.as_ref().map(|pack| &pack.object);
         let prepared = build(
             self.ledger,

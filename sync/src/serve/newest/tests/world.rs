@@ -255,6 +255,7 @@ impl World {
             index,
             earlier: before.map(|(_, it)| (it.root, it.index)).collect(),
             live: false,
+            rules: false,
             events: false,
             gone: false,
             expires: None,

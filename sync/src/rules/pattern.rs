@@ -1,0 +1,389 @@
+//! Pattern: the source of a rule, with at most one `*` and any number of `:name`.
+//!
+//! `:name` matches one or more characters of one segment, `*` any characters, also `/`. Both take
+//! as much as they can. The matcher goes back over choices, but tries each pair of token and
+//! position once, so its time is bounded by the product of their numbers.
+
+use std::ops::Range;
+
+use super::compared_path::{ComparedPath, decoded, is_plain, without_slash};
+use super::diagnostic::{Fault, RuleCode};
+
+/// The value of the `*`.
+pub(super) const SPLAT: &str = "splat";
+
+/// Wildcards of one source: more than any path has parts that somebody names.
+const WILDCARDS_MAX: usize = 16;
+
+/// A parsed source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Pattern {
+    host: Option<Vec<Token>>,
+    path: Vec<Token>,
+    names: Vec<Box<str>>,
+    slash: Slash,
+}
+
+/// Whether the slash at the end of a path counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Slash {
+    /// `/x` and `/x/` are the same.
+    Ignored,
+    /// They differ.
+    Counts,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Token {
+    Text(Box<[u8]>),
+    Name,
+    Splat,
+}
+
+/// The values of a pattern's names in one request, in the order of the names.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Values<'a>(Vec<&'a str>);
+
+impl<'a> Values<'a> {
+    pub(super) fn get(&self, index: usize) -> &'a str {
+        self.0.get(index).copied().unwrap_or_default()
+    }
+
+    pub(super) fn push(&mut self, value: &'a str) {
+        self.0.push(value);
+    }
+}
+
+impl Pattern {
+    /// Parses a path, or `http(s)://host/path`.
+    pub(super) fn parse(source: &str) -> Result<Self, Fault> {
+        let (host, path) = split_host(source)?;
+        if !path.starts_with('/') {
+            let message = format!("{source:?} is no source: it starts with / or http(s)://host/");
+            return Err(Fault::new(RuleCode::Source, message));
+        }
+        let mut reader = TokenReader::default();
+        let host = host.map(|host| reader.host(host)).transpose()?;
+        let path = reader.path(path)?;
+        Ok(Self {
+            host,
+            path,
+            names: reader.names,
+            slash: Slash::Ignored,
+        })
+    }
+
+    pub(super) fn with_slash(self, slash: Slash) -> Self {
+        Self { slash, ..self }
+    }
+
+    /// The names that a target may use.
+    pub(super) fn names(&self) -> &[Box<str>] {
+        &self.names
+    }
+
+    /// Adds a name that another part of the rule defines.
+    pub(super) fn add_name(&mut self, name: &str) -> Result<(), Fault> {
+        add_name(&mut self.names, name)
+    }
+
+    pub(super) const fn has_host(&self) -> bool {
+        self.host.is_some()
+    }
+
+    /// The decoded path, if the path has no wildcard.
+    pub(super) fn literal(&self) -> Option<&[u8]> {
+        match &self.path[..] {
+            [Token::Text(text)] => Some(match self.slash {
+                Slash::Ignored => without_slash(text),
+                Slash::Counts => text,
+            }),
+            _ => None,
+        }
+    }
+
+    /// The decoded first segment, if it has no wildcard and something follows it.
+    pub(super) fn first_segment(&self) -> Option<&[u8]> {
+        let Some(Token::Text(text)) = self.path.first() else {
+            return None;
+        };
+        let end = text[1..].iter().position(|&byte| byte == b'/')?;
+        Some(&text[1..=end])
+    }
+
+    /// Whether the source has a `*`.
+    pub(super) fn has_splat(&self) -> bool {
+        self.path.contains(&Token::Splat)
+    }
+
+    /// Whether the path ends with the `*`.
+    fn ends_with_splat(&self) -> bool {
+        self.path.last() == Some(&Token::Splat)
+    }
+
+    /// Whether every path that matches `other` matches this pattern too. It may say no wrongly.
+    pub(super) fn covers(&self, other: &Self) -> bool {
+        if self.host.is_some() && self.host != other.host {
+            return false;
+        }
+        if self.path == other.path {
+            return self.slash == other.slash || self.slash == Slash::Ignored;
+        }
+        let [Token::Text(prefix), Token::Splat] = &self.path[..] else {
+            return false;
+        };
+        match other.path.first() {
+            Some(Token::Text(text)) => text.starts_with(prefix),
+            Some(Token::Name | Token::Splat) | None => false,
+        }
+    }
+
+    /// The values of the names, if the pattern matches a request.
+    pub(super) fn values<'a>(&self, host: &'a str, path: &ComparedPath<'a>) -> Option<Values<'a>> {
+        let mut values = Vec::with_capacity(self.names.len());
+        if let Some(tokens) = &self.host {
+            let found = matched(tokens, host.as_bytes(), b'.')?;
+            values.extend(found.into_iter().filter_map(|range| host.get(range)));
+        }
+        let found = self.ranges(path)?;
+        values.extend(found.iter().map(|range| path.raw(range)));
+        Some(Values(values))
+    }
+
+    fn ranges(&self, path: &ComparedPath<'_>) -> Option<Vec<Range<usize>>> {
+        if self.slash == Slash::Counts {
+            return matched(&self.path, path.bytes(), b'/');
+        }
+        if !self.ends_with_splat() {
+            return matched(&self.path, path.without_slash(), b'/');
+        }
+        let bytes = path.bytes();
+        matched(&self.path, bytes, b'/').or_else(|| {
+            // `/x/*` includes `/x`.
+            let mut longer = bytes.to_vec();
+            longer.push(b'/');
+            matched(&self.path, &longer, b'/')
+        })
+    }
+}
+
+fn add_name(names: &mut Vec<Box<str>>, name: &str) -> Result<(), Fault> {
+    if names.iter().any(|known| **known == *name) {
+        let message = format!(":{name} stands twice in the source; give each its own name");
+        return Err(Fault::new(RuleCode::Name, message));
+    }
+    if names.len() >= WILDCARDS_MAX {
+        let message = format!("the source has more than {WILDCARDS_MAX} names");
+        return Err(Fault::new(RuleCode::Limit, message));
+    }
+    names.push(name.into());
+    Ok(())
+}
+
+/// Splits a source into host and path.
+fn split_host(source: &str) -> Result<(Option<&str>, &str), Fault> {
+    let after_scheme = ["https://", "http://"].iter().find_map(|scheme| {
+        let (head, rest) = source.split_at_checked(scheme.len())?;
+        head.eq_ignore_ascii_case(scheme).then_some(rest)
+    });
+    let Some(rest) = after_scheme else {
+        return Ok((None, source));
+    };
+    let at = rest.find('/').unwrap_or(rest.len());
+    let (host, path) = rest.split_at(at);
+    let has_port = host.rsplit_once(':').is_some_and(|(_, port)| {
+        !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit())
+    });
+    if has_port || host.is_empty() {
+        let message = format!("{source:?} is no source: it needs a host, and takes no port");
+        return Err(Fault::new(RuleCode::Source, message));
+    }
+    Ok((Some(host), if path.is_empty() { "/" } else { path }))
+}
+
+/// Reads tokens, and the names of all parts of a source.
+#[derive(Default)]
+struct TokenReader {
+    names: Vec<Box<str>>,
+}
+
+impl TokenReader {
+    fn host(&mut self, host: &str) -> Result<Vec<Token>, Fault> {
+        let host = host.to_ascii_lowercase();
+        let is_host = |c: char| c.is_ascii_alphanumeric() || ".-_:*".contains(c);
+        if !host.chars().all(is_host) {
+            let message = format!("{host:?} is no host name");
+            return Err(Fault::new(RuleCode::Source, message));
+        }
+        self.tokens(&host, |text| Some(text.as_bytes().into()))
+    }
+
+    fn path(&mut self, path: &str) -> Result<Vec<Token>, Fault> {
+        let tokens = self.tokens(path, decoded_text)?;
+        let fits = tokens.iter().fold(Vec::new(), |mut whole, token| {
+            match token {
+                Token::Text(text) => whole.extend_from_slice(text),
+                // Any character: only the segments around a wildcard count.
+                Token::Name | Token::Splat => whole.push(b'x'),
+            }
+            whole
+        });
+        if !is_plain(&fits) {
+            let message = format!(
+                "no request has the path {path:?}: it has an empty or a dot segment, or a backslash"
+            );
+            return Err(Fault::new(RuleCode::Source, message));
+        }
+        Ok(tokens)
+    }
+
+    fn tokens(
+        &mut self,
+        source: &str,
+        literal: impl Fn(&str) -> Option<Box<[u8]>>,
+    ) -> Result<Vec<Token>, Fault> {
+        let mut tokens: Vec<Token> = Vec::new();
+        for part in parts(source) {
+            tokens.push(match part {
+                Part::Text(text) => Token::Text(literal(text).ok_or_else(|| {
+                    let message = format!("{text:?} is no part of a path");
+                    Fault::new(RuleCode::Source, message)
+                })?),
+                Part::Name(name) => {
+                    add_name(&mut self.names, name)?;
+                    Token::Name
+                }
+                Part::Splat => {
+                    if self.names.iter().any(|name| **name == *SPLAT) {
+                        let message = "a source has at most one *, and no :splat beside it";
+                        return Err(Fault::new(RuleCode::Source, message));
+                    }
+                    add_name(&mut self.names, SPLAT)?;
+                    Token::Splat
+                }
+            });
+        }
+        Ok(tokens)
+    }
+}
+
+/// A part of a source or a target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Part<'a> {
+    Text(&'a str),
+    Name(&'a str),
+    Splat,
+}
+
+/// Splits a text at `*` and at `:name`. A name starts with a letter, and stands behind a character
+/// that is no letter or digit, or behind another name.
+pub(super) fn parts(text: &str) -> Vec<Part<'_>> {
+    let (mut parts, mut begin, mut at) = (Vec::new(), 0, 0);
+    let mut follows_word = false;
+    while let Some(next) = text[at..].chars().next() {
+        let name = if next == ':' && !follows_word {
+            name_of(&text[at + 1..])
+        } else {
+            None
+        };
+        let (part, length) = match (next, name) {
+            (_, Some(name)) => (Some(Part::Name(name)), 1 + name.len()),
+            ('*', None) => (Some(Part::Splat), 1),
+            _ => (None, next.len_utf8()),
+        };
+        follows_word = part.is_none() && next.is_alphanumeric();
+        if let Some(part) = part {
+            if begin < at {
+                parts.push(Part::Text(&text[begin..at]));
+            }
+            parts.push(part);
+            begin = at + length;
+        }
+        at += length;
+    }
+    if begin < text.len() {
+        parts.push(Part::Text(&text[begin..]));
+    }
+    parts
+}
+
+fn name_of(text: &str) -> Option<&str> {
+    let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let end = text.find(|c| !is_part(c)).unwrap_or(text.len());
+    let name = &text[..end];
+    name.starts_with(|c: char| c.is_ascii_alphabetic())
+        .then_some(name)
+}
+
+fn decoded_text(text: &str) -> Option<Box<[u8]>> {
+    let (mut bytes, mut rest) = (Vec::new(), text.as_bytes());
+    while !rest.is_empty() {
+        let (byte, length) = decoded(rest)?;
+        bytes.push(byte);
+        rest = &rest[length..];
+    }
+    Some(bytes.into())
+}
+
+/// The ranges of the wildcards, if the tokens match the whole text.
+fn matched(tokens: &[Token], text: &[u8], separator: u8) -> Option<Vec<Range<usize>>> {
+    let mut matcher = Matcher {
+        text,
+        separator,
+        failed: vec![false; tokens.len() * (text.len() + 1)],
+        ranges: Vec::new(),
+    };
+    matcher.run(tokens, 0).then(|| {
+        matcher.ranges.reverse();
+        matcher.ranges
+    })
+}
+
+struct Matcher<'a> {
+    text: &'a [u8],
+    separator: u8,
+    /// Pairs of tokens left and position that lead to no match.
+    failed: Vec<bool>,
+    /// Ranges of the wildcards, the last one first.
+    ranges: Vec<Range<usize>>,
+}
+
+impl Matcher<'_> {
+    fn run(&mut self, tokens: &[Token], at: usize) -> bool {
+        let Some((token, rest)) = tokens.split_first() else {
+            return at == self.text.len();
+        };
+        let fewest = match token {
+            Token::Text(text) => {
+                return self.text[at..].starts_with(text) && self.run(rest, at + text.len());
+            }
+            Token::Name => 1,
+            Token::Splat => 0,
+        };
+        let pair = rest.len() * (self.text.len() + 1) + at;
+        if self.failed[pair] {
+            return false;
+        }
+        let most = match token {
+            Token::Name => self.segment_end(at),
+            Token::Text(_) | Token::Splat => self.text.len(),
+        };
+        for end in (at + fewest..=most).rev() {
+            if self.run(rest, end) {
+                self.ranges.push(at..end);
+                return true;
+            }
+        }
+        self.failed[pair] = true;
+        false
+    }
+
+    fn segment_end(&self, at: usize) -> usize {
+        let rest = self.text[at..].iter();
+        let length = rest.take_while(|&&byte| byte != self.separator).count();
+        at + length
+    }
+}
+
+#[cfg(test)]
+mod tests;

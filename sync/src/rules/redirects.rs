@@ -1,0 +1,276 @@
+//! Redirect rules: the lines of `_redirects`.
+//!
+//! ```text
+//! SOURCE [key=value | key=:name]… TARGET [STATUS[!]] [Language=|Country=|Cookie=]… [# comment]
+//! ```
+
+use http::StatusCode;
+
+use super::condition::Condition;
+use super::diagnostic::{Diagnostics, Fault, Position, RuleCode, RuleFile, RuleLine};
+use super::line::{Line, Word, lines, words};
+use super::pattern::{Pattern, SPLAT, Slash};
+use super::target::Target;
+use crate::limits::{REDIRECT_RULES_MAX, RULE_LINE_BYTES_MAX};
+
+/// A rule of `_redirects`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct RedirectRule {
+    pub(super) at: RuleLine,
+    pub(super) pattern: Pattern,
+    pub(super) conditions: Vec<Condition>,
+    pub(super) target: Target,
+    pub(super) action: Action,
+    /// Whether the rule comes before files.
+    pub(super) is_forced: bool,
+}
+
+/// What a rule does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Action {
+    /// Sends the client to the target.
+    Redirect(StatusCode),
+    /// Answers with a page of the site under the URL that was requested.
+    Rewrite(StatusCode),
+}
+
+impl RedirectRule {
+    /// Whether the rule comes before files.
+    pub(super) const fn is_before_files(&self) -> bool {
+        self.is_forced || matches!(self.action, Action::Redirect(_))
+    }
+}
+
+/// Parses `_redirects`; leaves out lines with errors.
+pub(super) fn parse(text: &str, diagnostics: &mut Diagnostics) -> Vec<RedirectRule> {
+    let mut rules: Vec<RedirectRule> = Vec::new();
+    for line in lines(text) {
+        if rules.len() >= REDIRECT_RULES_MAX {
+            let message = format!("the file has more than {REDIRECT_RULES_MAX} rules");
+            diagnostics.error(line.at, RuleCode::Limit, message);
+            break;
+        }
+        match rule(line) {
+            Ok((rule, warning)) => {
+                if let Some((at, message)) = warning {
+                    diagnostics.warn(at, RuleCode::Scheme, message);
+                }
+                rules.push(rule);
+            }
+            Err((at, fault)) => diagnostics.fault(at, fault),
+        }
+    }
+    rules
+}
+
+type Placed<T> = Result<T, (Position, Fault)>;
+
+/// A warning of a line that is a rule all the same.
+type Warning = Option<(Position, &'static str)>;
+
+fn rule(line: Line<'_>) -> Placed<(RedirectRule, Warning)> {
+    if line.text.len() > RULE_LINE_BYTES_MAX {
+        let message = format!("the line has more than {RULE_LINE_BYTES_MAX} bytes");
+        return Err((line.at, Fault::new(RuleCode::Limit, message)));
+    }
+    let words = words(line);
+    let Some((source, rest)) = words.split_first() else {
+        return Err((line.at, Fault::new(RuleCode::Syntax, "the line is empty")));
+    };
+    let (parameters, rest) = rest.split_at(parameter_words(rest));
+    let Some((target, rest)) = rest.split_first() else {
+        let message = "a rule needs a target: SOURCE TARGET [STATUS]";
+        return Err((source.at, Fault::new(RuleCode::Syntax, message)));
+    };
+    let (status, rest) = match rest.split_first() {
+        Some((status, rest)) if !status.text.contains('=') => (Some(status), rest),
+        Some(_) | None => (None, rest),
+    };
+    let (mut pattern, mut conditions) = source_of(source)?;
+    for word in parameters {
+        conditions.push(parameter(word.text, &mut pattern).map_err(|fault| (word.at, fault))?);
+    }
+    for word in rest {
+        conditions.push(condition(word)?);
+    }
+    let (action, is_forced) = match status {
+        Some(word) => action(word.text).map_err(|fault| (word.at, fault))?,
+        None => (Action::Redirect(StatusCode::FOUND), false),
+    };
+    let to = Target::parse(target.text, pattern.names()).map_err(|fault| (target.at, fault))?;
+    if matches!(action, Action::Rewrite(_)) && !to.is_local() {
+        let message = "200, 404 and 410 answer with a page of the site, not of another host";
+        return Err((target.at, Fault::new(RuleCode::Target, message)));
+    }
+    if leads_to_itself(source.text, target.text, &to, &conditions, action) {
+        let message = "the rule leads to its own source";
+        return Err((source.at, Fault::new(RuleCode::Loop, message)));
+    }
+    let rule = RedirectRule {
+        at: RuleLine {
+            file: RuleFile::Redirects,
+            line: line.at.line,
+        },
+        pattern: pattern.with_slash(slash(source.text, target.text)),
+        conditions,
+        target: to,
+        action,
+        is_forced,
+    };
+    Ok((rule, scheme_warning(*source)))
+}
+
+/// The number of words before the target.
+fn parameter_words(words: &[Word<'_>]) -> usize {
+    let is_parameter = |word: &&Word<'_>| {
+        let name = word.text.split('=').next().unwrap_or_default();
+        name.len() < word.text.len() && !name.contains(['/', ':'])
+    };
+    words.iter().take_while(is_parameter).count()
+}
+
+fn source_of(word: &Word<'_>) -> Placed<(Pattern, Vec<Condition>)> {
+    let placed = |fault| (word.at, fault);
+    if word.text.contains('#') {
+        let message = "no request has a # in its path; write %23, or a space before a comment";
+        return Err(placed(Fault::new(RuleCode::Source, message)));
+    }
+    let (path, query) = match word.text.split_once('?') {
+        Some((path, query)) => (path, query),
+        None => (word.text, ""),
+    };
+    let mut pattern = Pattern::parse(path).map_err(placed)?;
+    let pairs = query.split('&').filter(|pair| !pair.is_empty());
+    let conditions = pairs.map(|pair| parameter(pair, &mut pattern).map_err(placed));
+    let conditions = conditions.collect::<Result<_, _>>()?;
+    Ok((pattern, conditions))
+}
+
+/// A query parameter: `key=value`, or `key=:name`.
+fn parameter(text: &str, pattern: &mut Pattern) -> Result<Condition, Fault> {
+    let (key, value) = text.split_once('=').unwrap_or((text, ""));
+    let name = value.strip_prefix(':').filter(|name| {
+        let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        name.starts_with(|c: char| c.is_ascii_alphabetic()) && name.chars().all(is_part)
+    });
+    match name {
+        Some(name) => {
+            pattern.add_name(name)?;
+            Ok(Condition::NamedParameter(key.into()))
+        }
+        None => Ok(Condition::Parameter(key.into(), value.into())),
+    }
+}
+
+fn condition(word: &Word<'_>) -> Placed<Condition> {
+    let Some((key, values)) = word.text.split_once('=') else {
+        let message = format!("{:?} is too much: SOURCE TARGET [STATUS]", word.text);
+        return Err((word.at, Fault::new(RuleCode::Syntax, message)));
+    };
+    let split = |lower: bool| -> Vec<Box<str>> {
+        let values = values.split(',').map(str::trim);
+        let values = values.filter(|value| !value.is_empty());
+        let cased = values.map(|value| {
+            if lower {
+                value.to_ascii_lowercase()
+            } else {
+                value.into()
+            }
+        });
+        cased.map(Into::into).collect()
+    };
+    let condition = match key.to_ascii_lowercase().as_str() {
+        "language" => Condition::Language(split(true)),
+        "country" => Condition::Country(split(true)),
+        "cookie" => Condition::Cookie(split(false)),
+        _ => {
+            let message = format!("{key}= is no condition; use Language=, Country= or Cookie=");
+            return Err((word.at, Fault::new(RuleCode::Condition, message)));
+        }
+    };
+    let is_empty = match &condition {
+        Condition::Language(all) | Condition::Country(all) | Condition::Cookie(all) => {
+            all.is_empty()
+        }
+        Condition::Parameter(..) | Condition::NamedParameter(_) => false,
+    };
+    if is_empty {
+        let message = format!("{key}= needs a value");
+        return Err((word.at, Fault::new(RuleCode::Condition, message)));
+    }
+    Ok(condition)
+}
+
+fn action(text: &str) -> Result<(Action, bool), Fault> {
+    let (digits, is_forced) = match text.strip_suffix('!') {
+        Some(digits) => (digits, true),
+        None => (text, false),
+    };
+    // Other hosts read a number here, so files with 301.0 exist.
+    let status = match digits.strip_suffix(".0").unwrap_or(digits) {
+        "200" => Action::Rewrite(StatusCode::OK),
+        "404" => Action::Rewrite(StatusCode::NOT_FOUND),
+        "410" => Action::Rewrite(StatusCode::GONE),
+        "301" => Action::Redirect(StatusCode::MOVED_PERMANENTLY),
+        "302" => Action::Redirect(StatusCode::FOUND),
+        "303" => Action::Redirect(StatusCode::SEE_OTHER),
+        "307" => Action::Redirect(StatusCode::TEMPORARY_REDIRECT),
+        "308" => Action::Redirect(StatusCode::PERMANENT_REDIRECT),
+        _ => {
+            let message = format!(
+                "{text} is no status of a redirect; use 301, 302, 303, 307, 308, or 200, 404, 410 \
+                 for a page"
+            );
+            return Err(Fault::new(RuleCode::Status, message));
+        }
+    };
+    Ok((status, is_forced))
+}
+
+/// The slash at the end counts if source and target differ by it alone.
+fn slash(source: &str, target: &str) -> Slash {
+    let source = spelt_as_target(source);
+    let target = path_of(target);
+    if source != target && source.trim_end_matches('/') == target.trim_end_matches('/') {
+        Slash::Counts
+    } else {
+        Slash::Ignored
+    }
+}
+
+/// Whether each request that the rule sends away comes back to it at once.
+fn leads_to_itself(
+    source: &str,
+    target: &str,
+    parsed: &Target,
+    conditions: &[Condition],
+    action: Action,
+) -> bool {
+    let is_redirect = matches!(action, Action::Redirect(_));
+    let is_of_query = conditions.iter().any(Condition::is_of_query);
+    let (source, target) = (spelt_as_target(source), path_of(target));
+    is_redirect && parsed.is_local() && source == target && !is_of_query
+}
+
+/// The path of a source, as a target would name its values.
+fn spelt_as_target(source: &str) -> String {
+    path_of(source).replace('*', &format!(":{SPLAT}"))
+}
+
+fn path_of(text: &str) -> &str {
+    text.split(['?', '#']).next().unwrap_or(text)
+}
+
+fn scheme_warning(source: Word<'_>) -> Warning {
+    let scheme = source.text.get(..7)?;
+    scheme
+        .eq_ignore_ascii_case("http://")
+        .then_some((source.at, SCHEME))
+}
+
+/// Why a source with `http://` is not what it seems.
+pub(super) const SCHEME: &str =
+    "the rule holds for https as well: it compares the host of the source, and not its scheme";
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,220 @@
+//! Rule plan: the answer that a redirect or a rewrite gives.
+
+use std::collections::BTreeSet;
+
+use http::StatusCode;
+
+use super::answer::{Origin, Plan};
+use super::clean_urls::{self, Meaning};
+use super::lookups::{Generation, Lookup, MissingLookups};
+use super::plan::Planner;
+use super::request::{Target, target};
+use crate::path::SitePath;
+use crate::rules::{MatchedAction, MatchedRule, RuleRequest};
+
+/// Redirects that the server follows to see whether they lead back. Browsers follow twenty.
+const STEPS_MAX: usize = 10;
+
+/// Rounds of lookups that this may take.
+pub(super) const LOOP_ROUNDS_MAX: usize = 2 * STEPS_MAX;
+
+impl Planner<'_> {
+    /// The answer of a rule that comes before files.
+    pub(super) fn before_files(&self) -> Result<Option<Plan>, MissingLookups> {
+        match &self.answer.rule {
+            Some(rule) if rule.is_before_files => self.of_rule(rule),
+            Some(_) | None => Ok(None),
+        }
+    }
+
+    /// The answer of a rule that comes after files.
+    pub(super) fn after_files(&self) -> Result<Option<Plan>, MissingLookups> {
+        match &self.answer.rule {
+            Some(rule) if !rule.is_before_files => self.of_rule(rule),
+            Some(_) | None => Ok(None),
+        }
+    }
+
+    /// The answer of a redirect.
+    pub(super) fn redirected(&self) -> Result<Option<Plan>, MissingLookups> {
+        match &self.answer.rule {
+            Some(rule) if matches!(rule.action, MatchedAction::Redirect { .. }) => {
+                self.of_rule(rule)
+            }
+            Some(_) | None => Ok(None),
+        }
+    }
+
+    fn of_rule(&self, rule: &MatchedRule) -> Result<Option<Plan>, MissingLookups> {
+        let is_malformed = matches!(self.request.target, Target::Malformed | Target::Reserved);
+        if is_malformed {
+            return Ok(None);
+        }
+        let plan = match &rule.action {
+            MatchedAction::Redirect {
+                status,
+                location,
+                local,
+            } => {
+                if local.is_some() && self.leads_back(location)? {
+                    return Ok(None);
+                }
+                let plan = self.draft().redirect(*status, location.clone(), None);
+                let origin = Origin::Redirect;
+                Some(Plan { origin, ..plan })
+            }
+            MatchedAction::Rewrite {
+                status,
+                path,
+                is_wide,
+            } => {
+                if *is_wide && self.request.names_asset() {
+                    return Ok(None);
+                }
+                self.rewritten(*status, path, *is_wide)?
+            }
+            MatchedAction::File(file) => self.at_file(file)?,
+        };
+        let rule = Some(rule.at);
+        Ok(plan.map(|plan| Plan { rule, ..plan }))
+    }
+
+    /// Answers with what the site has at another path. A rule whose page does not exist answers
+    /// nothing.
+    fn rewritten(
+        &self,
+        status: StatusCode,
+        path: &str,
+        is_wide: bool,
+    ) -> Result<Option<Plan>, MissingLookups> {
+        let (Target::Asked(asked) | Target::Respelt(asked)) = target(path) else {
+            return Ok(None);
+        };
+        let found = clean_urls::file(self.rules.html(), &asked, self.known)?;
+        Ok(found.map(|(path, held)| {
+            if status != StatusCode::OK {
+                return self.draft().page(self.request, status, held);
+            }
+            let policy = self.rules.cache_policy(&path);
+            let plan = self.draft().found(self.request, &path, held, policy);
+            let origin = if is_wide { Origin::Page } else { Origin::Rule };
+            Plan { origin, ..plan }
+        }))
+    }
+
+    fn at_file(&self, file: &SitePath) -> Result<Option<Plan>, MissingLookups> {
+        let lookup = Lookup {
+            generation: Generation::SERVED,
+            path: file.clone(),
+        };
+        self.known.require([lookup.clone()])?;
+        let held = self.known.held(&lookup);
+        Ok(held.map(|held| {
+            let policy = self.rules.cache_policy(file);
+            let plan = self.draft().found(self.request, file, held, policy);
+            let origin = Origin::Rule;
+            Plan { origin, ..plan }
+        }))
+    }
+
+    /// Whether a client that follows a redirect would come back to a URL that it has seen. Such a
+    /// rule does not apply.
+    fn leads_back(&self, location: &str) -> Result<bool, MissingLookups> {
+        let request = self.request.for_rules();
+        let mut seen = BTreeSet::from([url(request.path, request.client.query)]);
+        let mut at = without_fragment(location).to_owned();
+        for _ in 0..STEPS_MAX {
+            if !seen.insert(at.clone()) {
+                return Ok(true);
+            }
+            let next = match self.next_by_rule(&at, &request) {
+                Next::Here(next) => Some(next),
+                Next::Elsewhere => return Ok(false),
+                Next::ByFiles => self.next_by_file(&at, &request, &seen)?,
+            };
+            match next {
+                Some(next) => at = next,
+                None => return Ok(false),
+            }
+        }
+        Ok(true)
+    }
+
+    fn next_by_rule(&self, at: &str, request: &RuleRequest<'_>) -> Next {
+        let rule = self.rules.answer(&at_url(at, request)).rule;
+        match rule
+            .filter(|rule| rule.is_before_files)
+            .map(|rule| rule.action)
+        {
+            Some(MatchedAction::Redirect {
+                local: Some(_),
+                location,
+                ..
+            }) => Next::Here(without_fragment(&location).to_owned()),
+            Some(MatchedAction::Redirect { local: None, .. } | MatchedAction::File(_)) => {
+                Next::Elsewhere
+            }
+            Some(MatchedAction::Rewrite { .. }) | None => Next::ByFiles,
+        }
+    }
+
+    /// The clean URL to which a page redirects, if the way could go on from there.
+    fn next_by_file(
+        &self,
+        at: &str,
+        request: &RuleRequest<'_>,
+        seen: &BTreeSet<String>,
+    ) -> Result<Option<String>, MissingLookups> {
+        let here = at_url(at, request);
+        let (Target::Asked(asked) | Target::Respelt(asked)) = target(here.path) else {
+            return Ok(None);
+        };
+        let mode = self.rules.html();
+        let goes_on = |next: &String| {
+            let next = url(next, here.client.query);
+            seen.contains(&next) || !matches!(self.next_by_rule(&next, request), Next::ByFiles)
+        };
+        if !clean_urls::other_urls(mode, &asked).iter().any(goes_on) {
+            return Ok(None);
+        }
+        Ok(match clean_urls::meaning(mode, &asked, self.known)? {
+            Meaning::Redirect(next) => Some(url(&next, here.client.query)),
+            Meaning::Serve(..) | Meaning::Nothing => None,
+        })
+    }
+}
+
+/// Where a URL leads by the rules alone.
+enum Next {
+    /// To another URL of the site.
+    Here(String),
+    /// To another host, or to a file.
+    Elsewhere,
+    /// No rule redirects it.
+    ByFiles,
+}
+
+fn at_url<'a>(at: &'a str, request: &RuleRequest<'a>) -> RuleRequest<'a> {
+    let (path, query) = match at.split_once('?') {
+        Some((path, query)) => (path, Some(query)),
+        None => (at, None),
+    };
+    let mut next = *request;
+    next.path = path;
+    next.client.query = query;
+    next
+}
+
+fn url(path: &str, query: Option<&str>) -> String {
+    match query {
+        Some(query) => format!("{path}?{query}"),
+        None => path.to_owned(),
+    }
+}
+
+fn without_fragment(location: &str) -> &str {
+    location.split('#').next().unwrap_or(location)
+}
+
+#[cfg(test)]
+mod tests;
