@@ -11,6 +11,7 @@ mod help;
 mod host;
 mod preview;
 mod replacing;
+mod rules;
 mod stream_token;
 mod sync;
 
@@ -25,11 +26,12 @@ pub use domain::{DomainAddArgs, DomainCheckArgs, DomainCommand, DomainListArgs, 
 pub use host::{HostArgs, ServeArgs};
 pub use preview::PreviewName;
 pub use replacing::{PromoteArgs, Promoted, ResumeArgs, RollbackArgs};
+pub use rules::{RulesArgs, RulesCommand, RulesTestArgs};
 pub use stream_token::StreamTokenArgs;
 pub use sync::SyncArgs;
 
 use help::{
-    BENCH_EXAMPLES, DIFF_EXAMPLES, DOCTOR_EXAMPLES, DOMAIN_EXAMPLES, ENVIRONMENT, LONG_HELP,
+    BENCH_EXAMPLES, DIFF_EXAMPLES, DOCTOR_EXAMPLES, DOMAIN_EXAMPLES, ENVIRONMENT, LONG_HELP, RULES_EXAMPLES,
     STREAM_TOKEN_EXAMPLES, SYNC_EXAMPLES,
 };
 use replacing::number;
@@ -62,6 +64,9 @@ pub enum CliCommand {
     Diff(DiffArgs),
     /// Print the root of a folder; nothing is sent
     Hash(HashArgs),
+    /// Check the rules of a folder: _redirects, _headers and _site.toml
+    #[command(after_long_help = RULES_EXAMPLES)]
+    Rules(Box<RulesArgs>),
     /// List the deploys of a site
     Deploys(DeploysArgs),
     /// Make an older deploy active again; nothing is uploaded
@@ -208,6 +213,9 @@ pub struct ScanArgs {
     /// Without it the build's default Path is at the top, and each other one below its id.
     #[arg(long, value_name = "ID")]
     pub path: Option<String>,
+    /// Publish without the lines of _redirects, _headers and _site.toml that have errors
+    #[arg(long)]
+    pub lenient: bool,
     /// Threads that read the folder [default: all cores]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub jobs: Option<u16>,

@@ -79,6 +79,8 @@ pub struct Folder {
     pub secrets: Secrets,
     /// The only published Path of a PathMX build.
     pub path: Option<String>,
+    /// `_site.toml` from the project's settings.
+    pub site: Option<String>,
 }
 
 impl Folder {
@@ -174,6 +176,7 @@ impl Layers {
             collisions,
             secrets,
             path: scan.path.clone(),
+            site: project.and_then(|project| project.layer.site_file()),
         })
     }
 

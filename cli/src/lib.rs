@@ -20,6 +20,7 @@ pub mod interrupt;
 pub mod max_delete;
 pub mod order;
 mod owner;
+mod rule_files;
 pub mod run;
 pub mod server;
 pub mod source_tree;

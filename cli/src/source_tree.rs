@@ -4,23 +4,27 @@
 //! few changes, they are applied to the cached nodes. Only without a cache is the whole manifest
 //! built.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use bytes::Bytes;
 use pmx_core::code::Code;
 use pmx_core::id::{NodeId, Root};
 use pmx_core::time::Timestamp;
 use pmx_sync::manifest::{
     Change, Edit, ManifestError, Node, NodeSource, Totals, build_parallel, diff, edit,
 };
+use pmx_sync::path::SitePath;
+use pmx_sync::rules::RuleFile;
 use pmx_sync::scan::{self, Faults, Prefetch, Scan, ScanError};
 
 use crate::args::ScanArgs;
 use crate::cache::{FolderCache, NodeStore, Nodes};
 use crate::config::Folder;
 use crate::error::Failure;
+use crate::rule_files::RuleFiles;
 use crate::ui::{Bar, Counting, Ui};
 
 /// Roots whose nodes are stored beside the newest: those of sites to which the folder was
@@ -67,17 +71,49 @@ impl SourceTree {
         ui: &Ui,
         look: Look<'_>,
     ) -> Result<Self, Failure> {
-        let no_cache = args.no_cache;
+        let options = scan::Options {
+            touched: look.touched.cloned(),
+            faults: look.faults,
+            ..options(folder, args)
+        };
+        let tree = Self::with_options(folder, args, cache, ui, &options)?;
+        tree.leniently(folder, args, ui, &options)
+    }
+
+    fn with_options(
+        folder: &Folder,
+        args: &ScanArgs,
+        cache: FolderCache,
+        ui: &Ui,
+        options: &scan::Options,
+    ) -> Result<Self, Failure> {
         let cached = cache.clone();
         Self::scanned(cache, ui, |bar| {
-            let known = if no_cache { None } else { cached.scan() };
-            let options = scan::Options {
-                touched: look.touched.cloned(),
-                faults: look.faults,
-                ..options(folder, args)
-            };
-            scan::scan(&folder.dir, &options, known.as_ref(), bar, now())
+            let known = if args.no_cache { None } else { cached.scan() };
+            scan::scan(&folder.dir, options, known.as_ref(), bar, now())
         })
+    }
+
+    /// The folder without the lines of its rule files that have errors, if the user wants that.
+    fn leniently(
+        self,
+        folder: &Folder,
+        args: &ScanArgs,
+        ui: &Ui,
+        options: &scan::Options,
+    ) -> Result<Self, Failure> {
+        if !args.lenient {
+            return Ok(self);
+        }
+        let replaced = RuleFiles::of(&self)?.without_errors(&self);
+        if replaced.is_empty() {
+            return Ok(self);
+        }
+        let options = scan::Options {
+            replaced,
+            ..options.clone()
+        };
+        Self::with_options(folder, args, self.cache.clone(), ui, &options)
     }
 
     /// Reads a folder that is mostly prefetched.
@@ -89,13 +125,14 @@ impl SourceTree {
         ahead: &Prefetch,
         faults: Faults,
     ) -> Result<Self, Failure> {
-        Self::scanned(cache, ui, |bar| {
-            let options = scan::Options {
-                faults,
-                ..options(folder, args)
-            };
+        let options = scan::Options {
+            faults,
+            ..options(folder, args)
+        };
+        let tree = Self::scanned(cache, ui, |bar| {
             scan::scan_prefetched(&folder.dir, &options, ahead, bar, now())
-        })
+        })?;
+        tree.leniently(folder, args, ui, &options)
     }
 
     fn scanned(
@@ -277,9 +314,17 @@ fn options(folder: &Folder, args: &ScanArgs) -> scan::Options {
         collisions: folder.collisions,
         secrets: folder.secrets,
         path: folder.path.clone(),
+        generated: generated(folder),
         threads: args.jobs.and_then(|jobs| NonZeroUsize::new(jobs.into())),
         ..scan::Options::default()
     }
+}
+
+/// The files of the site that only the project's settings have.
+fn generated(folder: &Folder) -> BTreeMap<SitePath, Bytes> {
+    let site = folder.site.as_ref();
+    let site = site.map(|text| (RuleFile::Settings.site_path(), Bytes::from(text.clone())));
+    site.into_iter().collect()
 }
 
 fn first_distinct(roots: impl Iterator<Item = Root>) -> Vec<Root> {
@@ -337,6 +382,7 @@ mod tests {
             collisions: scan::Collisions::default(),
             secrets: scan::Secrets::default(),
             path: None,
+            site: None,
         };
         let output = OutputArgs {
             quiet: true,

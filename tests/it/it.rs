@@ -46,6 +46,7 @@ mod fan_out;
 mod first;
 mod golden;
 mod hiccups;
+mod hosting;
 mod hosts;
 mod http2;
 mod https;

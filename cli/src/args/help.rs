@@ -43,6 +43,12 @@ Examples:
   pmx diff dist      what `pmx sync dist` would change
   pmx diff 11 12     what changed from deploy 11 to deploy 12";
 
+pub(super) const RULES_EXAMPLES: &str = "\
+Examples:
+  pmx rules dist                                    list errors and warnings, with their lines
+  pmx rules test /old --dir dist                    which line answers, and with what
+  pmx rules test / --dir dist -H 'Accept-Language: de'";
+
 pub(super) const BENCH_EXAMPLES: &str = "\
 Nothing leaves this machine, and neither folder is written to. pmx publishes to a host in a temporary
 folder; git, restic, casync and rsync do the same if they are installed; the rest is computed.

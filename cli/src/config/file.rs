@@ -30,6 +30,15 @@ pub(super) struct FileLayer {
     pub(super) exclude: Vec<String>,
     #[serde(default)]
     pub(super) allow_collisions: bool,
+    /// Settings of the published site.
+    site: Option<toml::Table>,
+}
+
+impl FileLayer {
+    /// The text of `_site.toml` with the settings of the site.
+    pub(super) fn site_file(&self) -> Option<String> {
+        self.site.as_ref().map(ToString::to_string)
+    }
 }
 
 /// The origin of a file, which decides the settings that it may contain.
@@ -46,6 +55,7 @@ const PROJECT_KEYS: &[&str] = &[
     "data",
     "exclude",
     "allow-collisions",
+    "site",
 ];
 
 const USER_KEYS: &[&str] = &[

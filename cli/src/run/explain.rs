@@ -1,6 +1,7 @@
 //! `pmx explain`: the meaning of an error code, and what to do.
 
 use pmx_core::code::Code;
+use pmx_sync::rules::RuleCode;
 use serde_json::json;
 
 use super::Ended;
@@ -10,8 +11,14 @@ use crate::ui::Ui;
 
 pub(super) fn run(code: Option<&str>, ui: &Ui) -> Result<Ended, Failure> {
     match code {
+        Some(text) if let Some(rule) = RuleCode::parse(&text.to_ascii_lowercase()) => {
+            explain_rule(rule, ui);
+        }
         Some(text) => explain(find(text)?, ui),
-        None => list(ui),
+        None => {
+            list(ui);
+            list_rules(ui);
+        }
     }
     Ok(Ended::Done)
 }
@@ -42,6 +49,14 @@ fn explain(code: Code, ui: &Ui) {
     ui.result(code.hint());
 }
 
+fn explain_rule(code: RuleCode, ui: &Ui) {
+    let body = json!({"code": code, "explanation": code.explanation()});
+    ui.object("code", &body);
+    ui.result(format!("{code} (of a rule file)"));
+    ui.result("");
+    ui.result(code.explanation());
+}
+
 fn list(ui: &Ui) {
     for &code in Code::ALL {
         ui.object("code", &body(code));
@@ -51,6 +66,14 @@ fn list(ui: &Ui) {
             exit(code),
             code.explanation()
         ));
+    }
+}
+
+fn list_rules(ui: &Ui) {
+    for &code in RuleCode::ALL {
+        let body = json!({"code": code, "explanation": code.explanation()});
+        ui.object("code", &body);
+        ui.result(format!("{:<22}      {}", code.as_str(), code.explanation()));
     }
 }
 

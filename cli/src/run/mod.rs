@@ -14,6 +14,7 @@ mod promote;
 mod report;
 mod resume;
 mod rollback;
+mod rules;
 mod serve;
 mod shell;
 mod status;
@@ -171,6 +172,7 @@ fn run_in(command: CliCommand, context: &Context<'_>) -> Result<Ended, Failure> 
         CliCommand::Sync(args) => sync::run(*args, context),
         CliCommand::Diff(args) => diff::run(&args, context),
         CliCommand::Hash(args) => hash::run(&args, context),
+        CliCommand::Rules(args) => rules::run(*args, context),
         CliCommand::Deploys(args) => deploys::run(&args, context),
         CliCommand::Rollback(args) => rollback::run(args, context),
         CliCommand::Promote(args) => promote::run(args, context),

@@ -21,6 +21,7 @@ use crate::client::initial_upload::{self, InitialUpload, Prefetched};
 use crate::client::publish::{Publish, Published, Replaces, Terms};
 use crate::config::{Folder, Site};
 use crate::error::Failure;
+use crate::rule_files;
 use crate::source_tree::{self, AllowEmpty, Look, SourceTree, check_empty};
 use crate::ui;
 
@@ -305,6 +306,7 @@ impl Job {
         let prefetched = Cell::new(prefetched);
         let totals = tree.totals();
         check_empty(totals, self.allow_empty)?;
+        rule_files::check(&tree, context.ui)?;
         context.ui.detail(format!(
             "{}, {}, {} read",
             ui::count(totals.files, "file", "files"),

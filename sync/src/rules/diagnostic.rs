@@ -185,6 +185,8 @@ rule_codes! {
     Hidden "rules-hidden" "The rule never applies, because an earlier rule always answers first."
     OverFile "rules-over-file" "A redirect hides a file of the site: redirects come before files."
     NoTarget "rules-no-target" "The target of the rule does not exist in the site."
+    Fragment "rules-fragment" "Browsers keep the fragment of a URL, the part behind the #, to \
+        themselves. A source with one matches as if it had none."
     Scheme "rules-scheme" "A rule compares the host of a source, and not its scheme."
 }
 

@@ -10,7 +10,7 @@ use http::header::HeaderName;
 
 use super::diagnostic::{Diagnostics, Fault, RuleCode, RuleFile, RuleLine};
 use super::line::{Line, lines};
-use super::pattern::{Part, Pattern, Values, parts};
+use super::pattern::{Part, Pattern, Slash, Values, parts};
 use super::redirects::SCHEME;
 use crate::limits::{HEADER_BLOCKS_MAX, HEADER_RULE_BYTES_MAX, RULE_LINE_BYTES_MAX};
 
@@ -121,7 +121,12 @@ impl BlockReader<'_> {
                     file: RuleFile::Headers,
                     line: line.at.line,
                 },
-                pattern,
+                // `/:page` is for pages, and not for the folder `/page/`.
+                pattern: if pattern.ends_with_name() {
+                    pattern.with_slash(Slash::Counts)
+                } else {
+                    pattern
+                },
                 removed: Vec::new(),
                 set: Vec::new(),
                 bytes: 0,
@@ -181,7 +186,7 @@ impl BlockReader<'_> {
     }
 }
 
-fn is_path(text: &str) -> bool {
+pub(super) fn is_path(text: &str) -> bool {
     let is_scheme = |scheme: &str| {
         let head = text.get(..scheme.len());
         head.is_some_and(|head| head.eq_ignore_ascii_case(scheme))

@@ -6,8 +6,18 @@
 
 use std::ops::Range;
 
-use super::compared_path::{ComparedPath, decoded, is_plain, without_slash};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
+
+use super::compared_path::{ComparedPath, ENCODED_SLASH, decoded, is_plain, without_slash};
 use super::diagnostic::{Fault, RuleCode};
+
+/// Characters of a path that need no encoding in an example.
+const PATH: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'/')
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
 
 /// The value of the `*`.
 pub(super) const SPLAT: &str = "splat";
@@ -87,8 +97,35 @@ impl Pattern {
         add_name(&mut self.names, name)
     }
 
-    pub(super) const fn has_host(&self) -> bool {
-        self.host.is_some()
+    /// The path as a URL, if it has no wildcard.
+    pub(super) fn literal_url(&self) -> Option<String> {
+        matches!(&self.path[..], [Token::Text(_)]).then(|| self.sample_path())
+    }
+
+    /// A path that the pattern matches, percent-encoded.
+    pub(super) fn sample_path(&self) -> String {
+        let mut path = String::new();
+        for token in &self.path {
+            match token {
+                Token::Text(text) => {
+                    let parts = text.split(|&byte| byte == ENCODED_SLASH);
+                    let parts = parts.map(|part| percent_encode(part, PATH).to_string());
+                    path.push_str(&parts.collect::<Vec<_>>().join("%2F"));
+                }
+                Token::Name | Token::Splat => path.push('x'),
+            }
+        }
+        path
+    }
+
+    /// A host that the pattern matches; empty for any.
+    pub(super) fn sample_host(&self) -> String {
+        let tokens = self.host.iter().flatten();
+        let parts = tokens.map(|token| match token {
+            Token::Text(text) => String::from_utf8_lossy(text).into_owned(),
+            Token::Name | Token::Splat => "x".to_owned(),
+        });
+        parts.collect()
     }
 
     /// The decoded path, if the path has no wildcard.
@@ -119,6 +156,21 @@ impl Pattern {
     /// Whether the path ends with the `*`.
     fn ends_with_splat(&self) -> bool {
         self.path.last() == Some(&Token::Splat)
+    }
+
+    fn ends_with_slash(&self) -> bool {
+        matches!(self.path.last(), Some(Token::Text(text)) if text.ends_with(b"/"))
+    }
+
+    /// Whether the path ends with a name.
+    pub(super) fn ends_with_name(&self) -> bool {
+        self.path.last() == Some(&Token::Name)
+    }
+
+    /// Whether the source has more than one `*`, which no request matches.
+    pub(super) fn is_doubly_wild(source: &str) -> bool {
+        let splats = parts(source).into_iter();
+        splats.filter(|part| *part == Part::Splat).count() > 1
     }
 
     /// Whether every path that matches `other` matches this pattern too. It may say no wrongly.
@@ -155,7 +207,11 @@ impl Pattern {
             return matched(&self.path, path.bytes(), b'/');
         }
         if !self.ends_with_splat() {
-            return matched(&self.path, path.without_slash(), b'/');
+            let mut bytes = path.without_slash().to_vec();
+            if self.ends_with_slash() && bytes != b"/" {
+                bytes.push(b'/');
+            }
+            return matched(&self.path, &bytes, b'/');
         }
         let bytes = path.bytes();
         matched(&self.path, bytes, b'/').or_else(|| {

@@ -50,10 +50,15 @@ pub(super) fn parse(text: &str, diagnostics: &mut Diagnostics) -> Vec<RedirectRu
             diagnostics.error(line.at, RuleCode::Limit, message);
             break;
         }
+        let source = line.text.split_whitespace().next().unwrap_or_default();
+        if Pattern::is_doubly_wild(source) {
+            diagnostics.warn(line.at, RuleCode::Hidden, DOUBLY_WILD);
+            continue;
+        }
         match rule(line) {
-            Ok((rule, warning)) => {
-                if let Some((at, message)) = warning {
-                    diagnostics.warn(at, RuleCode::Scheme, message);
+            Ok((rule, warnings)) => {
+                for (at, code, message) in warnings {
+                    diagnostics.warn(at, code, message);
                 }
                 rules.push(rule);
             }
@@ -63,12 +68,16 @@ pub(super) fn parse(text: &str, diagnostics: &mut Diagnostics) -> Vec<RedirectRu
     rules
 }
 
+/// Why a rule with two `*` is none. Other hosts take such lines and ignore them.
+const DOUBLY_WILD: &str =
+    "the rule never applies: a source has at most one *; name the other parts, as in /:a/x/*";
+
 type Placed<T> = Result<T, (Position, Fault)>;
 
 /// A warning of a line that is a rule all the same.
-type Warning = Option<(Position, &'static str)>;
+type Warning = (Position, RuleCode, &'static str);
 
-fn rule(line: Line<'_>) -> Placed<(RedirectRule, Warning)> {
+fn rule(line: Line<'_>) -> Placed<(RedirectRule, Vec<Warning>)> {
     if line.text.len() > RULE_LINE_BYTES_MAX {
         let message = format!("the line has more than {RULE_LINE_BYTES_MAX} bytes");
         return Err((line.at, Fault::new(RuleCode::Limit, message)));
@@ -117,7 +126,7 @@ fn rule(line: Line<'_>) -> Placed<(RedirectRule, Warning)> {
         action,
         is_forced,
     };
-    Ok((rule, scheme_warning(*source)))
+    Ok((rule, warnings(*source)))
 }
 
 /// The number of words before the target.
@@ -131,14 +140,8 @@ fn parameter_words(words: &[Word<'_>]) -> usize {
 
 fn source_of(word: &Word<'_>) -> Placed<(Pattern, Vec<Condition>)> {
     let placed = |fault| (word.at, fault);
-    if word.text.contains('#') {
-        let message = "no request has a # in its path; write %23, or a space before a comment";
-        return Err(placed(Fault::new(RuleCode::Source, message)));
-    }
-    let (path, query) = match word.text.split_once('?') {
-        Some((path, query)) => (path, query),
-        None => (word.text, ""),
-    };
+    let text = word.text.split('#').next().unwrap_or_default();
+    let (path, query) = text.split_once('?').unwrap_or((text, ""));
     let mut pattern = Pattern::parse(path).map_err(placed)?;
     let pairs = query.split('&').filter(|pair| !pair.is_empty());
     let conditions = pairs.map(|pair| parameter(pair, &mut pattern).map_err(placed));
@@ -261,12 +264,18 @@ fn path_of(text: &str) -> &str {
     text.split(['?', '#']).next().unwrap_or(text)
 }
 
-fn scheme_warning(source: Word<'_>) -> Warning {
-    let scheme = source.text.get(..7)?;
-    scheme
-        .eq_ignore_ascii_case("http://")
-        .then_some((source.at, SCHEME))
+fn warnings(source: Word<'_>) -> Vec<Warning> {
+    let scheme = source.text.get(..7);
+    let is_http = scheme.is_some_and(|scheme| scheme.eq_ignore_ascii_case("http://"));
+    let scheme = is_http.then_some((source.at, RuleCode::Scheme, SCHEME));
+    let has_fragment = source.text.contains('#');
+    let fragment = has_fragment.then_some((source.at, RuleCode::Fragment, FRAGMENT));
+    scheme.into_iter().chain(fragment).collect()
 }
+
+/// Why a source with a fragment is not what it seems.
+const FRAGMENT: &str =
+    "no request has a fragment, so the rule ignores it; write a space before a comment, or %23";
 
 /// Why a source with `http://` is not what it seems.
 pub(super) const SCHEME: &str =

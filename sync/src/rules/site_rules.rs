@@ -55,6 +55,8 @@ pub(crate) struct MatchedRule {
     pub(crate) at: RuleLine,
     pub(crate) action: MatchedAction,
     pub(crate) is_before_files: bool,
+    /// The path of the source, if it differs from the request's by its last slash.
+    pub(crate) other_slash: Option<String>,
 }
 
 /// What the rule does to this request.
@@ -211,6 +213,7 @@ impl SiteRules {
             },
             action,
             is_before_files: true,
+            other_slash: None,
         })
     }
 
@@ -293,7 +296,15 @@ fn matched<'a>(
         at: rule.at,
         action,
         is_before_files: rule.is_before_files(),
+        other_slash: rule
+            .pattern
+            .literal_url()
+            .filter(|source| request.path != source && same_but_slash(source, request.path)),
     })
+}
+
+fn same_but_slash(one: &str, other: &str) -> bool {
+    one.trim_end_matches('/') == other.trim_end_matches('/')
 }
 
 /// A redirect, unless it leads to the URL that was requested.

@@ -75,12 +75,9 @@ impl Target {
         self.origin.is_none()
     }
 
-    /// The path without values, if it has none.
-    pub(super) fn literal_path(&self) -> Option<&str> {
-        match &self.path[..] {
-            [Piece::Text(text)] => Some(text),
-            _ => None,
-        }
+    /// Whether the path has no values.
+    pub(super) fn has_literal_path(&self) -> bool {
+        matches!(&self.path[..], [Piece::Text(_)])
     }
 
     /// The path with the values put in. It starts with exactly one slash.
@@ -265,7 +262,15 @@ fn filled(pieces: &[Piece], values: &Values<'_>, set: &'static AsciiSet) -> Stri
     for piece in pieces {
         match piece {
             Piece::Text(text) => whole.push_str(text),
-            Piece::Value(index) => whole.push_str(&encoded(values.get(*index), set)),
+            Piece::Value(index) => {
+                let value = values.get(*index);
+                // A value that begins with a slash makes no empty segment.
+                let value = match whole.ends_with('/') {
+                    true => value.trim_start_matches('/'),
+                    false => value,
+                };
+                whole.push_str(&encoded(value, set));
+            }
         }
     }
     whole

@@ -149,6 +149,7 @@ impl Job<'_> {
         add(policy.as_bytes());
         add(secrets.as_bytes());
         add(ignore_file.as_bytes());
+        add(&[u8::from(!self.options.replaced.is_empty())]);
         for pattern in &self.options.exclude {
             add(pattern.as_bytes());
         }

@@ -63,6 +63,8 @@ pub struct Options {
     /// the folder with such a path must have the same bytes. Each is in memory twice, so callers
     /// keep them small.
     pub generated: BTreeMap<SitePath, Bytes>,
+    /// Files whose bytes count in place of those in the folder: rule files without their bad lines.
+    pub replaced: BTreeMap<SitePath, Bytes>,
     /// The Path of a PathMX build that is published alone, at the top of the site.
     pub path: Option<String>,
 }
@@ -78,6 +80,7 @@ impl Default for Options {
             threads: None,
             touched: None,
             generated: BTreeMap::new(),
+            replaced: BTreeMap::new(),
             path: None,
         }
     }

@@ -90,7 +90,14 @@ impl Build {
     /// Reads the lists of a folder.
     pub(super) fn read(place: &Path, options: &Options) -> Result<Self, ScanFault> {
         let mut build = Self::of(place, options.path.as_deref())?;
-        for (path, bytes) in &options.generated {
+        for (path, bytes) in &options.replaced {
+            let file = VirtualFile::Generated(bytes.clone());
+            // A build has no second source for its rule files.
+            let _ = build.files.insert(path, file);
+        }
+        let generated = options.generated.iter();
+        let kept = generated.filter(|(path, _)| !options.replaced.contains_key(*path));
+        for (path, bytes) in kept {
             build.add_generated(place, path, bytes)?;
         }
         build.add_rule_files(place)?;

@@ -303,13 +303,19 @@ impl CandidateList {
                 self.redirect_if(page.as_deref(), folder, Shape::Page);
             }
         } else if let Some(folder) = folder_of(path, "index.html") {
-            self.redirect(path, folder, Shape::Folder);
             let page = (!folder.is_empty()).then(|| format!("{folder}.html"));
+            self.redirect(path, folder, Shape::Folder);
+            if self.mode == HtmlMode::NoSlash {
+                self.push(path, None);
+            }
             self.redirect_if(page.as_deref(), folder, Shape::Page);
         } else if let Some(stem) = path.strip_suffix(".html")
             && !stem.is_empty()
         {
             self.redirect(path, stem, Shape::Page);
+            if self.mode == HtmlMode::Slash {
+                self.push(path, None);
+            }
             self.redirect(&format!("{stem}/index.html"), stem, Shape::Folder);
         }
         // A page whose own URL shows another file keeps its full name.

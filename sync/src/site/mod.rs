@@ -29,9 +29,11 @@ mod hosts;
 mod local;
 mod lookups;
 mod plan;
+mod preview;
 mod range;
 mod request;
 mod response;
+mod rule_check;
 mod rule_headers;
 mod rule_plan;
 #[cfg(test)]
@@ -51,4 +53,6 @@ pub use hosts::{CustomSite, Hosts, LOOPBACK_API};
 pub use local::LocalMode;
 pub use lookups::{Generation, LocatedFile, Lookup, Lookups, MissingLookups};
 pub use plan::{ROUNDS_MAX, absent, plan};
+pub use preview::{AnswerPreview, preview};
 pub use request::{Pages, SiteRequest, is_reserved};
+pub use rule_check::check_rules;

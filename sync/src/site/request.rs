@@ -308,10 +308,35 @@ pub(super) fn target(path: &str) -> Target {
         Ok(RequestedPath::File(path) | RequestedPath::Folder(path)) if is_for_the_server(&path) => {
             Target::Reserved
         }
-        Ok(asked) if location(&asked) == path => Target::Asked(asked),
+        Ok(asked) if is_spelt_so(&location(&asked), path) => Target::Asked(asked),
         Ok(asked) => Target::Respelt(asked),
         Err(refused) => refused,
     }
+}
+
+/// Whether a path is its canonical form, or has some of RFC 3986's `sub-delims`, `:` and `@`
+/// encoded. A URL with such a character and one with its escape differ (section 2.2), so neither
+/// redirects to the other.
+fn is_spelt_so(canonical: &str, path: &str) -> bool {
+    let mut rest = path;
+    for part in canonical.split_inclusive(|c: char| "!$&'()*+,;=:@".contains(c)) {
+        let last = part.chars().next_back();
+        let delimiter = last.filter(|c| "!$&'()*+,;=:@".contains(*c));
+        let text = &part[..part.len() - delimiter.map_or(0, char::len_utf8)];
+        let Some(after) = rest.strip_prefix(text) else {
+            return false;
+        };
+        let Some(delimiter) = delimiter else {
+            return after.is_empty();
+        };
+        let escape = format!("%{:02X}", delimiter as u32);
+        let plain = after.strip_prefix(delimiter);
+        match plain.or_else(|| after.strip_prefix(&escape)) {
+            Some(after) => rest = after,
+            None => return false,
+        }
+    }
+    rest.is_empty()
 }
 
 fn is_for_the_server(path: &SitePath) -> bool {

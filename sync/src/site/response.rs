@@ -156,10 +156,16 @@ impl ResponseBuilder {
         };
         let location = HeaderValue::from_str(&location);
         let location = location.expect("path and query are percent-encoded, so visible ASCII");
-        let plan = self
-            .header(header::LOCATION, location)
-            .header(header::CACHE_CONTROL, REVALIDATE)
-            .send(status, PlanBody::Empty);
+        let mut draft = self.header(header::LOCATION, location);
+        // Clients may cache the others only if a header says so (RFC 9110, section 15.1).
+        let is_cached = [
+            StatusCode::MOVED_PERMANENTLY,
+            StatusCode::PERMANENT_REDIRECT,
+        ];
+        if is_cached.contains(&status) {
+            draft = draft.header(header::CACHE_CONTROL, REVALIDATE);
+        }
+        let plan = draft.send(status, PlanBody::Empty);
         let origin = Origin::Redirect;
         Plan { origin, ..plan }
     }

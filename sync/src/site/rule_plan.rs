@@ -22,9 +22,21 @@ impl Planner<'_> {
     /// The answer of a rule that comes before files.
     pub(super) fn before_files(&self) -> Result<Option<Plan>, MissingLookups> {
         match &self.answer.rule {
-            Some(rule) if rule.is_before_files => self.of_rule(rule),
+            Some(rule) if rule.is_before_files && !self.redirects_to_source(rule)? => {
+                self.of_rule(rule)
+            }
             Some(_) | None => Ok(None),
         }
+    }
+
+    /// Whether the requested URL is another one of a page whose own URL the rule has as its source.
+    /// Then the client goes there first.
+    fn redirects_to_source(&self, rule: &MatchedRule) -> Result<bool, MissingLookups> {
+        let (Some(source), Target::Asked(asked)) = (&rule.other_slash, &self.request.target) else {
+            return Ok(false);
+        };
+        let meaning = clean_urls::meaning(self.rules.html(), asked, self.known)?;
+        Ok(matches!(meaning, Meaning::Redirect(location) if location == *source))
     }
 
     /// The answer of a rule that comes after files.
@@ -120,24 +132,29 @@ impl Planner<'_> {
     /// Whether a client that follows a redirect would come back to a URL that it has seen. Such a
     /// rule does not apply.
     fn leads_back(&self, location: &str) -> Result<bool, MissingLookups> {
+        Ok(self.way(location)? != Way::Ends)
+    }
+
+    /// Follows a redirect of the site to itself.
+    pub(super) fn way(&self, location: &str) -> Result<Way, MissingLookups> {
         let request = self.request.for_rules();
         let mut seen = BTreeSet::from([url(request.path, request.client.query)]);
         let mut at = without_fragment(location).to_owned();
         for _ in 0..STEPS_MAX {
             if !seen.insert(at.clone()) {
-                return Ok(true);
+                return Ok(Way::Back(at));
             }
             let next = match self.next_by_rule(&at, &request) {
                 Next::Here(next) => Some(next),
-                Next::Elsewhere => return Ok(false),
+                Next::Elsewhere => return Ok(Way::Ends),
                 Next::ByFiles => self.next_by_file(&at, &request, &seen)?,
             };
             match next {
                 Some(next) => at = next,
-                None => return Ok(false),
+                None => return Ok(Way::Ends),
             }
         }
-        Ok(true)
+        Ok(Way::Endless)
     }
 
     fn next_by_rule(&self, at: &str, request: &RuleRequest<'_>) -> Next {
@@ -182,6 +199,17 @@ impl Planner<'_> {
             Meaning::Serve(..) | Meaning::Nothing => None,
         })
     }
+}
+
+/// Where a redirect leads a client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Way {
+    /// To a page, or to another host.
+    Ends,
+    /// To this URL, which it has seen.
+    Back(String),
+    /// Through more redirects than the server follows.
+    Endless,
 }
 
 /// Where a URL leads by the rules alone.

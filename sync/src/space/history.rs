@@ -17,7 +17,7 @@ use super::ledger::{DeployWithKey, Ledger};
 use crate::limits::{
     ASSET_RETENTION_DEPLOYS, DEPLOYS_PAGE_MAX, DIFF_ROWS_MAX, NODES_ANSWERED_BYTES, NODES_ASKED_MAX,
 };
-use crate::manifest::{Recent, diff, lookup};
+use crate::manifest::{CachedSource, diff, lookup};
 use crate::pointer::Pointer;
 use crate::rules::RuleFile;
 use crate::wire::{
@@ -198,7 +198,7 @@ pub(crate) fn nodes<S: Sql>(ledger: &Ledger<'_, S>, ids: &[NodeId]) -> Result<Ve
 
 /// Whether a root has rule files.
 fn has_rules<S: Sql>(ledger: &Ledger<'_, S>, root: Root) -> Result<bool, Problem> {
-    let nodes = Recent::new(ledger);
+    let nodes = CachedSource::new(ledger);
     for file in RuleFile::ALL {
         if lookup(&nodes, root, &file.site_path())?.is_some() {
             return Ok(true);

@@ -147,6 +147,7 @@ pub(super) fn publish(
         collisions: Collisions::Allow,
         secrets: Secrets::Allow,
         path: None,
+        site: None,
     };
     let terms = Terms {
         alias,

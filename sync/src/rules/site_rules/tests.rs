@@ -1,3 +1,5 @@
+use proptest::prelude::*;
+
 use super::*;
 
 fn rules(files: &[(RuleFile, &str)]) -> SiteRules {
@@ -100,6 +102,85 @@ fn compile_is_total() {
     ] {
         for file in RuleFile::ALL {
             SiteRules::compile([(file, bytes)]);
+        }
+    }
+}
+
+fn a_line() -> impl Strategy<Value = String> {
+    let word = prop::sample::select(vec![
+        "/a",
+        "/*",
+        "/:x",
+        "/a/*",
+        ":splat",
+        "https://",
+        "x.example",
+        "/b/:x",
+        "301",
+        "200!",
+        "=",
+        "Language=de",
+        "#",
+        "!",
+        ":",
+        "X-A",
+        "%2F",
+        "%zz",
+        "//",
+        "..",
+        "\u{fc}",
+        "\"",
+        "[types]",
+        "html",
+        "\t",
+        "ETag",
+    ]);
+    let space = prop::sample::select(vec!["", " ", "  ", "\t"]);
+    prop::collection::vec((word, space), 0..8).prop_map(|words| {
+        let words = words
+            .into_iter()
+            .map(|(word, space)| format!("{word}{space}"));
+        words.collect()
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(3_000))]
+
+    #[test]
+    fn compile_names_lines_of_any_text(lines in prop::collection::vec(a_line(), 0..12)) {
+        let text = lines.join("\n");
+        for file in RuleFile::ALL {
+            let (rules, found) = SiteRules::compile([(file, text.as_bytes())]);
+            for found in &found {
+                prop_assert!((1..=lines.len().max(1) as u32).contains(&found.at.line), "{found}");
+            }
+            let again = SiteRules::compile([(file, text.as_bytes())]);
+            prop_assert_eq!(&again.0, &rules);
+            let kept = crate::rules::without_errors(file, text.as_bytes(), &found);
+            if let Some(kept) = kept.filter(|_| file != RuleFile::Generated) {
+                // What is left says the same without an error, unless the text is no file at all.
+                let (left, found) = SiteRules::compile([(file, &kept[..])]);
+                prop_assert!(file == RuleFile::Settings || !has_errors(&found), "{found:?}");
+                prop_assert!(file == RuleFile::Settings || left.redirects == rules.redirects);
+            }
+        }
+    }
+
+    #[test]
+    fn responses_are_legal(lines in prop::collection::vec(a_line(), 0..12), path in "/[a-z%/:.*!]{0,8}") {
+        let text = lines.join("\n");
+        let files = [RuleFile::Redirects, RuleFile::Headers].map(|file| (file, text.as_bytes()));
+        let (rules, _) = SiteRules::compile(files);
+        let request = request(&path, Some("x=1"));
+        if let Some(MatchedAction::Redirect { location, .. }) = rules.answer(&request).rule.map(|rule| rule.action) {
+            prop_assert!(http::HeaderValue::from_str(&location).is_ok(), "{location}");
+            prop_assert!(location.is_ascii() && !location.contains(' '), "{location}");
+        }
+        for change in rules.header_changes(&request) {
+            if let HeaderChange::Set { value, .. } = change {
+                prop_assert!(http::HeaderValue::from_str(&value).is_ok(), "{value:?}");
+            }
         }
     }
 }

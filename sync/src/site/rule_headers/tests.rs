@@ -41,7 +41,7 @@ fn cache_control_is_for_the_file_at_the_path() {
     let site = Site::of(&files).ruled(RuleFile::Headers, text);
     for (url, expected) in [
         ("/about", "max-age=60"),
-        ("/about.html", "public, max-age=0, must-revalidate"),
+        ("/missing/x", "public, max-age=0, must-revalidate"),
         ("/missing", "public, max-age=0, must-revalidate"),
     ] {
         let found = value(&site, url, header::CACHE_CONTROL.as_str());

@@ -86,6 +86,19 @@ fn rules_compare_other_spellings_and_no_empty_segments() {
 }
 
 #[test]
+fn other_slash_of_a_page_leads_to_its_url_first() {
+    check(
+        "/blog/ /new\n/about /new 301\n/t/ /new",
+        &[
+            ("/blog", "307 /blog/"),
+            ("/blog/", "302 /new"),
+            ("/about/", "307 /about"),
+            ("/t", "302 /new"),
+        ],
+    );
+}
+
+#[test]
 fn rule_that_leads_back_does_not_apply() {
     check(
         "/a /b\n/b /a",

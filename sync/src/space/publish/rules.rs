@@ -15,7 +15,7 @@ use pmx_core::sql::Sql;
 use super::super::blob_index::{BlobIndex, StoredBlob};
 use super::super::command::Publish;
 use super::commit::Commit;
-use crate::manifest::{Entry, Layered, Recent, lookup};
+use crate::manifest::{CachedSource, Entry, Layered, lookup};
 use crate::rules::{Diagnostic, RuleFile, Severity, SiteRules};
 
 /// Lines that a refusal names.
@@ -59,7 +59,7 @@ impl<S: Sql> Commit<'_, S> {
             new: &self.incoming.nodes,
             old: self.ledger,
         };
-        let nodes = Recent::new(&source);
+        let nodes = CachedSource::new(&source);
         let replaced = self.ledger.current(publish.alias.as_ref())?;
         let find = |root: Root, file: RuleFile| lookup(&nodes, root, &file.site_path());
         let mut files = Vec::new();

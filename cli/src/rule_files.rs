@@ -1,0 +1,117 @@
+//! Rule files of a folder: their diagnostics, before anything is uploaded.
+
+use std::collections::BTreeMap;
+use std::io::{ErrorKind, Read};
+
+use bytes::Bytes;
+use pmx_core::code::Code;
+use pmx_core::problem::Problem;
+use pmx_sync::manifest::lookup;
+use pmx_sync::path::SitePath;
+use pmx_sync::rules::{Diagnostic, RuleFile, Severity, SiteRules, has_errors, without_errors};
+use pmx_sync::scan::Sources;
+use pmx_sync::site::check_rules;
+use serde_json::json;
+
+use crate::error::Failure;
+use crate::source_tree::SourceTree;
+use crate::ui::Ui;
+
+/// The rule files of a scanned folder.
+#[derive(Debug, Default)]
+pub(crate) struct RuleFiles(Vec<(RuleFile, Bytes)>);
+
+impl RuleFiles {
+    /// Reads the rule files.
+    pub(crate) fn of(tree: &SourceTree) -> Result<Self, Failure> {
+        let mut sources = Sources::of(tree.scan());
+        let mut files = Vec::new();
+        for file in RuleFile::ALL {
+            let mut bytes = Vec::new();
+            // One byte more than the limit says that the file is too large.
+            let most = file.bytes_max() as u64 + 1;
+            let opened = sources.open(&file.site_path());
+            match opened.and_then(|source| source.take(most).read_to_end(&mut bytes)) {
+                Ok(_) => files.push((file, Bytes::from(bytes))),
+                Err(error)
+                    if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {}
+                Err(error) => {
+                    let message = format!("can't read \"{file}\": {error}");
+                    return Err(Failure::new(Code::Unreadable, message));
+                }
+            }
+        }
+        Ok(Self(files))
+    }
+
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The compiled rules, and all diagnostics, also those that need the site's files.
+    pub(crate) fn checked(&self, tree: &SourceTree) -> (SiteRules, Vec<Diagnostic>) {
+        let files = self.0.iter().map(|(file, bytes)| (*file, &bytes[..]));
+        let (rules, mut diagnostics) = SiteRules::compile(files);
+        let exists =
+            |path: &SitePath| lookup(tree, tree.root(), path).is_ok_and(|found| found.is_some());
+        diagnostics.extend(check_rules(&rules, &exists));
+        diagnostics.sort_by_key(|found| (found.at, found.column));
+        (rules, diagnostics)
+    }
+
+    /// The files that have errors, with empty lines in place of those.
+    pub(crate) fn without_errors(&self, tree: &SourceTree) -> BTreeMap<SitePath, Bytes> {
+        if self.is_empty() {
+            return BTreeMap::new();
+        }
+        let (_, diagnostics) = self.checked(tree);
+        let files = self.0.iter().filter_map(|(file, bytes)| {
+            let kept = without_errors(*file, bytes, &diagnostics)?;
+            Some((file.site_path(), kept.into()))
+        });
+        files.collect()
+    }
+}
+
+fn is_error(found: &Diagnostic) -> bool {
+    found.severity == Severity::Error
+}
+
+/// Prints the diagnostics of a folder's rules, and refuses those with errors.
+pub(crate) fn check(tree: &SourceTree, ui: &Ui) -> Result<(), Failure> {
+    let files = RuleFiles::of(tree)?;
+    if files.is_empty() {
+        return Ok(());
+    }
+    let (_, diagnostics) = files.checked(tree);
+    print(&diagnostics, ui);
+    refuse(&diagnostics)
+}
+
+/// Prints diagnostics: one line or one object for each.
+pub(crate) fn print(diagnostics: &[Diagnostic], ui: &Ui) {
+    for found in diagnostics {
+        ui.note(found);
+    }
+    print_objects(diagnostics, ui);
+}
+
+/// Prints diagnostics as JSON only.
+pub(crate) fn print_objects(diagnostics: &[Diagnostic], ui: &Ui) {
+    for found in diagnostics {
+        let mut body = json!(found);
+        body["text"] = found.to_string().into();
+        ui.object("rule", &body);
+    }
+}
+
+/// Refuses rules with errors.
+pub(crate) fn refuse(diagnostics: &[Diagnostic]) -> Result<(), Failure> {
+    if !has_errors(diagnostics) {
+        return Ok(());
+    }
+    let errors = diagnostics.iter().filter(|found| is_error(found));
+    let lines: Vec<String> = errors.map(|found| found.at.to_string()).collect();
+    let detail = format!("the rules of the site have errors: {}", lines.join(", "));
+    Err(Failure::from(Problem::new(Code::RulesInvalid, detail)))
+}
