@@ -174,7 +174,7 @@ fn publish(
         .map(|(key, value)| format!("{key} = {value:?}\n"));
     world.write_bytes("_site.toml", mode.collect::<String>().as_bytes());
     let ran = world.sync(space, &["--order", "none"]);
-    let refused = (ran.exit != 0).then(|| said(&ran));
+    let refused = (ran.code != 0).then(|| said(&ran));
     if refused.is_none() {
         // Readers see the deploy before the first request of the table.
         world.get(space, "/");

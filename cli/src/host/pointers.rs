@@ -355,6 +355,7 @@ mod tests {
             index,
             earlier: vec![(root, index)],
             live: false,
+            rules: false,
             events: false,
             gone: false,
             expires: None,

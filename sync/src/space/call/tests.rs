@@ -171,6 +171,7 @@ fn replies() -> Vec<Reply> {
         index: extent(),
         earlier: vec![(root, extent())],
         live: true,
+        rules: false,
         events: true,
         gone: false,
         expires: None,
