@@ -63,6 +63,7 @@ mod namespaces;
 mod operating;
 mod output;
 mod pages;
+mod pathmx;
 mod previews;
 mod prices;
 mod project;
