@@ -112,10 +112,10 @@ fn pathmx_build_answers_each_of_its_urls(world: World) {
     }
     // The same build is the same site, and a changed page is one change.
     assert_eq!(publish(&world, &[])["outcome"], "unchanged");
-    fs::write(folder(&world).join("index.path/4.path.html"), "new page").unwrap();
+    fs::write(folder(&world).join("index.path/3.path.html"), "new page").unwrap();
     let changed = publish(&world, &[]);
     assert_eq!(changed["files"]["modified"], 1, "{changed}");
-    assert_eq!(world.get("docs", "/4.path").text(), "new page");
+    assert_eq!(world.get("docs", "/3.path").text(), "new page");
 }
 
 fn pathmx_build_has_several_paths(world: World) {

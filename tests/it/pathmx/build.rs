@@ -63,10 +63,10 @@ impl Build {
     pub(super) fn sized(artifacts: usize, routes: usize) -> (Self, Table) {
         let (mut build, mut table) = (Self::default(), Table::new());
         for number in 0..artifacts {
-            match number % 4 {
-                0 => build.page(number, &mut table),
-                1 => build.asset(number, &mut table),
-                2 => build.markdown(number, &mut table),
+            match number % 9 {
+                0 | 3 | 6 => build.page(number, &mut table),
+                1 | 4 => build.asset(number, &mut table),
+                2 | 5 => build.markdown(number, &mut table),
                 _ => build.publication(number, &mut table),
             }
         }
@@ -78,7 +78,7 @@ impl Build {
 
     fn add_routes(&mut self, routes: usize, table: &mut Table) {
         for number in 0..routes {
-            let page = number / 2 * 4;
+            let page = number / 2 * 3;
             let (document, slash) = (format!("/{page}.path"), format!("/{page}.path/"));
             if number % 2 == 0 {
                 self.document(&document, &format!("{page}.path.html"));

@@ -10,9 +10,10 @@ use super::super::error::{ScanFault, shown};
 use super::super::stat::{self, Kind};
 use super::super::virtual_files::{Clash, VirtualFile, VirtualFiles};
 use super::json::{self, Members, PATHS_FILE, invalid};
-use super::rules::{Policy, Route, Rules, raw_path};
+use super::rules::{Rules, raw_path};
 use crate::limits::FILES_MAX;
 use crate::path::SitePath;
+use crate::rules::{CachePolicy, RedirectStatus, Route};
 
 /// The folder of a site that belongs to the server.
 const RESERVED: &str = "_pmx/";
@@ -41,11 +42,11 @@ struct ArtifactsFile {
 struct Artifact {
     artifact_path: String,
     #[serde(default)]
-    cache_policy: Option<CachePolicy>,
+    cache_policy: Option<DeclaredPolicy>,
 }
 
 #[derive(Deserialize)]
-struct CachePolicy {
+struct DeclaredPolicy {
     #[serde(default)]
     mode: Option<String>,
 }
@@ -53,11 +54,11 @@ struct CachePolicy {
 impl Artifact {
     /// The artifact's policy, if it has one. An unknown mode is the careful one: a later PathMX may
     /// add modes, and a page that is asked for again is never wrong.
-    fn policy(&self) -> Option<Policy> {
+    fn policy(&self) -> Option<CachePolicy> {
         let mode = self.cache_policy.as_ref()?.mode.as_deref()?;
         Some(match mode {
-            "immutable" => Policy::Immutable,
-            _ => Policy::Revalidate,
+            "immutable" => CachePolicy::Immutable,
+            _ => CachePolicy::Revalidate,
         })
     }
 }
@@ -108,6 +109,11 @@ impl PathLists<'_> {
         let parsed = SitePath::parse(artifact).and_then(|_| SitePath::parse(&path));
         parsed
             .map_err(|fault| invalid(list.as_str(), format!("names a file that is none: {fault}")))
+    }
+
+    /// The path in the site of an artifact path.
+    fn site_path(&self, artifact: &str) -> Result<SitePath, ScanFault> {
+        Ok(SitePath::parse(&format!("{}{artifact}", self.prefix))?)
     }
 
     /// The artifact path of a list: relative to the Path's folder, if it is there.
@@ -172,7 +178,7 @@ impl<'a> Declared<'a> {
             if is_file_path(&path, &self.files) {
                 self.publish(&path, &source, artifact.policy())?;
             } else {
-                let file = format!("{}{}", lists.prefix, artifact.artifact_path);
+                let file = lists.site_path(&artifact.artifact_path)?;
                 self.rules.add_route(list, &path, Route::File { file })?;
             }
         }
@@ -197,8 +203,8 @@ impl<'a> Declared<'a> {
             own.add_route(list, &path, route)?;
         }
         if let Some(id) = lists.prefix.strip_suffix('/') {
-            let to = raw_path(lists.prefix);
-            let to_top = Route::Redirect { status: 308, to };
+            let to_top = redirect(Some(308), "/", lists.prefix);
+            let to_top = to_top.map_err(|fault| invalid(list.as_str(), fault))?;
             own.add_missing_route(id, to_top);
         }
         // The Path at the top comes first: its pages may have the id of another Path.
@@ -211,7 +217,7 @@ impl<'a> Declared<'a> {
         &mut self,
         path: &str,
         source: &SitePath,
-        policy: Option<Policy>,
+        policy: Option<CachePolicy>,
     ) -> Result<(), ScanFault> {
         let path = SitePath::parse(path)?;
         if path.as_str().starts_with(RESERVED) {
@@ -234,9 +240,9 @@ impl<'a> Declared<'a> {
         self.rules.add_policy(&path, policy)?;
         if path.as_str().contains('%') {
             // PathMX compares the path of a request as it came, and a server decodes it.
-            let file = path.as_str().to_owned();
+            let file = path.clone();
             self.rules
-                .add_missing_route(&file.clone(), Route::File { file });
+                .add_missing_route(path.as_str(), Route::File { file });
         }
         Ok(())
     }
@@ -244,8 +250,8 @@ impl<'a> Declared<'a> {
     /// The files of the site, with its rules, once all files are there.
     pub(super) fn finish(mut self) -> Result<VirtualFiles, ScanFault> {
         self.check_sources()?;
-        let path = SitePath::parse(Rules::FILE)?;
-        let rules = VirtualFile::Generated(Bytes::from(self.rules.encode()));
+        let path = Rules::file();
+        let rules = VirtualFile::Generated(Bytes::from(self.rules.encode()?));
         self.files
             .insert(&path, rules)
             .map_err(|fault| clash(fault, &path))?;
@@ -312,9 +318,10 @@ impl DeclaredRoute {
             invalid(lists.routes.as_str(), fault)
         };
         match (self.r#type.as_str(), self.artifact_path, self.to) {
-            ("document", Some(artifact), _) if named.contains_key(&artifact) => Ok(Route::File {
-                file: format!("{}{artifact}", lists.prefix),
-            }),
+            ("document", Some(artifact), _) if named.contains_key(&artifact) => {
+                let file = lists.site_path(&artifact)?;
+                Ok(Route::File { file })
+            }
             ("document", Some(artifact), _) => {
                 let artifact = shown(&artifact);
                 Err(fault(format!(
@@ -331,9 +338,8 @@ impl DeclaredRoute {
 
 /// A redirect within a Path.
 fn redirect(status: Option<u16>, to: &str, prefix: &str) -> Result<Route, String> {
-    let Some(status @ (301 | 302 | 303 | 307 | 308)) = status else {
-        return Err("whose status is none of 301, 302, 303, 307, 308".to_owned());
-    };
+    let status = status.and_then(|status| RedirectStatus::try_from(status).ok());
+    let status = status.ok_or("whose status is none of 301, 302, 303, 307, 308")?;
     match to.strip_prefix('/') {
         // A second slash would name another host.
         Some(rest) if !rest.starts_with(['/', '\\']) => Ok(Route::Redirect {

@@ -10,6 +10,7 @@ use pmx_core::limits::PART_BYTES;
 use pmx_core::name::SpaceName;
 use pmx_core::problem::Problem;
 use pmx_core::time::Timestamp;
+use serde::Deserialize as _;
 
 use super::super::answer::json;
 use super::super::backend::Backend;
@@ -24,15 +25,13 @@ use crate::media::{Media, media_of_name};
 use crate::pack::PackCoding;
 use crate::pack::wire::PackBuilder;
 use crate::path::SitePath;
+use crate::rules::{GeneratedRules, RuleFile};
 use crate::space::{Command, Offer, Reply};
 use crate::wire::{
     BeginHead, BeginReply, CommitPreconditions, DeployView, JsonBegun, JsonCommitted, JsonFile,
     JsonOutcome, JsonPublish, JsonRollback, JsonRolledBack, MissingBlob, Order, Replace,
     RollbackHead, State, VERSION,
 };
-
-/// The file of a manifest with the rules that a build gives.
-const RULES_FILE: &str = "_pmx/rules.json";
 
 /// A listed site: its rows in path order, and the nodes of its manifest.
 struct ListedSite {
@@ -125,17 +124,21 @@ fn row(file: &JsonFile) -> Result<Row, Problem> {
 
 /// The canonical bytes of rules.
 fn canonical(rules: &serde_json::Value) -> Result<Bytes, Problem> {
-    if !rules.is_object() {
-        let detail = "\"rules\" is no object";
-        return Err(Problem::new(Code::PublishForm, detail));
-    }
-    // The members of an object are in the order of their bytes.
-    Ok(rules.to_string().into_bytes().into())
+    let encode = || {
+        let rules = GeneratedRules::deserialize(rules).map_err(|error| error.to_string())?;
+        rules.check()?;
+        rules.encode()
+    };
+    let bytes = encode().map_err(|fault| {
+        let detail = format!("\"rules\" can't be read: {fault}");
+        Problem::new(Code::PublishForm, detail)
+    })?;
+    Ok(bytes.into())
 }
 
 fn rules_row(rules: &Bytes) -> Result<Row, Problem> {
     row(&JsonFile {
-        path: RULES_FILE.to_owned(),
+        path: RuleFile::Generated.site_path().to_string(),
         hash: BlobId::of(rules).to_hex(),
         size: rules.len() as u64,
         media: None,
