@@ -11,6 +11,7 @@ on_both_hosts! {
     example_publishes_the_root_of_sync,
     json_publish_uploads_what_is_missing_and_commits,
     json_commit_replaces_the_deploy_that_its_begin_saw,
+    json_publish_takes_the_rules_of_a_build,
     json_publish_refuses_what_pmx_refuses,
     rollback_and_history_are_those_of_the_first_releases,
 }
@@ -208,6 +209,55 @@ fn json_commit_replaces_the_deploy_that_its_begin_saw(world: World) {
     let refused = post(&world, "/api/publish/commit", &with("order", json!(6)));
     assert_eq!(code(&refused), "E_OLDER_BUILD");
     assert_eq!(commit(&world, &with("order", json!(8)))["deployId"], 5);
+}
+
+fn json_publish_takes_the_rules_of_a_build(world: World) {
+    let files = [("page.html", "<p>page"), ("app.js", "app")];
+    let mut site = listed(&files);
+    // The server writes the rules in their canonical form, whatever the order here.
+    site["rules"] = json!({
+        "version": 1,
+        "routes": {
+            "/old%2Fpage": {"to": "/the/page?x", "status": 301},
+            "/the/page": {"file": "page.html"},
+        },
+        "html": "exact",
+        "cache": {"page.html": "revalidate", "app.js": "immutable"},
+    });
+    upload(&world, &begin(&world, &site), &files);
+    let committed = commit(&world, &site);
+    assert_eq!(committed["deploy"]["files"], 3, "{committed}");
+    assert_eq!(world.get("docs", "/the/page").text(), "<p>page");
+    assert_eq!(world.get("docs", "/page").status, 404);
+    let moved = world.get("docs", "/old%2Fpage");
+    assert_eq!(
+        (moved.status, moved.header("location")),
+        (301, Some("/the/page?x"))
+    );
+    let kept = world.get("docs", "/app.js");
+    assert_eq!(
+        kept.header("cache-control"),
+        Some("public, max-age=31536000, immutable")
+    );
+    assert_eq!(world.get("docs", "/_pmx/rules.json").status, 404);
+    assert_eq!(commit(&world, &site)["outcome"], "unchanged");
+    // Rules that are wrong, and a route to a file that the site lacks.
+    for (rules, expected) in [
+        (json!({"version": 2}), "E_PUBLISH_FORM"),
+        (json!({"version": 1, "wat": 1}), "E_PUBLISH_FORM"),
+        (
+            json!({"version": 1, "routes": {"/": {"status": 200, "to": "/x"}}}),
+            "E_PUBLISH_FORM",
+        ),
+        (
+            json!({"version": 1, "routes": {"/": {"status": 301, "to": "//x.org"}}}),
+            "E_PUBLISH_FORM",
+        ),
+    ] {
+        site["rules"] = rules;
+        let refused = post(&world, "/api/publish/begin", &site);
+        assert_eq!(code(&refused), expected, "{}", refused.text());
+    }
 }
 
 fn json_publish_refuses_what_pmx_refuses(world: World) {
