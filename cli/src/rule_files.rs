@@ -6,16 +6,17 @@ use std::io::{ErrorKind, Read};
 use bytes::Bytes;
 use pmx_core::code::Code;
 use pmx_core::problem::Problem;
-use pmx_sync::manifest::lookup;
 use pmx_sync::path::SitePath;
 use pmx_sync::rules::{Diagnostic, RuleFile, Severity, SiteRules, has_errors, without_errors};
-use pmx_sync::scan::Sources;
+use pmx_sync::scan::{Scan, Sources};
 use pmx_sync::site::check_rules;
 use serde_json::json;
 
 use crate::error::Failure;
-use crate::source_tree::SourceTree;
 use crate::ui::Ui;
+
+/// Whether a site has a file.
+pub(crate) type Exists<'a> = dyn Fn(&SitePath) -> bool + 'a;
 
 /// The rule files of a scanned folder.
 #[derive(Debug, Default)]
@@ -23,8 +24,8 @@ pub(crate) struct RuleFiles(Vec<(RuleFile, Bytes)>);
 
 impl RuleFiles {
     /// Reads the rule files.
-    pub(crate) fn of(tree: &SourceTree) -> Result<Self, Failure> {
-        let mut sources = Sources::of(tree.scan());
+    pub(crate) fn of(scan: &Scan) -> Result<Self, Failure> {
+        let mut sources = Sources::of(scan);
         let mut files = Vec::new();
         for file in RuleFile::ALL {
             let mut bytes = Vec::new();
@@ -49,22 +50,20 @@ impl RuleFiles {
     }
 
     /// The compiled rules, and all diagnostics, also those that need the site's files.
-    pub(crate) fn checked(&self, tree: &SourceTree) -> (SiteRules, Vec<Diagnostic>) {
+    pub(crate) fn checked(&self, exists: &Exists<'_>) -> (SiteRules, Vec<Diagnostic>) {
         let files = self.0.iter().map(|(file, bytes)| (*file, &bytes[..]));
         let (rules, mut diagnostics) = SiteRules::compile(files);
-        let exists =
-            |path: &SitePath| lookup(tree, tree.root(), path).is_ok_and(|found| found.is_some());
-        diagnostics.extend(check_rules(&rules, &exists));
+        diagnostics.extend(check_rules(&rules, exists));
         diagnostics.sort_by_key(|found| (found.at, found.column));
         (rules, diagnostics)
     }
 
     /// The files that have errors, with empty lines in place of those.
-    pub(crate) fn without_errors(&self, tree: &SourceTree) -> BTreeMap<SitePath, Bytes> {
+    pub(crate) fn without_errors(&self, exists: &Exists<'_>) -> BTreeMap<SitePath, Bytes> {
         if self.is_empty() {
             return BTreeMap::new();
         }
-        let (_, diagnostics) = self.checked(tree);
+        let (_, diagnostics) = self.checked(exists);
         let files = self.0.iter().filter_map(|(file, bytes)| {
             let kept = without_errors(*file, bytes, &diagnostics)?;
             Some((file.site_path(), kept.into()))
@@ -78,12 +77,12 @@ fn is_error(found: &Diagnostic) -> bool {
 }
 
 /// Prints the diagnostics of a folder's rules, and refuses those with errors.
-pub(crate) fn check(tree: &SourceTree, ui: &Ui) -> Result<(), Failure> {
-    let files = RuleFiles::of(tree)?;
+pub(crate) fn check(scan: &Scan, exists: &Exists<'_>, ui: &Ui) -> Result<(), Failure> {
+    let files = RuleFiles::of(scan)?;
     if files.is_empty() {
         return Ok(());
     }
-    let (_, diagnostics) = files.checked(tree);
+    let (_, diagnostics) = files.checked(exists);
     print(&diagnostics, ui);
     refuse(&diagnostics)
 }

@@ -14,7 +14,7 @@ use pmx_core::code::Code;
 use pmx_core::id::{NodeId, Root};
 use pmx_core::time::Timestamp;
 use pmx_sync::manifest::{
-    Change, Edit, ManifestError, Node, NodeSource, Totals, build_parallel, diff, edit,
+    Change, Edit, ManifestError, Node, NodeSource, Totals, build_parallel, diff, edit, lookup,
 };
 use pmx_sync::path::SitePath;
 use pmx_sync::rules::RuleFile;
@@ -105,7 +105,8 @@ impl SourceTree {
         if !args.lenient {
             return Ok(self);
         }
-        let replaced = RuleFiles::of(&self)?.without_errors(&self);
+        let exists = |path: &SitePath| self.has(path);
+        let replaced = RuleFiles::of(&self.scan)?.without_errors(&exists);
         if replaced.is_empty() {
             return Ok(self);
         }
@@ -168,6 +169,11 @@ impl SourceTree {
     /// The root of the folder.
     pub const fn root(&self) -> Root {
         self.root
+    }
+
+    /// Whether the site has a file.
+    pub fn has(&self, path: &SitePath) -> bool {
+        lookup(self, self.root, path).is_ok_and(|found| found.is_some())
     }
 
     /// The counts of files and bytes.

@@ -25,7 +25,7 @@ pub(super) fn run(args: RulesArgs, context: &Context<'_>) -> Result<Ended, Failu
 /// Prints the diagnostics of a folder; nothing is sent.
 fn check(args: &FolderArgs, context: &Context<'_>) -> Result<Ended, Failure> {
     let tree = read(args, context)?;
-    let (_, diagnostics) = RuleFiles::of(&tree)?.checked(&tree);
+    let (_, diagnostics) = RuleFiles::of(tree.scan())?.checked(&|path| tree.has(path));
     for found in &diagnostics {
         context.ui.result(found.to_string());
     }
@@ -58,7 +58,7 @@ fn show(args: &RulesTestArgs, context: &Context<'_>) -> Result<Ended, Failure> {
         scan: args.scan.clone(),
     };
     let tree = read(&folder, context)?;
-    let (rules, diagnostics) = RuleFiles::of(&tree)?.checked(&tree);
+    let (rules, diagnostics) = RuleFiles::of(tree.scan())?.checked(&|path| tree.has(path));
     rule_files::print(&diagnostics, context.ui);
     let request = request(args)?;
     let find = |path: &SitePath| lookup(&tree, tree.root(), path).ok().flatten();

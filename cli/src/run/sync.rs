@@ -306,7 +306,7 @@ impl Job {
         let prefetched = Cell::new(prefetched);
         let totals = tree.totals();
         check_empty(totals, self.allow_empty)?;
-        rule_files::check(&tree, context.ui)?;
+        rule_files::check(tree.scan(), &|path| tree.has(path), context.ui)?;
         context.ui.detail(format!(
             "{}, {}, {} read",
             ui::count(totals.files, "file", "files"),

@@ -2,19 +2,14 @@
 
 use std::sync::Arc;
 
-use pmx_core::id::Root;
 use pmx_core::problem::Problem;
 
 use super::backend::Backend;
 use super::server::Server;
 use super::stored::Scope;
-use crate::bounded_cache::BoundedCache;
 use crate::pointer::Pointer;
 use crate::rules::{RuleFile, SiteRules};
 use crate::site::{Generation, Lookup};
-
-/// Compiled rules, by the root that has their files.
-pub(super) type CompiledRules = BoundedCache<Root, Arc<SiteRules>>;
 
 impl<B: Backend> Server<B> {
     /// The rules of a pointer's deploy. A deploy without rule files costs nothing.

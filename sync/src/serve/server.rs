@@ -10,13 +10,12 @@ use pmx_core::name::SpaceName;
 use pmx_core::time::Timestamp;
 
 use super::backend::Backend;
-use super::caches::{Bodies, Differences, Verdicts};
+use super::caches::{Bodies, CompiledRules, Differences, Verdicts};
 use super::codecs::Codecs;
 use super::loss_reports::LossReports;
 use super::pointer_answers::Newest;
 use super::questions::QuestionBudget;
 use super::revalidation_limiter::RevalidationLimiter;
-use super::rules::CompiledRules;
 use super::token::DeployTokens;
 use crate::bounded_cache::BoundedCache;
 use crate::index::Index;

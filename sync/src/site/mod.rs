@@ -29,6 +29,7 @@ mod hosts;
 mod local;
 mod lookups;
 mod plan;
+mod planner;
 mod preview;
 mod range;
 mod request;

@@ -8,12 +8,12 @@ use http::StatusCode;
 use super::answer::{Origin, Plan, Snapshot};
 use super::clean_urls::{self, Meaning, RequestedPath};
 use super::lookups::{Generation, LocatedFile, Lookup, Lookups, MissingLookups};
+use super::planner::{LOOP_ROUNDS_MAX, Planner};
 use super::request::{SiteRequest, Target, Verb};
 use super::response::ResponseBuilder;
 use super::rule_headers;
-use super::rule_plan::LOOP_ROUNDS_MAX;
 use crate::path::SitePath;
-use crate::rules::{Missing, RuleAnswer, SiteRules};
+use crate::rules::{Missing, SiteRules};
 
 /// Most rounds of lookups of one [`plan`]. Rounds one and two look up the file itself, then the
 /// other forms of its URL. Rounds three and four repeat both in the other Unicode normalisation,
@@ -55,21 +55,7 @@ pub fn absent(request: &SiteRequest) -> Plan {
     plan.for_verb(request.verb)
 }
 
-/// A request, and everything that its answer depends on.
-#[derive(Clone, Copy)]
-pub(super) struct Planner<'a> {
-    pub(super) request: &'a SiteRequest,
-    pub(super) snapshot: &'a Snapshot,
-    pub(super) rules: &'a SiteRules,
-    pub(super) known: &'a Lookups,
-    pub(super) answer: &'a RuleAnswer,
-}
-
 impl<'a> Planner<'a> {
-    pub(super) fn draft(&self) -> ResponseBuilder {
-        ResponseBuilder::of(self.snapshot)
-    }
-
     fn of_verb(&self) -> Result<Plan, MissingLookups> {
         match self.request.verb {
             Verb::Get | Verb::Head => self.plan(),

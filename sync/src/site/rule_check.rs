@@ -9,7 +9,7 @@ use pmx_core::id::BlobId;
 use super::answer::Snapshot;
 use super::clean_urls;
 use super::lookups::{LocatedFile, Lookups, MissingLookups};
-use super::plan::Planner;
+use super::planner::Planner;
 use super::preview::unlocated;
 use super::request::{SiteRequest, Target, target};
 use super::rule_plan::Way;

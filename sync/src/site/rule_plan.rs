@@ -7,16 +7,10 @@ use http::StatusCode;
 use super::answer::{Origin, Plan};
 use super::clean_urls::{self, Meaning};
 use super::lookups::{Generation, Lookup, MissingLookups};
-use super::plan::Planner;
+use super::planner::{Planner, STEPS_MAX};
 use super::request::{Target, target};
 use crate::path::SitePath;
 use crate::rules::{MatchedAction, MatchedRule, RuleRequest};
-
-/// Redirects that the server follows to see whether they lead back. Browsers follow twenty.
-const STEPS_MAX: usize = 10;
-
-/// Rounds of lookups that this may take.
-pub(super) const LOOP_ROUNDS_MAX: usize = 2 * STEPS_MAX;
 
 impl Planner<'_> {
     /// The answer of a rule that comes before files.
