@@ -173,6 +173,7 @@ mod tests {
         3 E_SECRET
         8 E_TOO_LARGE
         2 E_EMPTY_SITE
+        2 E_RULES_INVALID
         2 E_MAX_DELETE
         7 E_HASH_INVALID
         7 E_HASH_MISMATCH
@@ -192,6 +193,9 @@ mod tests {
         2 E_NUMBER_TOO_LARGE
         2 E_NAME_INVALID
         8 E_TOO_MANY_PREVIEWS
+        2 E_DOMAIN_INVALID
+        6 E_DOMAIN_TAKEN
+        8 E_TOO_MANY_DOMAINS
         4 E_NAME_RESERVED
         4 E_UNAUTHORISED
         4 E_TOKEN_EXPIRED

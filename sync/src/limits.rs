@@ -260,8 +260,8 @@ const _: () = assert!(PACK_RAW_BYTES_MAX + PREFIX_RAW_BYTES_MAX <= 1 << WIRE_WIN
 /// Bytes of a rule file that people write: more than anybody maintains by hand.
 pub const RULE_FILE_BYTES_MAX: usize = 1024 * 1024;
 
-/// Bytes of `_pmx/rules.json`, which build tools write: routes and policies of 10,000 artifacts take
-/// 1.2 MB, and the compiled rules of a site must fit an isolate beside everything else.
+/// Bytes of `_pmx/rules.json`, which build tools write: routes and policies of 10,000 artifacts
+/// take 1.2 MB, and the compiled rules of a site must fit an isolate beside everything else.
 pub const GENERATED_RULES_BYTES_MAX: usize = 2 * 1024 * 1024;
 
 /// Rules of `_redirects`: fifty times what Cloudflare takes of those with a wildcard, and what a

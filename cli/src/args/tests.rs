@@ -91,6 +91,7 @@ fn help_lists_the_commands() {
       sync          Publish a folder [alias: publish]
       diff          Show what a sync would change, or what changed between two deploys
       hash          Print the root of a folder; nothing is sent
+      rules         Check the rules of a folder: _redirects, _headers and _site.toml
       deploys       List the deploys of a site
       rollback      Make an older deploy active again; nothing is uploaded
       promote       Make a preview or another deploy the live one; nothing is uploaded

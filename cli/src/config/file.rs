@@ -152,7 +152,7 @@ mod tests {
         insta::assert_snapshot!(fault("sever = \"x\""), @r#""pmx.toml": there is no setting "sever" Did you mean "server"?"#);
         insta::assert_snapshot!(fault("token = \"x\""), @r#""pmx.toml": there is no setting "token" Set PMX_TOKEN instead: files like this one are shared."#);
         insta::assert_snapshot!(fault("servers = [\"x\"]"), @r#""pmx.toml": there is no setting "servers" List servers in the config.toml of the user."#);
-        insta::assert_snapshot!(fault("colour = \"x\""), @r#""pmx.toml": there is no setting "colour" It may say dir, server, space, data, exclude, allow-collisions."#);
+        insta::assert_snapshot!(fault("colour = \"x\""), @r#""pmx.toml": there is no setting "colour" It may say dir, server, space, data, exclude, allow-collisions, site."#);
         assert!(fault("dir = 3").contains("dir = 3"));
         assert!(fault("dir = ").contains("line 1"));
     }

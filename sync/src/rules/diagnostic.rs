@@ -181,7 +181,7 @@ rule_codes! {
     Setting "rules-setting" "The key or value does not exist in _site.toml. Keys are html, missing, \
         shell, canonical and [types]."
     Generated "rules-generated" "_pmx/rules.json is not in its one canonical form. Build tools \
-        write it; nobody should edit it."
+        write it; do not edit it by hand."
     Hidden "rules-hidden" "The rule never applies, because an earlier rule always answers first."
     OverFile "rules-over-file" "A redirect hides a file of the site: redirects come before files."
     NoTarget "rules-no-target" "The target of the rule does not exist in the site."

@@ -22,7 +22,7 @@ const PATH: &AsciiSet = &NON_ALPHANUMERIC
 /// The value of the `*`.
 pub(super) const SPLAT: &str = "splat";
 
-/// Wildcards of one source: more than any path has parts that somebody names.
+/// Wildcards of one source: more than the named parts of any real path.
 const WILDCARDS_MAX: usize = 16;
 
 /// A parsed source.
@@ -293,6 +293,14 @@ impl TokenReader {
         Ok(tokens)
     }
 
+    fn name(&mut self, name: &str) -> Result<(), Fault> {
+        if name == SPLAT && self.names.iter().any(|known| **known == *SPLAT) {
+            let message = "a source has at most one *, and no :splat beside it";
+            return Err(Fault::new(RuleCode::Source, message));
+        }
+        add_name(&mut self.names, name)
+    }
+
     fn tokens(
         &mut self,
         source: &str,
@@ -306,15 +314,11 @@ impl TokenReader {
                     Fault::new(RuleCode::Source, message)
                 })?),
                 Part::Name(name) => {
-                    add_name(&mut self.names, name)?;
+                    self.name(name)?;
                     Token::Name
                 }
                 Part::Splat => {
-                    if self.names.iter().any(|name| **name == *SPLAT) {
-                        let message = "a source has at most one *, and no :splat beside it";
-                        return Err(Fault::new(RuleCode::Source, message));
-                    }
-                    add_name(&mut self.names, SPLAT)?;
+                    self.name(SPLAT)?;
                     Token::Splat
                 }
             });

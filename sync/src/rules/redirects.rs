@@ -102,11 +102,11 @@ fn rule(line: Line<'_>) -> Placed<(RedirectRule, Vec<Warning>)> {
     for word in rest {
         conditions.push(condition(word)?);
     }
+    let to = Target::parse(target.text, pattern.names()).map_err(|fault| (target.at, fault))?;
     let (action, is_forced) = match status {
         Some(word) => action(word.text).map_err(|fault| (word.at, fault))?,
         None => (Action::Redirect(StatusCode::FOUND), false),
     };
-    let to = Target::parse(target.text, pattern.names()).map_err(|fault| (target.at, fault))?;
     if matches!(action, Action::Rewrite(_)) && !to.is_local() {
         let message = "200, 404 and 410 answer with a page of the site, not of another host";
         return Err((target.at, Fault::new(RuleCode::Target, message)));

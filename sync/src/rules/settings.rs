@@ -255,7 +255,7 @@ impl SettingsReader<'_, '_> {
     }
 }
 
-/// The key that somebody probably meant: at most two edits away.
+/// The key that the author probably meant: at most two edits away.
 fn nearest(unknown: &str) -> Option<&'static str> {
     let distances = KEYS
         .iter()

@@ -37,6 +37,7 @@ mod rules;
 mod secrets;
 mod server;
 mod site;
+mod site_headers;
 mod store_upload;
 mod stored;
 mod token;

@@ -2,9 +2,8 @@
 
 use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use pmx_core::backend::{Blobs, ObjectKey};
-use pmx_core::channel::Channel;
 use pmx_core::code::Code;
 use pmx_core::coding::Coding;
 use pmx_core::domain::Selector;
@@ -17,18 +16,17 @@ use pmx_core::time::Timestamp;
 use super::backend::Backend;
 use super::body::{Body, Check, Open, Piece, cut};
 use super::caches::Form;
-use super::events::channel;
 use super::live::live;
-use super::min_deploy::{DEPLOY_TOKEN, mark};
 use super::server::{LivePages, Server};
+use super::site_headers::channel_of;
 use super::stored::Scope;
 use crate::index::IndexError;
 use crate::live::Served;
 use crate::pointer::Pointer;
 use crate::rules::SiteRules;
 use crate::site::{
-    Addressed, DIFFERENCE, LocatedFile, Lookup, Lookups, Pages, Plan, PlanBody, ROUNDS_MAX,
-    SiteRequest, Snapshot, absent, plan,
+    DIFFERENCE, LocatedFile, Lookup, Lookups, Pages, Plan, PlanBody, ROUNDS_MAX, SiteRequest,
+    Snapshot, absent, plan,
 };
 
 /// Bodies up to this size are read at once and cached.
@@ -154,12 +152,7 @@ impl<B: Backend> Server<B> {
         if let Some(described) = &described {
             self.describe(scope, described, &mut headers).await?;
         }
-        if let Some(rule) = rule.filter(|_| self.shows_rules(asked.selector)) {
-            headers.insert(
-                RULE,
-                HeaderValue::from_str(&rule.to_string()).map_err(illegal)?,
-            );
-        }
+        self.name_rule(asked.selector, rule, &mut headers);
         if let Some(difference) = &difference {
             headers.insert(CONTENT_ENCODING, HeaderValue::from_static(DIFFERENCE));
             headers.insert(CONTENT_LENGTH, difference.len().into());
@@ -200,11 +193,6 @@ impl<B: Backend> Server<B> {
         Ok(response)
     }
 
-    /// Whether responses name the rule that answered.
-    fn shows_rules(&self, selector: &Selector) -> bool {
-        self.settings.shows_rules || *selector != Selector::Active
-    }
-
     /// Whether pages get the live script.
     fn pages(&self, selector: &Selector, is_live: bool) -> Pages {
         match selector {
@@ -235,36 +223,6 @@ impl<B: Backend> Server<B> {
             whole.extend_from_slice(&self.opened(piece).await?);
         }
         Ok(whole.into())
-    }
-
-    /// Adds the deploy's headers: its offset in the site's events on a page, its token, and
-    /// `noindex` where crawlers should index only the site itself.
-    fn mark_place(
-        &self,
-        space: &SpaceName,
-        selector: &Selector,
-        deploy: u64,
-        is_page: bool,
-        headers: &mut HeaderMap,
-    ) {
-        match selector {
-            Selector::Active | Selector::Alias(_) if is_page => mark(headers, deploy),
-            Selector::Active | Selector::Alias(_) | Selector::Number(_) => {}
-        }
-        if let Some(token) = self.token_of(space, selector, deploy) {
-            headers.insert(DEPLOY_TOKEN, token);
-        }
-        if *selector != Selector::Active {
-            headers.insert(ROBOTS, HeaderValue::from_static("noindex"));
-        }
-    }
-
-    /// The token with which a client asks for this deploy or a newer one; none for a numbered
-    /// deploy.
-    fn token_of(&self, space: &SpaceName, selector: &Selector, deploy: u64) -> Option<HeaderValue> {
-        let channel = channel_of(space, selector)?;
-        let token = self.tokens().token(&channel, deploy)?;
-        HeaderValue::from_str(&token).ok()
     }
 
     async fn pointer(&self, asked: SiteQuery<'_>) -> Result<Option<Pointer>, Problem> {
@@ -403,25 +361,6 @@ impl Planned {
         self.plan.status == StatusCode::NOT_FOUND
     }
 }
-
-/// The channel of a site or a preview. A numbered deploy has none.
-fn channel_of(space: &SpaceName, selector: &Selector) -> Option<Channel> {
-    channel(&Addressed::Site {
-        space: space.clone(),
-        deploy: selector.clone(),
-    })
-}
-
-const RULE: HeaderName = HeaderName::from_static("x-pmx-rule");
-
-fn illegal(error: http::header::InvalidHeaderValue) -> Problem {
-    Problem::new(
-        Code::Storage,
-        format!("naming the rule of an answer: {error}"),
-    )
-}
-
-const ROBOTS: HeaderName = HeaderName::from_static("x-robots-tag");
 
 /// Whether an answer is a page, or a 304 for one.
 fn is_page(status: StatusCode, headers: &HeaderMap) -> bool {

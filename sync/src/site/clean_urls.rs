@@ -249,6 +249,13 @@ impl CandidateList {
         if self.mode == HtmlMode::Auto && is_doubled(file) {
             return;
         }
+        let (name, shape) = match folder_of(name, "index") {
+            // The page of a folder has the folder's URL, however it is named.
+            Some(folder) if self.mode == HtmlMode::Auto && shape == Shape::Page => {
+                (folder, Shape::Folder)
+            }
+            Some(_) | None => (name, shape),
+        };
         let at = match (name, SitePath::parse(name)) {
             ("", _) => RequestedPath::Root,
             (_, Ok(path)) => match (self.mode, shape) {
@@ -268,11 +275,6 @@ impl CandidateList {
         self.serve_pages(asked);
         if self.mode == HtmlMode::Exact {
             return;
-        }
-        if self.mode == HtmlMode::Auto
-            && let Some(folder) = folder_of(path, "index")
-        {
-            self.redirect(&format!("{path}.html"), folder, Shape::Folder);
         }
         self.redirect(&format!("{path}.html"), path, Shape::Page);
         self.redirect(&format!("{path}/index.html"), path, Shape::Folder);
@@ -313,7 +315,7 @@ impl CandidateList {
             && !stem.is_empty()
         {
             self.redirect(path, stem, Shape::Page);
-            if self.mode == HtmlMode::Slash {
+            if self.mode != HtmlMode::NoSlash {
                 self.push(path, None);
             }
             self.redirect(&format!("{stem}/index.html"), stem, Shape::Folder);

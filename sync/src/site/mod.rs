@@ -37,6 +37,7 @@ mod response;
 mod rule_check;
 mod rule_headers;
 mod rule_plan;
+mod spelling;
 #[cfg(test)]
 mod test_support;
 

@@ -23,7 +23,7 @@ on_both_hosts!(
     redirects_take_every_method
 );
 
-/// Writes the rules and a page that tells versions apart.
+/// Writes the rules and a page that names the version.
 fn write(world: &World, version: &str, redirects: &str) {
     world.write(&[("index.html", version), ("new.html", "new")]);
     world.write(&[("_redirects", redirects)]);

@@ -168,12 +168,16 @@ proptest! {
     }
 
     #[test]
-    fn responses_are_legal(lines in prop::collection::vec(a_line(), 0..12), path in "/[a-z%/:.*!]{0,8}") {
+    fn responses_are_legal(
+        lines in prop::collection::vec(a_line(), 0..12),
+        path in "/[a-z%/:.*!]{0,8}",
+    ) {
         let text = lines.join("\n");
         let files = [RuleFile::Redirects, RuleFile::Headers].map(|file| (file, text.as_bytes()));
         let (rules, _) = SiteRules::compile(files);
         let request = request(&path, Some("x=1"));
-        if let Some(MatchedAction::Redirect { location, .. }) = rules.answer(&request).rule.map(|rule| rule.action) {
+        let action = rules.answer(&request).rule.map(|rule| rule.action);
+        if let Some(MatchedAction::Redirect { location, .. }) = action {
             prop_assert!(http::HeaderValue::from_str(&location).is_ok(), "{location}");
             prop_assert!(location.is_ascii() && !location.contains(' '), "{location}");
         }

@@ -102,6 +102,7 @@ fn top_folder_has_one_url() {
             ("/index", "307 /"),
             ("/index.html", "307 /"),
             ("/index/", "307 /"),
+            ("/index/index", "307 /"),
             ("/index.html/", "404"),
             ("/a.css", "200 a.css"),
             ("/a.css/", "404"),

@@ -97,7 +97,6 @@ fn not_found_page_of_the_site() {
 fn redirect_to_the_clean_url() {
     insta::assert_snapshot!(headers(&site().get("/index.html")), @r#"
     307 Temporary Redirect
-    cache-control: public, max-age=0, must-revalidate
     content-length: 0
     location: /
     referrer-policy: strict-origin-when-cross-origin
