@@ -8,6 +8,10 @@ use serde::{Deserialize, Serialize};
 /// All data of a channel that the read path needs. The server asks the space itself only where a
 /// pointer may lag.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a field of the pointer's format"
+)]
 pub struct Pointer {
     /// The space's internal id, which begins the keys of its objects.
     pub space: SpaceId,

@@ -119,6 +119,7 @@ fn first_language(header: Option<&HeaderValue>) -> Option<String> {
 }
 
 /// A weight in thousandths (RFC 9110, section 12.4.2).
+#[expect(clippy::cast_sign_loss, reason = "the value is not negative")]
 fn weight(parameters: &str) -> u16 {
     let Some(value) = parameters.trim().strip_prefix("q=") else {
         return 1_000;

@@ -32,7 +32,7 @@ pub(super) fn lines(text: &str) -> impl Iterator<Item = Line<'_>> {
 }
 
 /// The words of a line. A word that starts with `#` begins a comment.
-pub(super) fn words<'a>(line: Line<'a>) -> Vec<Word<'a>> {
+pub(super) fn words(line: Line<'_>) -> Vec<Word<'_>> {
     let (mut words, mut at) = (Vec::new(), 0);
     for text in line.text.split(is_space) {
         if text.starts_with('#') {

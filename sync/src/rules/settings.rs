@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use http::StatusCode;
 use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use toml::de::{DeInteger, DeTable, DeValue};
 
 use super::diagnostic::{Diagnostics, Position, RuleCode};
 use crate::limits::MEDIA_RULES_MAX;
@@ -188,7 +188,7 @@ impl SettingsReader<'_, '_> {
                     self.settings.shell = shell;
                 }
             }
-            "canonical" => match value.get_ref().as_integer().map(|digits| digits.as_str()) {
+            "canonical" => match value.get_ref().as_integer().map(DeInteger::as_str) {
                 Some("307") => self.settings.canonical = StatusCode::TEMPORARY_REDIRECT,
                 Some("308") => self.settings.canonical = StatusCode::PERMANENT_REDIRECT,
                 _ => self.error(at, "canonical is 307 or 308"),

@@ -52,7 +52,7 @@ impl Target {
     /// Parses a target, whose names are those of its source.
     pub(super) fn parse(text: &str, names: &[Box<str>]) -> Result<Self, Fault> {
         let (origin, rest) = split_origin(text)?;
-        let origin = origin.map(|origin| host(origin, names)).transpose()?;
+        let origin = origin.map(|origin| host(&origin, names)).transpose()?;
         let (rest, fragment) = split(rest, '#');
         let (path, query) = split(rest, '?');
         let path = if path.is_empty() { "/" } else { path };
@@ -137,8 +137,8 @@ fn split_origin(text: &str) -> Result<(Option<String>, &str), Fault> {
     Ok((Some(format!("{scheme}{host}")), path))
 }
 
-fn host(origin: String, names: &[Box<str>]) -> Result<Vec<Piece>, Fault> {
-    let pieces = pieces(&lower_text(&origin), names, CONTROLS)?;
+fn host(origin: &str, names: &[Box<str>]) -> Result<Vec<Piece>, Fault> {
+    let pieces = pieces(&lower_text(origin), names, CONTROLS)?;
     // Each value stands for one label, so a host without values shows the form.
     let sample: String = pieces.iter().map(sample).collect();
     let authority = sample.split_once("://").map_or("", |(_, host)| host);
@@ -265,9 +265,10 @@ fn filled(pieces: &[Piece], values: &Values<'_>, set: &'static AsciiSet) -> Stri
             Piece::Value(index) => {
                 let value = values.get(*index);
                 // A value that begins with a slash makes no empty segment.
-                let value = match whole.ends_with('/') {
-                    true => value.trim_start_matches('/'),
-                    false => value,
+                let value = if whole.ends_with('/') {
+                    value.trim_start_matches('/')
+                } else {
+                    value
                 };
                 whole.push_str(&encoded(value, set));
             }

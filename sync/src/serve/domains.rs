@@ -136,13 +136,11 @@ impl<B: Backend> Server<B> {
     ) -> Result<Response<Body>, Problem> {
         let (server, claims) = self.claims(space, now).await?;
         let claim = claims.into_iter().find(|claim| claim.host == host);
-        match server.zip(claim) {
-            Some((server, claim)) => self.looked_up(server, claim, now).await,
-            None => {
-                let detail = format!("{space} has no domain {host}");
-                Err(Problem::new(Code::NotFound, detail))
-            }
-        }
+        let Some((server, claim)) = server.zip(claim) else {
+            let detail = format!("{space} has no domain {host}");
+            return Err(Problem::new(Code::NotFound, detail));
+        };
+        self.looked_up(server, claim, now).await
     }
 
     async fn domains(&self, space: &SpaceName, now: Timestamp) -> Result<Response<Body>, Problem> {

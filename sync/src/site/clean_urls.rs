@@ -179,9 +179,9 @@ impl Candidate {
 /// The files that a mode serves at a URL, best first.
 fn pages(mode: HtmlMode, url: &RequestedPath) -> Vec<SitePath> {
     let names = match (url, mode) {
-        (RequestedPath::Root | RequestedPath::Folder(_), HtmlMode::Exact) => vec![],
+        (RequestedPath::Root, HtmlMode::Exact)
+        | (RequestedPath::Folder(_), HtmlMode::Exact | HtmlMode::NoSlash) => vec![],
         (RequestedPath::Root, _) => vec!["index.html".to_owned()],
-        (RequestedPath::Folder(_), HtmlMode::NoSlash) => vec![],
         (RequestedPath::Folder(path), HtmlMode::Auto | HtmlMode::Both) => {
             vec![format!("{path}/index.html")]
         }
