@@ -95,7 +95,7 @@ async fn respond(request: &Request, env: &Env) -> Result<(Response, Audience), P
 
 /// The client's country, as the platform knows it.
 fn country(request: &Request) -> Extensions {
-    let country = request.cf().and_then(|properties| properties.country());
+    let country = request.cf().and_then(worker::Cf::country);
     let mut known = Extensions::new();
     if let Some(country) = country.as_deref().and_then(Country::parse) {
         known.insert(country);

@@ -52,7 +52,7 @@ impl LocalBackend {
             TableState::New => {}
             TableState::Damaged(why) => log.fault("opening host.db, which is made anew", why),
             TableState::Unwritable(why) => {
-                log.fault("opening host.db, which is kept in memory", why)
+                log.fault("opening host.db, which is kept in memory", why);
             }
         }
         let mut whole = true;

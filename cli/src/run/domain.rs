@@ -72,12 +72,11 @@ fn check(args: &DomainCheckArgs, context: &Context<'_>) -> Result<Ended, Failure
     let named = args.host.as_deref().map(parsed).transpose()?;
     let site = site(&args.site, args.dir.as_deref(), context)?;
     let client = context.client(&site);
-    let hosts = match named {
-        Some(host) => vec![host.to_string()],
-        None => {
-            let domains = client.domains(&site.space)?.domains;
-            domains.into_iter().map(|domain| domain.host).collect()
-        }
+    let hosts = if let Some(host) = named {
+        vec![host.to_string()]
+    } else {
+        let domains = client.domains(&site.space)?.domains;
+        domains.into_iter().map(|domain| domain.host).collect()
     };
     let mut is_served = true;
     for host in hosts {

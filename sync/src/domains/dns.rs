@@ -251,7 +251,10 @@ mod tests {
             assert!(texts(&host(), &whole[..len]).is_err(), "{len}");
         }
         assert!(texts(&host(), &answer(0, &[(ASKED, 16, b"\x09a")])).is_err());
-        assert_eq!(texts(&host(), &[0; 70_000]), Err(InvalidAnswer::TooLong));
+        assert_eq!(
+            texts(&host(), &vec![0; 70_000]),
+            Err(InvalidAnswer::TooLong)
+        );
     }
 
     proptest! {

@@ -73,8 +73,8 @@ impl World {
     }
 
     fn record(&self, of: &str, name: &str, finding: Finding) -> Result<Claim, Code> {
-        let claims = self.list(of).into_iter();
-        let known = claims.filter(|claim| claim.host == host(name)).next();
+        let claims = self.list(of);
+        let known = claims.into_iter().find(|claim| claim.host == host(name));
         let challenge = known.map_or(Challenge::from_bytes([0; 16]), |claim| claim.challenge);
         let (host, space) = (host(name), space(of));
         match self.ask(DomainCommand::Record {
@@ -308,7 +308,7 @@ proptest! {
     #[test]
     fn registry_keeps_its_invariants(steps in prop::collection::vec(step(), 1..60)) {
         let mut world = World::new();
-        let mut copy: std::collections::BTreeMap<CustomHost, Option<Route>> = Default::default();
+        let mut copy = std::collections::BTreeMap::<CustomHost, Option<Route>>::new();
         for step in steps {
             match step {
                 Step::Add(s, h, t) => drop(world.add(SPACES[s], HOSTS[h], t)),

@@ -34,7 +34,7 @@ async fn turn(state: Arc<AppState>) -> Duration {
         let now = crate::host::now();
         let next = blocking(|| guarded(log, || block_on(state.server.check_domains(now))));
         let wait = next.flatten().map(|next| {
-            let at = next.map_or(u64::MAX, |next| next.as_millis());
+            let at = next.map_or(u64::MAX, pmx_core::time::Timestamp::as_millis);
             Duration::from_millis(at.saturating_sub(now.as_millis()))
         });
         wait.unwrap_or_else(|problem| {

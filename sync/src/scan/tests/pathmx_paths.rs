@@ -142,7 +142,7 @@ fn build_is_scanned_again_by_its_stats() {
     site.write("index.path/assets/runtime.1234.js", "new js");
     site.write("index.path/stale.txt", "not published");
     edit(&site, ROUTES, |routes| {
-        routes["routes"]["/index.path"] = Value::Null
+        routes["routes"]["/index.path"] = Value::Null;
     });
     edit(&site, ROUTES, |routes| {
         routes["routes"]
@@ -236,7 +236,7 @@ fn several_paths_are_below_their_ids() {
     );
     // Only a default or a choice decides which one is at the top.
     edit(&site, "paths.json", |file| {
-        file["defaultPath"] = Value::Null
+        file["defaultPath"] = Value::Null;
     });
     let error = site.try_scan(&Options::default()).unwrap_err();
     assert!(
@@ -265,17 +265,17 @@ fn builds_that_cannot_be_published_are_named() {
         }),
         ("status is none of", |site| {
             edit(site, ROUTES, |file| {
-                file["routes"]["/"]["status"] = json!(200)
+                file["routes"]["/"]["status"] = json!(200);
             });
         }),
         ("no path of the site", |site| {
             edit(site, ROUTES, |file| {
-                file["routes"]["/"]["to"] = json!("//example.org/")
+                file["routes"]["/"]["to"] = json!("//example.org/");
             });
         }),
         ("unknown type", |site| {
             edit(site, ROUTES, |file| {
-                file["routes"]["/"]["type"] = json!("proxy")
+                file["routes"]["/"]["type"] = json!("proxy");
             });
         }),
         ("two rules for", |site| {
@@ -331,10 +331,10 @@ fn builds_that_cannot_be_published_are_named() {
             symlink("../elsewhere", site.path("index.path/assets")).unwrap();
         }),
         ("version 2", |site| {
-            edit(site, ARTIFACTS, |file| file["version"] = json!(2))
+            edit(site, ARTIFACTS, |file| file["version"] = json!(2));
         }),
         ("version 7", |site| {
-            edit(site, "paths.json", |file| file["version"] = json!(7))
+            edit(site, "paths.json", |file| file["version"] = json!(7));
         }),
         ("can't be understood", |site| site.write(ROUTES, "{")),
     ];
