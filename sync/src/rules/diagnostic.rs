@@ -135,7 +135,7 @@ macro_rules! rule_codes {
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
         #[non_exhaustive]
         pub enum RuleCode {
-            $(#[doc = $explanation] $variant,)*
+            $(#[doc = concat!("`", $text, "`")] $variant,)*
         }
 
         impl RuleCode {
