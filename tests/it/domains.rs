@@ -105,8 +105,9 @@ fn domain_shows_its_space_once_its_record_is_there(host: Host) {
     assert_eq!(get(&world, HOST, "/api/deploys?space=docs").status, 404);
     assert_eq!(
         at_host(&world, "POST", HOST, "/api/publish/begin").status,
-        405
+        404
     );
+    assert_eq!(at_host(&world, "POST", HOST, "/a").status, 405);
     for other in ["example.com", "a.docs.example.com", "1--docs.example.com"] {
         assert_eq!(get(&world, other, "/").status, 404, "{other}");
     }

@@ -108,15 +108,25 @@ fn rules_answer_as_recorded(world: World) {
     let mut failures = Vec::new();
     for case in &table.cases {
         let site = sites.of(case, &table, &world);
+        let is_ours = !is_resolved_before(&case.request.path, &world);
         let fitting: Vec<_> = differences
             .entries
             .iter()
-            .filter(|it| it.fits(case))
+            .filter(|it| is_ours && it.fits(case))
             .collect();
         failures.extend(judge(case, site, &fitting, &table, &world));
     }
     assert_eq!(table.cases.len(), 847);
     assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+/// Whether the platform resolves dot segments and backslashes before the server sees the path, as
+/// workerd does. Then the answer is the recorded one.
+fn is_resolved_before(path: &str, world: &World) -> bool {
+    let has_dots = path
+        .split('/')
+        .any(|segment| matches!(segment, "." | ".." | "%2e%2e"));
+    world.server.host.is_worker() && (has_dots || path.contains('\\'))
 }
 
 /// Sites that were published, by everything that they consist of.

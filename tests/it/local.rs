@@ -186,7 +186,7 @@ fn dev_shows_its_site_at_localhost_and_the_api_at_its_own_name() {
             "{host} is the API as well"
         );
         let stream = ask(port, "PUT", "/v1/stream/a", &[("Host", host)], "");
-        assert_eq!(stream.status, 405, "{host} has streams: {stream:?}");
+        assert_eq!(stream.status, 404, "{host} has streams: {stream:?}");
     }
     assert_eq!(get("api.localhost:PORT", "/healthz").status, 200);
     assert_eq!(

@@ -71,6 +71,9 @@ impl<'a> Planner<'a> {
         if self.request.verb == Verb::Options {
             return Ok(self.draft().options());
         }
+        if self.request.target == Target::Reserved {
+            return Ok(self.draft().not_allowed());
+        }
         let request = &self.request.as_get();
         let plan = Planner { request, ..*self }.plan()?;
         Ok(if plan.origin == Origin::Nothing {

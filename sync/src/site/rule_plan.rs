@@ -23,14 +23,9 @@ impl Planner<'_> {
         }
     }
 
-    /// Whether the requested URL is another one of a page whose own URL the rule has as its source.
-    /// Then the client goes there first.
+    /// Whether the client goes to the page's own URL first.
     fn redirects_to_source(&self, rule: &MatchedRule) -> Result<bool, MissingLookups> {
-        let (Some(source), Target::Asked(asked)) = (&rule.other_slash, &self.request.target) else {
-            return Ok(false);
-        };
-        let meaning = clean_urls::meaning(self.rules.html(), asked, self.known)?;
-        Ok(matches!(meaning, Meaning::Redirect(location) if location == *source))
+        self.is_page_of(&self.request.for_rules(), rule)
     }
 
     /// The answer of a rule that comes after files.
@@ -138,10 +133,25 @@ impl Planner<'_> {
             if !seen.insert(at.clone()) {
                 return Ok(Way::Back(at));
             }
-            let next = match self.next_by_rule(&at, &request) {
-                Next::Here(next) => Some(next),
-                Next::Elsewhere => return Ok(Way::Ends),
-                Next::ByFiles => self.next_by_file(&at, &request, &seen)?,
+            let here = at_url(&at, &request);
+            let rule = self.rule_at(&here);
+            let next = match &rule {
+                Some(rule) if self.is_page_of(&here, rule)? => {
+                    let source = rule.other_slash.as_deref().unwrap_or_default();
+                    Some(url(source, here.client.query))
+                }
+                Some(rule) => match &rule.action {
+                    MatchedAction::Redirect {
+                        local: Some(_),
+                        location,
+                        ..
+                    } => Some(without_fragment(location).to_owned()),
+                    MatchedAction::Redirect { local: None, .. } | MatchedAction::File(_) => {
+                        return Ok(Way::Ends);
+                    }
+                    MatchedAction::Rewrite { .. } => self.next_by_file(&here, &seen)?,
+                },
+                None => self.next_by_file(&here, &seen)?,
             };
             match next {
                 Some(next) => at = next,
@@ -151,39 +161,38 @@ impl Planner<'_> {
         Ok(Way::Endless)
     }
 
-    fn next_by_rule(&self, at: &str, request: &RuleRequest<'_>) -> Next {
-        let rule = self.rules.answer(&at_url(at, request)).rule;
-        match rule
-            .filter(|rule| rule.is_before_files)
-            .map(|rule| rule.action)
-        {
-            Some(MatchedAction::Redirect {
-                local: Some(_),
-                location,
-                ..
-            }) => Next::Here(without_fragment(&location).to_owned()),
-            Some(MatchedAction::Redirect { local: None, .. } | MatchedAction::File(_)) => {
-                Next::Elsewhere
-            }
-            Some(MatchedAction::Rewrite { .. }) | None => Next::ByFiles,
-        }
+    /// The rule before files that answers a URL.
+    fn rule_at(&self, here: &RuleRequest<'_>) -> Option<MatchedRule> {
+        let rule = self.rules.answer(here).rule;
+        rule.filter(|rule| rule.is_before_files)
+    }
+
+    /// Whether a URL is another one of a page whose own URL the rule has as its source.
+    fn is_page_of(
+        &self,
+        here: &RuleRequest<'_>,
+        rule: &MatchedRule,
+    ) -> Result<bool, MissingLookups> {
+        let (Some(source), Target::Asked(asked)) = (&rule.other_slash, target(here.path)) else {
+            return Ok(false);
+        };
+        let meaning = clean_urls::meaning(self.rules.html(), &asked, self.known)?;
+        Ok(matches!(meaning, Meaning::Redirect(location) if location == *source))
     }
 
     /// The clean URL to which a page redirects, if the way could go on from there.
     fn next_by_file(
         &self,
-        at: &str,
-        request: &RuleRequest<'_>,
+        here: &RuleRequest<'_>,
         seen: &BTreeSet<String>,
     ) -> Result<Option<String>, MissingLookups> {
-        let here = at_url(at, request);
         let (Target::Asked(asked) | Target::Respelt(asked)) = target(here.path) else {
             return Ok(None);
         };
         let mode = self.rules.html();
         let goes_on = |next: &String| {
             let next = url(next, here.client.query);
-            seen.contains(&next) || !matches!(self.next_by_rule(&next, request), Next::ByFiles)
+            seen.contains(&next) || self.rule_at(&at_url(&next, here)).is_some()
         };
         if !clean_urls::other_urls(mode, &asked).iter().any(goes_on) {
             return Ok(None);
@@ -204,16 +213,6 @@ pub(super) enum Way {
     Back(String),
     /// Through more redirects than the server follows.
     Endless,
-}
-
-/// Where a URL leads by the rules alone.
-enum Next {
-    /// To another URL of the site.
-    Here(String),
-    /// To another host, or to a file.
-    Elsewhere,
-    /// No rule redirects it.
-    ByFiles,
 }
 
 fn at_url<'a>(at: &'a str, request: &RuleRequest<'a>) -> RuleRequest<'a> {

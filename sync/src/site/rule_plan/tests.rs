@@ -100,6 +100,15 @@ fn other_slash_of_a_page_leads_to_its_url_first() {
 
 #[test]
 fn rule_that_leads_back_does_not_apply() {
+    // Found by the property below: the URL of a page comes before a rule with its other slash.
+    check(
+        "/* /app\n/app/ https://example.com/",
+        &[
+            ("/", "200 index.html"),
+            ("/app", "307 /app/"),
+            ("/app/", "200 app/index.html"),
+        ],
+    );
     check(
         "/a /b\n/b /a",
         &[("/a", "404 404.html"), ("/b", "404 404.html")],
