@@ -84,7 +84,7 @@ fn preview_list_names_each_with_its_address_and_end(world: World) {
 
 fn preview_with_an_end_is_gone_from_then_on(world: World) {
     site(&world);
-    edit(&world, "2", &["--preview", "pr-7", "--expires", "3s"]);
+    edit(&world, "2", &["--preview", "pr-7", "--expires", "15s"]);
     assert_eq!(shown(&world, "pr-7--docs"), shows("2", 2));
     let (mut page, _) = Socket::listen(&world, "pr-7--docs", r#"{"all":true}"#);
     eventually("the preview ends", || {
