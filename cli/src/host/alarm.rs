@@ -55,7 +55,7 @@ const RETRY_TIME: Duration = Duration::from_secs(5);
 /// The shortest wait before the next check.
 const WAIT_MIN: Duration = Duration::from_millis(20);
 
-/// The longest wait before the next check: the system's clock may be set meanwhile.
+/// The longest wait before the next check: the system's clock may be set during it.
 const WAIT_MAX: Duration = Duration::from_hours(1);
 
 fn every_space(state: &AppState) -> BTreeMap<SpaceName, Instant> {

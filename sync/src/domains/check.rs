@@ -80,7 +80,7 @@ pub async fn check_due<D: DomainRegistry, R: Resolver>(
             challenge,
             finding,
         };
-        // A claim that was removed meanwhile has nothing to record.
+        // A claim that was removed during the check has nothing to record.
         let _recorded = registry.call(record, now).await;
     }
     // The findings moved the next check of these claims.

@@ -25,7 +25,7 @@ use crate::path::SitePath;
 /// The name of PathMX's build output.
 const FOLDER: &str = ".pathmx";
 
-/// Scans of a build that another program rewrites meanwhile, before the scan gives up: as many as
+/// Scans of a build that another program rewrites, before the scan gives up: as many as
 /// for a file that changes.
 const ATTEMPTS: usize = 3;
 
@@ -204,7 +204,7 @@ impl Marker {
     }
 }
 
-/// Scans a folder, and again if it is a build that was rewritten meanwhile.
+/// Scans a folder, and again if it is a build that was rewritten during the scan.
 pub(super) fn unchanged<S>(
     place: &Path,
     mut scan: impl FnMut() -> Result<S, ScanError>,

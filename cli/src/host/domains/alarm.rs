@@ -9,7 +9,7 @@ use crate::host::blocking::{block_on, blocking};
 use crate::host::panics::guarded;
 use crate::host::state::AppState;
 
-/// The longest wait between two turns: the system's clock may be set meanwhile.
+/// The longest wait between two turns: the system's clock may be set during it.
 const WAIT_MAX: Duration = Duration::from_hours(1);
 
 /// The shortest wait between two turns.
