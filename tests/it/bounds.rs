@@ -16,7 +16,7 @@ use pmx_sync::pack::PackCoding;
 use pmx_sync::pack::wire::{PackBuilder, verify};
 use pmx_sync::path::SitePath;
 use pmx_sync::push::{Action, Base, BaseBlobs, Intent, Mode, Push};
-use pmx_sync::space::{Command, LEASE, Offer, Publish, Reply, execute};
+use pmx_sync::space::{Command, LEASE, Offer, PublishCommand, Reply, execute};
 use pmx_sync::testing::MemoryBlobs;
 use pmx_sync::wire::{BeginReply, CommitPreconditions, DeployMeta, Replace, SectionKind, State};
 use pmx_tests::sql::Sqlite;
@@ -126,7 +126,7 @@ impl Space {
             meta: DeployMeta::default(),
             expires: None,
         };
-        let publish = Publish {
+        let publish = PublishCommand {
             alias: None,
             root,
             base: None,
@@ -350,7 +350,7 @@ fn files_max_is_enforced_with_the_first_nodes() {
     let (root, nodes) = site(0..60_000);
     let mut space = Space::new();
     let index = space.object();
-    let publish = Publish {
+    let publish = PublishCommand {
         alias: None,
         root,
         base: None,

@@ -22,7 +22,7 @@ use super::publish_request::{PublishContent, check_version, head, offer, packs};
 use super::route::{Query, Route};
 use super::server::Server;
 use crate::limits::DEPLOYS_PAGE_MAX;
-use crate::space::{Command, Publish, Reply};
+use crate::space::{Command, PublishCommand, Reply};
 use crate::wire::{BeginHead, BeginReply, Envelope, EnvelopeError, ResumeHead, SectionKind, State};
 
 use deploys::node_ids;
@@ -209,7 +209,7 @@ impl<B: Backend> Server<B> {
             packs,
             begun,
         } = content;
-        let publish = Publish {
+        let publish = PublishCommand {
             alias,
             root,
             base,

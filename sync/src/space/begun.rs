@@ -10,7 +10,7 @@ use pmx_core::sql::{Sql, SqlError};
 use serde::{Deserialize, Serialize};
 
 use super::columns::text;
-use super::command::Publish;
+use super::command::PublishCommand;
 use super::ledger::Ledger;
 use crate::limits::BEGUN_MAX;
 use crate::wire::{DeployView, Replace};
@@ -25,7 +25,7 @@ struct Begun {
 }
 
 impl Begun {
-    fn is_of(&self, publish: &Publish) -> bool {
+    fn is_of(&self, publish: &PublishCommand) -> bool {
         self.root == publish.root.to_hex() && self.alias == publish.alias
     }
 }
@@ -33,7 +33,7 @@ impl Begun {
 /// Remembers the active deploy, or completes a commit with the one that was active at its begin.
 pub(super) fn resolve<S: Sql>(
     ledger: &Ledger<'_, S>,
-    publish: &mut Publish,
+    publish: &mut PublishCommand,
     active: Option<&DeployView>,
 ) -> Result<(), Problem> {
     if !publish.begun || publish.dry {

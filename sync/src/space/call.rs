@@ -7,7 +7,7 @@ use pmx_core::problem::Problem;
 use pmx_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::command::{Command, Due, Offer, Publish, Reply};
+use super::command::{Command, Due, Offer, PublishCommand, Reply};
 
 /// A command on its way to a space.
 #[derive(Debug, Serialize, Deserialize)]
@@ -41,7 +41,7 @@ impl Crosses for SpaceCall {
     }
 }
 
-impl Publish {
+impl PublishCommand {
     fn strings(&mut self, each: &mut dyn FnMut(&mut Bytes)) {
         match &mut self.offer {
             Offer::Patch(patch) => each(patch),

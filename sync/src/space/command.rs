@@ -35,7 +35,7 @@ pub enum Command {
     },
     /// Reads an offer, reports what is missing, and commits if nothing is and the request has
     /// preconditions.
-    Publish(Box<Publish>),
+    Publish(Box<PublishCommand>),
     /// Records that a pack was verified and written.
     #[serde(rename = "PackArrived")]
     RecordPack {
@@ -253,7 +253,7 @@ impl Command {
 
 /// See [`Command::Publish`].
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Publish {
+pub struct PublishCommand {
     /// The preview to publish; `None` publishes the active deploy.
     pub alias: Option<AliasName>,
     /// The root to publish.

@@ -55,7 +55,7 @@ impl ChannelState {
 
 /// Outcome of a decision.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub(crate) enum CommitDecision {
     /// Make a deploy with this number that replaces `parent`.
     Activate {
         /// The number of the new deploy.
@@ -72,7 +72,7 @@ pub(crate) fn commit(
     view: &ChannelState,
     root: &Root,
     preconditions: &CommitPreconditions,
-) -> Result<Verdict, Problem> {
+) -> Result<CommitDecision, Problem> {
     if let Some(repeat) = repeat(view, |made| made.root == *root)? {
         return Ok(repeat);
     }
@@ -191,7 +191,7 @@ pub(crate) fn rollback(
     view: &ChannelState,
     head: &RollbackHead,
     target: &DeployView,
-) -> Result<Option<Verdict>, Problem> {
+) -> Result<Option<CommitDecision>, Problem> {
     if let Some(repeat) = repeat(view, |made| made.root == target.root)? {
         return Ok(Some(repeat));
     }
@@ -208,11 +208,11 @@ pub(crate) fn rollback(
 fn repeat(
     view: &ChannelState,
     is_same: impl Fn(&DeployView) -> bool,
-) -> Result<Option<Verdict>, Problem> {
+) -> Result<Option<CommitDecision>, Problem> {
     match &view.same_key {
         None => Ok(None),
         Some(made) if made.deploy.alias == view.alias && is_same(&made.deploy) => {
-            Ok(Some(Verdict::Repeat(Box::new(made.deploy.clone()))))
+            Ok(Some(CommitDecision::Repeat(Box::new(made.deploy.clone()))))
         }
         Some(made) => {
             let detail = format!(
@@ -258,9 +258,9 @@ fn refused(code: Code, detail: String, hint: String, active: &DeployView) -> Pro
     problem
 }
 
-fn next(view: &ChannelState) -> Verdict {
+fn next(view: &ChannelState) -> CommitDecision {
     let parent = view.active_number();
-    Verdict::Activate {
+    CommitDecision::Activate {
         number: view.last + 1,
         parent,
     }

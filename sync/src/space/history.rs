@@ -10,7 +10,7 @@ use pmx_core::time::Timestamp;
 
 use super::aliases::current;
 use super::command::Reply;
-use super::decide::{self, ChannelState, Verdict};
+use super::decide::{self, ChannelState, CommitDecision};
 use super::events::{self, Changes};
 use super::index_object::indexed_at;
 use super::ledger::{DeployWithKey, Ledger};
@@ -50,8 +50,8 @@ pub(crate) fn rollback<S: Sql>(
             None => previous(ledger, active.as_ref())?,
         };
         let (number, parent) = match (decide::rollback(&view, head, &target)?, active.as_ref()) {
-            (Some(Verdict::Repeat(deploy)), _) => return Ok(*deploy),
-            (Some(Verdict::Activate { number, parent }), _) => (number, parent),
+            (Some(CommitDecision::Repeat(deploy)), _) => return Ok(*deploy),
+            (Some(CommitDecision::Activate { number, parent }), _) => (number, parent),
             (None, Some(active)) => {
                 ledger.set_hold(None, active.number, active.number, now)?;
                 return Ok(active.clone());

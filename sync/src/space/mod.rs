@@ -31,7 +31,7 @@ mod tables;
 
 pub use call::{SpaceCall, SpaceResponse};
 pub use command::{
-    ArrivedPart, Command, Due, Loss, Lost, Offer, Outbox, Publish, Reply, SmallPack,
+    ArrivedPart, Command, Due, Loss, Lost, Offer, Outbox, PublishCommand, Reply, SmallPack,
 };
 pub use lease::{LEASE, parse_lease};
 

@@ -4,8 +4,8 @@ use pmx_core::code::Code;
 use pmx_core::problem::{Problem, check_number};
 use pmx_core::sql::Sql;
 
-use super::command::Publish;
-use super::decide::{self, ChannelState, Verdict};
+use super::command::PublishCommand;
+use super::decide::{self, ChannelState, CommitDecision};
 use super::ledger::Ledger;
 use crate::limits::{MESSAGE_BYTES_MAX, META_VALUE_BYTES_MAX};
 use crate::wire::{CommitPreconditions, DeployView, MaxDelete, Order, Replace};
@@ -13,7 +13,7 @@ use crate::wire::{CommitPreconditions, DeployView, MaxDelete, Order, Replace};
 /// The view of the ledger that a decision about a commit depends on.
 fn view<S: Sql>(
     ledger: &Ledger<'_, S>,
-    publish: &Publish,
+    publish: &PublishCommand,
     preconditions: &CommitPreconditions,
 ) -> Result<ChannelState, Problem> {
     let alias = publish.alias.as_ref();
@@ -49,9 +49,9 @@ fn view<S: Sql>(
 /// Decides whether a publish may continue under its preconditions.
 pub(super) fn decide<S: Sql>(
     ledger: &Ledger<'_, S>,
-    publish: &Publish,
+    publish: &PublishCommand,
     preconditions: &CommitPreconditions,
-) -> Result<Verdict, Problem> {
+) -> Result<CommitDecision, Problem> {
     decide::commit(
         &view(ledger, publish, preconditions)?,
         &publish.root,
@@ -63,7 +63,7 @@ pub(super) fn decide<S: Sql>(
 /// Refuses a build older than the newest, as if it changed something.
 pub(super) fn note_unchanged<S: Sql>(
     ledger: &Ledger<'_, S>,
-    publish: &Publish,
+    publish: &PublishCommand,
     preconditions: &CommitPreconditions,
     deploy: &DeployView,
 ) -> Result<(), Problem> {

@@ -9,7 +9,7 @@ use pmx_core::sql::{Sql, SqlError};
 use pmx_core::time::Timestamp;
 
 use super::columns::{alias_name, integer, optional_integer, text};
-use super::command::{Publish, Reply};
+use super::command::{PublishCommand, Reply};
 use super::ledger::Ledger;
 use crate::pointer::Pointer;
 use crate::wire::{BeginReply, PreviewView, State};
@@ -64,7 +64,10 @@ impl<S: Sql> Ledger<'_, S> {
 
 /// Sets the end of a published preview, in the transaction of the publish. A publish that names no
 /// end leaves the one that the preview has.
-pub(super) fn set_end<S: Sql>(ledger: &Ledger<'_, S>, publish: &Publish) -> Result<(), SqlError> {
+pub(super) fn set_end<S: Sql>(
+    ledger: &Ledger<'_, S>,
+    publish: &PublishCommand,
+) -> Result<(), SqlError> {
     let expiry = publish.commit.as_ref().and_then(|commit| commit.expires);
     match (&publish.alias, expiry) {
         (Some(alias), Some(expiry)) => ledger.set_expiry(alias, expiry.end(ledger.now())),

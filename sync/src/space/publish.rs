@@ -16,8 +16,8 @@ use pmx_core::time::Timestamp;
 use super::begun;
 use super::blob_index::toc_blobs;
 use super::closure::{Incoming, Unfinished, check_closure};
-use super::command::{Offer, Publish};
-use super::decide::Verdict;
+use super::command::{Offer, PublishCommand};
+use super::decide::CommitDecision;
 use super::lease;
 use super::ledger::Ledger;
 use super::preconditions::{self, check_limits, decide};
@@ -36,7 +36,7 @@ pub(crate) async fn publish<S: Sql, B: Blobs>(
     ledger: &Ledger<'_, S>,
     blobs: &B,
     space: SpaceId,
-    publish: Publish,
+    publish: PublishCommand,
     now: Timestamp,
 ) -> Result<BeginReply, Problem> {
     check_end(&publish)?;
@@ -49,7 +49,7 @@ async fn carry_out<S: Sql, B: Blobs>(
     ledger: &Ledger<'_, S>,
     blobs: &B,
     space: SpaceId,
-    mut publish: Publish,
+    mut publish: PublishCommand,
     now: Timestamp,
 ) -> Result<BeginReply, Problem> {
     repair_first(ledger, blobs, space, &publish).await?;
@@ -66,7 +66,7 @@ async fn carry_out<S: Sql, B: Blobs>(
     begun::resolve(ledger, &mut publish, active.as_ref())?;
     // The space refuses early, before the client uploads anything for it.
     if let Some(preconditions) = publish.commit.as_ref().filter(|_| !publish.dry)
-        && let Verdict::Repeat(deploy) = decide(ledger, &publish, preconditions)?
+        && let CommitDecision::Repeat(deploy) = decide(ledger, &publish, preconditions)?
     {
         return Ok(published(*deploy));
     }
@@ -117,7 +117,7 @@ async fn carry_out<S: Sql, B: Blobs>(
 }
 
 /// Refuses an end for the site itself: only previews have one.
-fn check_end(publish: &Publish) -> Result<(), Problem> {
+fn check_end(publish: &PublishCommand) -> Result<(), Problem> {
     let expires = publish.commit.as_ref().and_then(|commit| commit.expires);
     if publish.alias.is_some() || expires.is_none() {
         return Ok(());
@@ -131,7 +131,7 @@ async fn repair_first<S: Sql, B: Blobs>(
     ledger: &Ledger<'_, S>,
     blobs: &B,
     space: SpaceId,
-    publish: &Publish,
+    publish: &PublishCommand,
 ) -> Result<(), Problem> {
     if !ledger.has_losses()? {
         return Ok(());
@@ -148,7 +148,7 @@ async fn repair_first<S: Sql, B: Blobs>(
 /// was deployed before. If it arrives late, after a refusal of its publish, it commits nothing.
 fn may_commit<S: Sql>(
     ledger: &Ledger<'_, S>,
-    publish: &Publish,
+    publish: &PublishCommand,
     preconditions: &CommitPreconditions,
 ) -> Result<bool, Problem> {
     let is_bare = preconditions.is_first() && matches!(publish.offer, Offer::Root);
@@ -160,7 +160,7 @@ fn may_commit<S: Sql>(
 /// The reply if the root is already active.
 fn unchanged<S: Sql>(
     ledger: &Ledger<'_, S>,
-    publish: &Publish,
+    publish: &PublishCommand,
     deploy: &DeployView,
 ) -> Result<BeginReply, Problem> {
     // A client that repeats a commit, because it lost the answer, gets the same answer.
@@ -181,7 +181,7 @@ fn unchanged<S: Sql>(
 fn keep_nodes<S: Sql>(
     ledger: &Ledger<'_, S>,
     incoming: &Incoming,
-    publish: &Publish,
+    publish: &PublishCommand,
     now: Timestamp,
 ) -> Result<(), Problem> {
     renew(ledger, publish, now)?;
@@ -194,7 +194,7 @@ fn keep_nodes<S: Sql>(
 /// A publish in progress renews the lease of its uploads.
 fn renew<S: Sql>(
     ledger: &Ledger<'_, S>,
-    publish: &Publish,
+    publish: &PublishCommand,
     now: Timestamp,
 ) -> Result<(), SqlError> {
     if publish.dry {

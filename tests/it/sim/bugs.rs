@@ -14,7 +14,7 @@ use pmx_core::problem::Problem;
 use pmx_core::time::Timestamp;
 use pmx_sync::pack::stored::Toc;
 use pmx_sync::serve::{Pointers as _, Spaces as _};
-use pmx_sync::space::{Command, Publish, Reply};
+use pmx_sync::space::{Command, PublishCommand, Reply};
 use pmx_sync::testing::Faulty;
 use pmx_sync::wire::{Order, Replace, State};
 
@@ -90,9 +90,9 @@ impl Planted {
     async fn spoilt(
         &self,
         space: &SpaceName,
-        mut publish: Publish,
+        mut publish: PublishCommand,
         now: Timestamp,
-    ) -> Result<Publish, Problem> {
+    ) -> Result<PublishCommand, Problem> {
         let (Some(bug), Some(terms)) = (self.bug, &mut publish.commit) else {
             return Ok(publish);
         };

@@ -16,7 +16,7 @@ use crate::pointer::Pointer;
 use crate::wire::{CommitPreconditions, DeployMeta, DeployView, HoldView};
 
 fn publish(offer: Offer, pack: Option<SmallPack>) -> Command {
-    Command::Publish(Box::new(Publish {
+    Command::Publish(Box::new(PublishCommand {
         alias: AliasName::parse("next").ok(),
         root: NodeId::of(b"new"),
         base: Some(NodeId::of(b"old")),

@@ -40,10 +40,10 @@ fn preconditions(expect: u64, order: Option<Order>) -> CommitPreconditions {
     }
 }
 
-fn outcome(verdict: Result<Verdict, Problem>) -> String {
+fn outcome(verdict: Result<CommitDecision, Problem>) -> String {
     match verdict {
-        Ok(Verdict::Activate { number, parent }) => format!("{parent}->{number}"),
-        Ok(Verdict::Repeat(deploy)) => format!("repeat {}", deploy.number),
+        Ok(CommitDecision::Activate { number, parent }) => format!("{parent}->{number}"),
+        Ok(CommitDecision::Repeat(deploy)) => format!("repeat {}", deploy.number),
         Err(problem) => problem.code.to_string(),
     }
 }
@@ -399,7 +399,7 @@ fn decide_restores_older_deploys() {
     let to = |name: &str, expect| rollback(&view, &head(expect), &deploy(2, name));
     assert_eq!(
         to("then", None),
-        Ok(Some(Verdict::Activate {
+        Ok(Some(CommitDecision::Activate {
             number: 6,
             parent: 5
         }))

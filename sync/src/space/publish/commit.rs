@@ -9,8 +9,8 @@ use pmx_core::time::Timestamp;
 
 use super::super::blob_index;
 use super::super::closure::{Closure, Incoming};
-use super::super::command::Publish;
-use super::super::decide::Verdict;
+use super::super::command::PublishCommand;
+use super::super::decide::CommitDecision;
 use super::super::events::{self, Changes};
 use super::super::index_object::{IndexObject, build};
 use super::super::ledger::{DeployWithKey, Ledger};
@@ -35,11 +35,11 @@ impl<S: Sql> Commit<'_, S> {
         &self,
         blobs: &B,
         space: SpaceId,
-        publish: &Publish,
+        publish: &PublishCommand,
         now: Timestamp,
     ) -> Result<BeginReply, Problem> {
         // Decided twice: here to avoid an unnecessary write, and in the transaction for good.
-        if let Verdict::Repeat(deploy) = decide(self.ledger, publish, self.preconditions)? {
+        if let CommitDecision::Repeat(deploy) = decide(self.ledger, publish, self.preconditions)? {
             return Ok(published(*deploy));
         }
         if self.preconditions.max_delete.is_some() {
@@ -73,7 +73,7 @@ impl<S: Sql> Commit<'_, S> {
         &self,
         ledger: &Ledger<'_, S>,
         replaced: Option<&DeployView>,
-        publish: &Publish,
+        publish: &PublishCommand,
     ) -> Result<(Option<Vec<Change>>, Summary), Problem> {
         let compared = comparison_base(ledger, replaced)?;
         let changes = changes(ledger, self.incoming, compared.as_ref(), &publish.root)?;
@@ -89,7 +89,7 @@ impl<S: Sql> Commit<'_, S> {
         &self,
         ledger: &Ledger<'_, S>,
         prepared: &IndexObject,
-        publish: &Publish,
+        publish: &PublishCommand,
     ) -> Result<(), Problem> {
         let mut arrived = self.closure.arrived.clone();
         if prepared.bytes.is_none() {
@@ -118,12 +118,12 @@ impl<S: Sql> Commit<'_, S> {
         &self,
         ledger: &Ledger<'_, S>,
         prepared: &IndexObject,
-        publish: &Publish,
+        publish: &PublishCommand,
         now: Timestamp,
     ) -> Result<DeployView, Problem> {
         let (number, parent) = match decide(ledger, publish, self.preconditions)? {
-            Verdict::Repeat(deploy) => return Ok(*deploy),
-            Verdict::Activate { number, parent } => (number, parent),
+            CommitDecision::Repeat(deploy) => return Ok(*deploy),
+            CommitDecision::Activate { number, parent } => (number, parent),
         };
         // The current deploy, not the one from before the write of the object. A new preview is
         // compared with a deploy that it does not expect.

@@ -8,7 +8,7 @@ use pmx_core::id::{BlobId, NodeId, Root};
 use pmx_core::problem::Problem;
 use pmx_core::sql::Sql;
 
-use super::super::command::{Offer, Publish};
+use super::super::command::{Offer, PublishCommand};
 use super::super::ledger::{Ledger, NodeState};
 use crate::manifest::{
     Edit, Layered, ManifestError, NewNode, Node, check_clashes, decode_patch, edit, lookup,
@@ -28,7 +28,7 @@ pub(super) enum ManifestUpdate {
 /// Reads the client's part of its manifest.
 pub(super) fn read_offer<S: Sql>(
     ledger: &Ledger<'_, S>,
-    publish: &Publish,
+    publish: &PublishCommand,
 ) -> Result<ManifestUpdate, Problem> {
     let nothing = Ranges::default();
     match &publish.offer {
@@ -74,7 +74,7 @@ pub(super) fn read_offer<S: Sql>(
 /// The blobs that a patch references: those of the packs that it names, or of the inline pack.
 fn uploaded_blobs<S: Sql>(
     ledger: &Ledger<'_, S>,
-    publish: &Publish,
+    publish: &PublishCommand,
 ) -> Result<Vec<(BlobId, u64)>, Problem> {
     let unreadable = |e| Problem::new(Code::PackMalformed, format!("reading a pack: {e}"));
     let mut uploaded = Vec::new();

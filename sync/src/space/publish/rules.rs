@@ -13,7 +13,7 @@ use pmx_core::problem::Problem;
 use pmx_core::sql::Sql;
 
 use super::super::blob_index::{BlobIndex, StoredBlob};
-use super::super::command::Publish;
+use super::super::command::PublishCommand;
 use super::commit::Commit;
 use crate::manifest::{CachedSource, Entry, Layered, lookup};
 use crate::rules::{Diagnostic, RuleFile, Severity, SiteRules};
@@ -27,7 +27,7 @@ impl<S: Sql> Commit<'_, S> {
         &self,
         blobs: &B,
         space: SpaceId,
-        publish: &Publish,
+        publish: &PublishCommand,
     ) -> Result<(), Problem> {
         let mut files = Vec::new();
         for (file, entry) in self.new_rule_files(publish)? {
@@ -54,7 +54,7 @@ impl<S: Sql> Commit<'_, S> {
     }
 
     /// The rule files that the replaced deploy has not.
-    fn new_rule_files(&self, publish: &Publish) -> Result<Vec<(RuleFile, Entry)>, Problem> {
+    fn new_rule_files(&self, publish: &PublishCommand) -> Result<Vec<(RuleFile, Entry)>, Problem> {
         let source = Layered {
             new: &self.incoming.nodes,
             old: self.ledger,
@@ -92,7 +92,7 @@ impl<S: Sql> Commit<'_, S> {
         &self,
         blobs: &B,
         space: SpaceId,
-        publish: &Publish,
+        publish: &PublishCommand,
         held: &StoredBlob,
     ) -> Result<Option<Bytes>, BackendError> {
         let extent = held.location.extent;
