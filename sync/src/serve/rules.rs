@@ -9,7 +9,7 @@ use super::server::Server;
 use super::stored::Scope;
 use crate::pointer::Pointer;
 use crate::rules::{RuleFile, SiteRules};
-use crate::site::{Generation, Lookup};
+use crate::site::{DeployAge, Lookup};
 
 impl<B: Backend> Server<B> {
     /// The rules of a pointer's deploy. A deploy without rule files costs nothing.
@@ -27,7 +27,7 @@ impl<B: Backend> Server<B> {
         let mut files = Vec::new();
         for file in RuleFile::ALL {
             let lookup = Lookup {
-                generation: Generation::SERVED,
+                age: DeployAge::SERVED,
                 path: file.site_path(),
             };
             let found = self.look_up(scope, pointer, &lookup).await?;

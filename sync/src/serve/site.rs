@@ -274,7 +274,7 @@ impl<B: Backend> Server<B> {
         pointer: &Pointer,
         lookup: &Lookup,
     ) -> Result<Option<LocatedFile>, Problem> {
-        let at = match lookup.generation.count() {
+        let at = match lookup.age.count() {
             0 => (pointer.root, pointer.index),
             count => match pointer.earlier.get(count - 1) {
                 Some(earlier) => *earlier,

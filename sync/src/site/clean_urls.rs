@@ -13,7 +13,7 @@
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use unicode_normalization::{UnicodeNormalization, is_nfc};
 
-use super::lookups::{Generation, LocatedFile, Lookup, Lookups, MissingLookups};
+use super::lookups::{DeployAge, LocatedFile, Lookup, Lookups, MissingLookups};
 use crate::path::SitePath;
 use crate::rules::HtmlMode;
 
@@ -152,7 +152,7 @@ fn candidate<'a>(
 
 const fn served(path: SitePath) -> Lookup {
     Lookup {
-        generation: Generation::SERVED,
+        age: DeployAge::SERVED,
         path,
     }
 }

@@ -30,9 +30,9 @@ pub(super) struct Conditions {
     begun: Option<Tags>,
 }
 
-/// Outcome of the conditions of a request that would otherwise get a 200.
+/// Result of the preconditions of a request that would otherwise get a 200.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum PreconditionResult {
     /// Send the response.
     Proceed,
     /// 304: the client already has the blob.
@@ -54,15 +54,15 @@ impl Conditions {
     ///
     /// The server compares `If-Match` with the strong tag, whichever coding it would send: a client
     /// that names a blob gets that blob.
-    pub(super) fn verdict(&self, blob: &BlobId) -> Verdict {
+    pub(super) fn evaluate(&self, blob: &BlobId) -> PreconditionResult {
         if let Some(tags) = &self.wanted
             && !tags.matches_strongly(blob)
         {
-            return Verdict::Failed;
+            return PreconditionResult::Failed;
         }
         match &self.at_hand {
-            Some(tags) if tags.matches_weakly(blob) => Verdict::NotModified,
-            Some(_) | None => Verdict::Proceed,
+            Some(tags) if tags.matches_weakly(blob) => PreconditionResult::NotModified,
+            Some(_) | None => PreconditionResult::Proceed,
         }
     }
 
@@ -172,53 +172,59 @@ mod tests {
         let (mine, other) = (BlobId::of(b"mine"), BlobId::of(b"other"));
         let many = format!("\"{other}\", ").repeat(ETAGS_MAX);
         for (line, expected) in [
-            (format!("\"{mine}\""), Verdict::NotModified),
-            (format!("W/\"{mine}\""), Verdict::NotModified),
+            (format!("\"{mine}\""), PreconditionResult::NotModified),
+            (format!("W/\"{mine}\""), PreconditionResult::NotModified),
             (
                 format!("\"{other}\", W/\"x,y\",\"{mine}\""),
-                Verdict::NotModified,
+                PreconditionResult::NotModified,
             ),
-            (format!(" ,, \"{mine}\" ,"), Verdict::NotModified),
-            ("*".into(), Verdict::NotModified),
-            (format!("\"{other}\""), Verdict::Proceed),
-            (String::new(), Verdict::Proceed),
-            (format!("{mine}"), Verdict::Proceed),
-            (format!("w/\"{mine}\""), Verdict::Proceed),
-            (format!("\"{mine}"), Verdict::Proceed),
-            (format!("\"{mine}\"x"), Verdict::Proceed),
-            (format!("x \"{mine}\""), Verdict::Proceed),
+            (format!(" ,, \"{mine}\" ,"), PreconditionResult::NotModified),
+            ("*".into(), PreconditionResult::NotModified),
+            (format!("\"{other}\""), PreconditionResult::Proceed),
+            (String::new(), PreconditionResult::Proceed),
+            (format!("{mine}"), PreconditionResult::Proceed),
+            (format!("w/\"{mine}\""), PreconditionResult::Proceed),
+            (format!("\"{mine}"), PreconditionResult::Proceed),
+            (format!("\"{mine}\"x"), PreconditionResult::Proceed),
+            (format!("x \"{mine}\""), PreconditionResult::Proceed),
             (
                 format!("\"{}\"", mine.to_hex().to_uppercase()),
-                Verdict::Proceed,
+                PreconditionResult::Proceed,
             ),
-            (format!("{many}\"{mine}\""), Verdict::Proceed),
-            (format!("{}\"{mine}\"", &many[68..]), Verdict::NotModified),
+            (format!("{many}\"{mine}\""), PreconditionResult::Proceed),
+            (
+                format!("{}\"{mine}\"", &many[68..]),
+                PreconditionResult::NotModified,
+            ),
         ] {
-            let found = conditions(&header::IF_NONE_MATCH, &[&line]).verdict(&mine);
+            let found = conditions(&header::IF_NONE_MATCH, &[&line]).evaluate(&mine);
             assert_eq!(found, expected, "{line}");
         }
         let lines = [&*format!("\"{other}\""), &*format!("\"{mine}\"")];
-        let found = conditions(&header::IF_NONE_MATCH, &lines).verdict(&mine);
-        assert_eq!(found, Verdict::NotModified);
+        let found = conditions(&header::IF_NONE_MATCH, &lines).evaluate(&mine);
+        assert_eq!(found, PreconditionResult::NotModified);
     }
 
     #[test]
     fn if_match_compares_strongly_and_comes_first() {
         let (mine, other) = (BlobId::of(b"mine"), BlobId::of(b"other"));
         for (line, expected) in [
-            (format!("\"{mine}\""), Verdict::Proceed),
-            (format!("\"{other}\", \"{mine}\""), Verdict::Proceed),
-            ("*".into(), Verdict::Proceed),
-            (format!("W/\"{mine}\""), Verdict::Failed),
-            (format!("\"{other}\""), Verdict::Failed),
-            (String::new(), Verdict::Failed),
+            (format!("\"{mine}\""), PreconditionResult::Proceed),
+            (
+                format!("\"{other}\", \"{mine}\""),
+                PreconditionResult::Proceed,
+            ),
+            ("*".into(), PreconditionResult::Proceed),
+            (format!("W/\"{mine}\""), PreconditionResult::Failed),
+            (format!("\"{other}\""), PreconditionResult::Failed),
+            (String::new(), PreconditionResult::Failed),
         ] {
-            let found = conditions(&header::IF_MATCH, &[&line]).verdict(&mine);
+            let found = conditions(&header::IF_MATCH, &[&line]).evaluate(&mine);
             assert_eq!(found, expected, "{line}");
         }
         let mut both = conditions(&header::IF_MATCH, &[&format!("\"{other}\"")]);
         both.at_hand = Some(Tags::Any);
-        assert_eq!(both.verdict(&mine), Verdict::Failed);
+        assert_eq!(both.evaluate(&mine), PreconditionResult::Failed);
     }
 
     #[test]

@@ -7,11 +7,11 @@ use pmx_core::location::Location;
 use crate::manifest::Entry;
 use crate::path::SitePath;
 
-/// Generation of a deploy, counted backwards: 0 is the served one, 1 the one before it.
+/// Age of a deploy, counted in deploys: 0 is the served one, 1 the one before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Generation(usize);
+pub struct DeployAge(usize);
 
-impl Generation {
+impl DeployAge {
     /// The served deploy.
     pub const SERVED: Self = Self(0);
 
@@ -30,7 +30,7 @@ impl Generation {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Lookup {
     /// The deploy to search.
-    pub generation: Generation,
+    pub age: DeployAge,
     /// The path.
     pub path: SitePath,
 }
@@ -57,7 +57,7 @@ impl Lookups {
     /// The file of the served deploy at `path`.
     pub(super) fn served(&self, path: &SitePath) -> Option<&LocatedFile> {
         self.held(&Lookup {
-            generation: Generation::SERVED,
+            age: DeployAge::SERVED,
             path: path.clone(),
         })
     }

@@ -11,7 +11,7 @@
 //!     match plan(&request, &snapshot, &rules, &lookups) {
 //!         Ok(plan) => break plan,
 //!         Err(missing) => for lookup in missing.lookups {
-//!             let file = /* the row of lookup.path in the index of lookup.generation */;
+//!             let file = /* the row of lookup.path in the index of lookup.age */;
 //!             lookups.insert(lookup, file);
 //!         }
 //!     }
@@ -53,7 +53,7 @@ pub use fingerprint::is_fingerprinted;
 pub use host::Addressed;
 pub use hosts::{CustomSite, Hosts, LOOPBACK_API};
 pub use local::LocalMode;
-pub use lookups::{Generation, LocatedFile, Lookup, Lookups, MissingLookups};
+pub use lookups::{DeployAge, LocatedFile, Lookup, Lookups, MissingLookups};
 pub use plan::{ROUNDS_MAX, absent, plan};
 pub use preview::{AnswerPreview, preview};
 pub use request::{Pages, SiteRequest, is_reserved};

@@ -7,7 +7,7 @@ use http::StatusCode;
 
 use super::answer::{Origin, Plan, Snapshot};
 use super::clean_urls::{self, Meaning, RequestedPath};
-use super::lookups::{Generation, LocatedFile, Lookup, Lookups, MissingLookups};
+use super::lookups::{DeployAge, LocatedFile, Lookup, Lookups, MissingLookups};
 use super::planner::{LOOP_ROUNDS_MAX, Planner};
 use super::request::{SiteRequest, Target, Verb};
 use super::response::ResponseBuilder;
@@ -191,7 +191,7 @@ impl<'a> Planner<'a> {
         }
         let shell = &self.rules.settings().shell;
         let lookup = Lookup {
-            generation: Generation::SERVED,
+            age: DeployAge::SERVED,
             path: shell.clone(),
         };
         self.known.require([lookup.clone()])?;
@@ -235,7 +235,7 @@ impl<'a> Planner<'a> {
 fn lookups_of_pages(asked: &RequestedPath) -> Vec<Lookup> {
     let pages = asked.not_found_pages().into_iter();
     let lookups = pages.map(|path| Lookup {
-        generation: Generation::SERVED,
+        age: DeployAge::SERVED,
         path,
     });
     lookups.collect()
@@ -243,7 +243,7 @@ fn lookups_of_pages(asked: &RequestedPath) -> Vec<Lookup> {
 
 fn lookup_before(count: usize, path: &SitePath) -> Lookup {
     Lookup {
-        generation: Generation::before(count),
+        age: DeployAge::before(count),
         path: path.clone(),
     }
 }

@@ -5,7 +5,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use pmx_core::coding::{Coding, is_stored_as_zstd};
 
 use super::answer::{Described, Origin, Plan, PlanBody, Snapshot};
-use super::conditional::{Verdict, etag};
+use super::conditional::{PreconditionResult, etag};
 use super::dictionary::is_dictionary;
 use super::fingerprint::is_fingerprinted;
 use super::lookups::LocatedFile;
@@ -219,12 +219,12 @@ impl ResponseBuilder {
         let draft = self
             .with_default(header::CACHE_CONTROL, caching)
             .validated_by(request, held, coding);
-        match (conditions.verdict(blob), range) {
-            (Verdict::Failed, _) => draft.failed(),
-            (Verdict::NotModified, _) => draft.send_bare(StatusCode::NOT_MODIFIED),
-            (Verdict::Proceed, Err(Unsatisfiable)) => draft.unsatisfiable(held),
-            (Verdict::Proceed, Ok(Some(range))) => draft.part(request, held, range),
-            (Verdict::Proceed, Ok(None)) => draft
+        match (conditions.evaluate(blob), range) {
+            (PreconditionResult::Failed, _) => draft.failed(),
+            (PreconditionResult::NotModified, _) => draft.send_bare(StatusCode::NOT_MODIFIED),
+            (PreconditionResult::Proceed, Err(Unsatisfiable)) => draft.unsatisfiable(held),
+            (PreconditionResult::Proceed, Ok(Some(range))) => draft.part(request, held, range),
+            (PreconditionResult::Proceed, Ok(None)) => draft
                 .header(header::ACCEPT_RANGES, BYTES)
                 .representing(request, held, coding)
                 .send_blob(request, StatusCode::OK, held, coding),

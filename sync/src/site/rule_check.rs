@@ -12,7 +12,7 @@ use super::lookups::{LocatedFile, Lookups, MissingLookups};
 use super::planner::Planner;
 use super::preview::unlocated;
 use super::request::{SiteRequest, Target, target};
-use super::rule_plan::Way;
+use super::rule_plan::RedirectEnd;
 use crate::manifest::Entry;
 use crate::media::Media;
 use crate::path::SitePath;
@@ -90,9 +90,9 @@ impl RuleCheck<'_> {
             planner.way(location)
         });
         match way {
-            Way::Ends => false,
-            Way::Back(url) => url == request.for_rules().path,
-            Way::Endless => true,
+            RedirectEnd::Ends => false,
+            RedirectEnd::Back(url) => url == request.for_rules().path,
+            RedirectEnd::Endless => true,
         }
     }
 

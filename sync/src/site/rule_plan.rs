@@ -6,7 +6,7 @@ use http::StatusCode;
 
 use super::answer::{Origin, Plan};
 use super::clean_urls::{self, Meaning};
-use super::lookups::{Generation, Lookup, MissingLookups};
+use super::lookups::{DeployAge, Lookup, MissingLookups};
 use super::planner::{Planner, STEPS_MAX};
 use super::request::{Target, target};
 use crate::path::SitePath;
@@ -105,7 +105,7 @@ impl Planner<'_> {
 
     fn at_file(&self, file: &SitePath) -> Result<Option<Plan>, MissingLookups> {
         let lookup = Lookup {
-            generation: Generation::SERVED,
+            age: DeployAge::SERVED,
             path: file.clone(),
         };
         self.known.require([lookup.clone()])?;
@@ -121,17 +121,17 @@ impl Planner<'_> {
     /// Whether a client that follows a redirect would come back to a URL that it has seen. Such a
     /// rule does not apply.
     fn leads_back(&self, location: &str) -> Result<bool, MissingLookups> {
-        Ok(self.way(location)? != Way::Ends)
+        Ok(self.way(location)? != RedirectEnd::Ends)
     }
 
     /// Follows a redirect of the site to itself.
-    pub(super) fn way(&self, location: &str) -> Result<Way, MissingLookups> {
+    pub(super) fn way(&self, location: &str) -> Result<RedirectEnd, MissingLookups> {
         let request = self.request.for_rules();
         let mut seen = BTreeSet::from([url(request.path, request.client.query)]);
         let mut at = without_fragment(location).to_owned();
         for _ in 0..STEPS_MAX {
             if !seen.insert(at.clone()) {
-                return Ok(Way::Back(at));
+                return Ok(RedirectEnd::Back(at));
             }
             let here = at_url(&at, &request);
             let rule = self.rule_at(&here);
@@ -147,7 +147,7 @@ impl Planner<'_> {
                         ..
                     } => Some(without_fragment(location).to_owned()),
                     MatchedAction::Redirect { local: None, .. } | MatchedAction::File(_) => {
-                        return Ok(Way::Ends);
+                        return Ok(RedirectEnd::Ends);
                     }
                     MatchedAction::Rewrite { .. } => self.next_by_file(&here, &seen)?,
                 },
@@ -155,10 +155,10 @@ impl Planner<'_> {
             };
             match next {
                 Some(next) => at = next,
-                None => return Ok(Way::Ends),
+                None => return Ok(RedirectEnd::Ends),
             }
         }
-        Ok(Way::Endless)
+        Ok(RedirectEnd::Endless)
     }
 
     /// The rule before files that answers a URL.
@@ -206,7 +206,7 @@ impl Planner<'_> {
 
 /// Where a redirect leads a client.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Way {
+pub(super) enum RedirectEnd {
     /// To a page, or to another host.
     Ends,
     /// To this URL, which it has seen.

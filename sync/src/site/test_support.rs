@@ -7,7 +7,7 @@ use pmx_core::id::{BlobId, ObjectId};
 use pmx_core::location::{Codec, Extent, Location};
 
 use super::{
-    Generation, LocatedFile, Lookup, Lookups, Plan, ROUNDS_MAX, SiteRequest, Snapshot, plan,
+    DeployAge, LocatedFile, Lookup, Lookups, Plan, ROUNDS_MAX, SiteRequest, Snapshot, plan,
 };
 use crate::manifest::Entry;
 use crate::media::Media;
@@ -81,7 +81,7 @@ impl Site {
                     for lookup in &need.lookups {
                         let asked = rounds.iter().flatten().any(|earlier| earlier == lookup);
                         assert!(!asked, "{lookup:?} was asked twice");
-                        let held = self.0[lookup.generation.count()].get(&lookup.path);
+                        let held = self.0[lookup.age.count()].get(&lookup.path);
                         known.insert(lookup.clone(), held.cloned());
                     }
                     rounds.push(need.lookups);
@@ -175,7 +175,7 @@ pub(super) fn served(path: &str) -> Lookup {
 
 pub(super) fn lookup(before: usize, path: &str) -> Lookup {
     Lookup {
-        generation: Generation::before(before),
+        age: DeployAge::before(before),
         path: SitePath::parse(path).unwrap(),
     }
 }
