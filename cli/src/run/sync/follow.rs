@@ -15,7 +15,9 @@ use crate::client::http::Client;
 use crate::error::Failure;
 use crate::run::report::Report;
 use crate::run::trouble::{About, Troubles};
-use crate::run::watch::{Elapsed, Found, Pace, Seen, Touched, Verdict, Wake, Watch};
+use crate::run::watch::{
+    Elapsed, Pace, ScanComparison, ScanDecision, Seen, Touched, WaitEnd, Watch,
+};
 use crate::run::{Context, Ended};
 use crate::source_tree::{Look, SourceTree, check_empty};
 
@@ -143,15 +145,15 @@ impl<'a> Follow<'a> {
             self.judge_watch();
             let until = self.next.at(self.pace.due());
             match self.watch.wait(until, &self.context.interrupt) {
-                Wake::Interrupted => return,
-                Wake::Events(happened) => {
+                WaitEnd::Interrupted => return,
+                WaitEnd::Events(happened) => {
                     let now = self.watch.now();
                     for event in happened {
                         self.pace.note(&event.seen, now);
                         self.touched.add(event.folder.as_deref());
                     }
                 }
-                Wake::Time => {}
+                WaitEnd::Time => {}
             }
             let now = self.watch.now();
             match self.pace.due() {
@@ -220,7 +222,7 @@ impl<'a> Follow<'a> {
         if problems.as_slice() != self.troubles.lines(About::Paths) && !problems.is_empty() {
             found.passing += 1;
         }
-        if self.pace.judge(&found, now) == Verdict::Wait {
+        if self.pace.judge(&found, now) == ScanDecision::Wait {
             return;
         }
         self.troubles.over(About::Folder);
@@ -307,7 +309,7 @@ impl<'a> Follow<'a> {
             if self.pace.due().is_none() {
                 self.pace.note(&Seen::Anything, now);
             }
-            if self.pace.again(now) == Verdict::Wait {
+            if self.pace.again(now) == ScanDecision::Wait {
                 return;
             }
         }
@@ -320,12 +322,12 @@ impl<'a> Follow<'a> {
     }
 
     /// The result of a scan, compared with the last publish.
-    fn compared(&self, tree: &SourceTree) -> Found {
+    fn compared(&self, tree: &SourceTree) -> ScanComparison {
         let Some(shown) = self.shown.filter(|shown| tree.contains(&shown.root)) else {
-            return Found::default();
+            return ScanComparison::default();
         };
         let changes = tree.changes_since(shown.root).unwrap_or_default();
-        Found::of(&changes, shown.files)
+        ScanComparison::of(&changes, shown.files)
     }
 
     /// Reports the paths that are left out.

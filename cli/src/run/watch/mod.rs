@@ -20,7 +20,7 @@ use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 
 use crate::interrupt::Interrupt;
 use own::Own;
-pub(super) use pace::{Elapsed, Found, Pace, Seen, Verdict};
+pub(super) use pace::{Elapsed, Pace, ScanComparison, ScanDecision, Seen};
 use trace::{End, Trace};
 
 /// Interval at which a wait checks for an interrupt.
@@ -69,7 +69,7 @@ pub(super) struct Touched {
 
 /// Why a wait ended.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Wake {
+pub(super) enum WaitEnd {
     /// The user wants to stop.
     Interrupted,
     /// Changes happened.
@@ -145,20 +145,20 @@ impl Watch {
     }
 
     /// Waits for events, at most until a point of time.
-    pub(super) fn wait(&mut self, until: Elapsed, interrupt: &Interrupt) -> Wake {
+    pub(super) fn wait(&mut self, until: Elapsed, interrupt: &Interrupt) -> WaitEnd {
         loop {
             if interrupt.is_raised() {
-                return Wake::Interrupted;
+                return WaitEnd::Interrupted;
             }
             if self.traced.elapsed() >= TRACE_EVERY && self.renewed() {
-                return Wake::Events(vec![FolderEvent::ANYWHERE]);
+                return WaitEnd::Events(vec![FolderEvent::ANYWHERE]);
             }
             let left = until.saturating_sub(self.now());
             match self.source.events.recv_timeout(left.min(TICK)) {
                 Ok(first) => {
                     let happened = self.taken(first);
                     if !happened.is_empty() {
-                        return Wake::Events(happened);
+                        return WaitEnd::Events(happened);
                     }
                 }
                 Err(RecvTimeoutError::Timeout) => {}
@@ -166,7 +166,7 @@ impl Watch {
                 Err(RecvTimeoutError::Disconnected) => std::thread::sleep(left.min(TICK)),
             }
             if self.now() >= until {
-                return Wake::Time;
+                return WaitEnd::Time;
             }
         }
     }
@@ -401,7 +401,7 @@ mod tests {
         let until = Duration::from_secs(10);
         let mut touched = Touched::NOWHERE;
         let mut quiet = until;
-        while let Wake::Events(happened) = watch.wait(quiet, &Interrupt::default()) {
+        while let WaitEnd::Events(happened) = watch.wait(quiet, &Interrupt::default()) {
             for event in happened {
                 touched.add(event.folder.as_deref());
             }
@@ -424,12 +424,12 @@ mod tests {
         let poll = watch.poll_at(Duration::ZERO);
         assert!(poll <= watch.now() + POLL_DEGRADED);
         let until = watch.now() + Duration::from_millis(120);
-        assert_eq!(watch.wait(until, &Interrupt::default()), Wake::Time);
+        assert_eq!(watch.wait(until, &Interrupt::default()), WaitEnd::Time);
         // The name is resolved anyway.
         fs::remove_dir(home.path()).unwrap();
         let until = watch.now() + Duration::from_secs(10);
         let wake = watch.wait(until, &Interrupt::default());
-        assert_eq!(wake, Wake::Events(vec![FolderEvent::ANYWHERE]));
+        assert_eq!(wake, WaitEnd::Events(vec![FolderEvent::ANYWHERE]));
     }
 
     #[test]

@@ -70,7 +70,7 @@ pub(in crate::run) enum Seen {
 
 /// Findings of a scan, compared with the last publish.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(in crate::run) struct Found {
+pub(in crate::run) struct ScanComparison {
     /// Published files that are gone without a successor.
     pub(in crate::run) missing: u64,
     /// Published files.
@@ -81,9 +81,9 @@ pub(in crate::run) struct Found {
     pub(in crate::run) passing: u64,
 }
 
-/// Verdict on a scan's result.
+/// Decision on a scan's result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::run) enum Verdict {
+pub(in crate::run) enum ScanDecision {
     /// Publish the result.
     Publish,
     /// Scan the folder again later.
@@ -158,35 +158,35 @@ impl Pace {
     }
 
     /// Decides about a scan's result.
-    pub(in crate::run) fn judge(&mut self, found: &Found, now: Elapsed) -> Verdict {
+    pub(in crate::run) fn judge(&mut self, found: &ScanComparison, now: Elapsed) -> ScanDecision {
         let open = !self.open.is_empty();
         let Some(episode) = &mut self.episode else {
-            return Verdict::Publish;
+            return ScanDecision::Publish;
         };
         let quiet = episode.quiet(found);
         episode.bound = episode.first + BOUND_LEAST.max(quiet * BOUND_TIMES);
         let at = (episode.last + quiet).min(episode.bound);
         if now >= at {
-            return Verdict::Publish;
+            return ScanDecision::Publish;
         }
         episode.held = true;
         // A missing file may be back before the quiet is over.
         episode.due = at.min(episode.scan_at(open).max(now + QUIET_HELD));
-        Verdict::Wait
+        ScanDecision::Wait
     }
 
     /// Decides about a scan that failed because of a build in progress: give up for now
     /// (`Publish`), or scan again.
-    pub(in crate::run) fn again(&mut self, now: Elapsed) -> Verdict {
+    pub(in crate::run) fn again(&mut self, now: Elapsed) -> ScanDecision {
         let Some(episode) = &mut self.episode else {
-            return Verdict::Publish;
+            return ScanDecision::Publish;
         };
         episode.bound = episode.first + QUIET_MOST * BOUND_TIMES;
         if now >= (episode.last + QUIET_MOST).min(episode.bound) {
-            return Verdict::Publish;
+            return ScanDecision::Publish;
         }
         episode.due = now + QUIET_HELD;
-        Verdict::Wait
+        ScanDecision::Wait
     }
 
     /// Ends the episode: its changes are published, or there were none.
@@ -217,7 +217,7 @@ impl Episode {
     }
 
     /// The quiet after which such a result is published.
-    fn quiet(&self, found: &Found) -> Duration {
+    fn quiet(&self, found: &ScanComparison) -> Duration {
         let mut quiet = Duration::ZERO;
         if found.missing > 0 {
             let all = QUIET_MISSING_ALL.as_millis() as u64;
@@ -236,7 +236,7 @@ impl Episode {
     }
 }
 
-impl Found {
+impl ScanComparison {
     /// The result for changes in a site of `of` files.
     pub(in crate::run) fn of(changes: &[Change], of: u64) -> Self {
         let empty = |change: &&Change| {

@@ -19,14 +19,14 @@ struct Folder {
     now: Elapsed,
     published: Vec<u64>,
     scans: u32,
-    found: Found,
+    found: ScanComparison,
 }
 
 impl Folder {
     fn of(files: u64) -> Self {
-        let found = Found {
+        let found = ScanComparison {
             of: files,
-            ..Found::default()
+            ..ScanComparison::default()
         };
         Self {
             found,
@@ -42,12 +42,12 @@ impl Folder {
             self.now = self.now.max(due);
             self.scans += 1;
             let found = self.found;
-            if self.pace.judge(&found, self.now) == Verdict::Publish {
+            if self.pace.judge(&found, self.now) == ScanDecision::Publish {
                 self.published.push(self.now.as_millis() as u64);
                 self.pace.settled(true, self.now);
-                self.found = Found {
+                self.found = ScanComparison {
                     of: self.found.of - self.found.missing,
-                    ..Found::default()
+                    ..ScanComparison::default()
                 };
             }
         }
@@ -198,7 +198,7 @@ fn unreadable_folder_is_scanned_again_before_it_is_reported() {
     pace.note(&Seen::Anything, ms(0));
     let mut now = ms(0);
     let mut scans = 0;
-    while pace.again(now) == Verdict::Wait {
+    while pace.again(now) == ScanDecision::Wait {
         scans += 1;
         now = pace.due().unwrap();
     }
@@ -226,7 +226,7 @@ fn change(path: &str, before: Option<u64>, after: Option<u64>) -> Change {
 #[test]
 fn found_counts_what_readers_would_miss() {
     let is = |changes: &[Change]| {
-        let found = Found::of(changes, 10);
+        let found = ScanComparison::of(changes, 10);
         (found.missing, found.emptied, found.passing)
     };
     let (gone, new) = (Some(5), Some(7));
