@@ -18,7 +18,7 @@ use pmx_sync::manifest::{
 };
 use pmx_sync::path::SitePath;
 use pmx_sync::rules::RuleFile;
-use pmx_sync::scan::{self, Faults, Prefetch, Scan, ScanError};
+use pmx_sync::scan::{self, FaultPolicy, Prefetch, Scan, ScanError};
 
 use crate::args::ScanArgs;
 use crate::cache::{FolderCache, NodeStore, Nodes};
@@ -49,7 +49,7 @@ pub struct Look<'a> {
     /// The folders with changes since the last stored scan.
     pub touched: Option<&'a BTreeSet<String>>,
     /// Policy for paths that can't be published.
-    pub faults: Faults,
+    pub faults: FaultPolicy,
 }
 
 impl SourceTree {
@@ -124,7 +124,7 @@ impl SourceTree {
         cache: FolderCache,
         ui: &Ui,
         ahead: &Prefetch,
-        faults: Faults,
+        faults: FaultPolicy,
     ) -> Result<Self, Failure> {
         let options = scan::Options {
             faults,
@@ -302,7 +302,7 @@ pub fn list(
     folder: &Folder,
     args: &ScanArgs,
     ui: &Ui,
-    faults: Faults,
+    faults: FaultPolicy,
 ) -> Result<Prefetch, Failure> {
     let bar = ui.bar(Counting::Files, 0);
     let options = scan::Options {

@@ -15,7 +15,7 @@ use pmx_core::name::SpaceName;
 use pmx_sync::pack::PackKind;
 use pmx_sync::pack::plan::{BlobShape, PackPlan, UploadPlan};
 use pmx_sync::pack::wire::PackBuilder;
-use pmx_sync::scan::{Listed, Prefetch};
+use pmx_sync::scan::{ListedFile, Prefetch};
 
 use super::http::{BodyProgress, Client};
 use super::workers::{self, AdaptiveLevel, ScratchPool, lock};
@@ -37,7 +37,7 @@ struct PrefetchedPack<'a> {
 
 /// Reads every file that fits a pack, several at once, and keeps the contents within the limit.
 pub fn prefetch(ahead: &Prefetch, interrupt: &Interrupt) -> Result<Prefetched, Failure> {
-    let plan = UploadPlan::of_pieces(ahead.files().map(|Listed { size, media, .. }| {
+    let plan = UploadPlan::of_pieces(ahead.files().map(|ListedFile { size, media, .. }| {
         // The publish sends blobs that need parts.
         Some(BlobShape { size, media })
     }));

@@ -34,7 +34,7 @@ use pmx_core::id::{BlobId, Root};
 use crate::manifest::{Entry, Totals};
 use crate::media::Media;
 
-use super::stat::{Kind, Stat};
+use super::stat::{FileKind, Stat};
 
 pub(super) use writer::{Head, Writer};
 
@@ -259,7 +259,7 @@ impl<'a> CachedFile<'a> {
     /// The stat of the file when it was hashed.
     pub(super) fn stat(&self) -> Stat {
         Stat {
-            kind: Kind::File,
+            kind: FileKind::File,
             size: self.size(),
             mtime: i64::from_le_bytes(self.cache.array(self.at + 8)),
             ctime: i64::from_le_bytes(self.cache.array(self.at + 16)),

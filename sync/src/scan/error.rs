@@ -270,7 +270,7 @@ impl ScanFault {
     }
 
     /// Whether the rest of a folder can be published without the path of this problem.
-    fn is_of_one_path(&self, faults: Faults) -> bool {
+    fn is_of_one_path(&self, faults: FaultPolicy) -> bool {
         match self {
             Self::PathInvalid(_)
             | Self::Collision { .. }
@@ -278,7 +278,7 @@ impl ScanFault {
             | Self::NotRegular { .. } => true,
             Self::Unreadable { path, .. } => path != TOP,
             Self::TooLarge { unit, .. } => *unit == "bytes",
-            Self::ChangedDuringRead { .. } => faults == Faults::LeaveOutChanging,
+            Self::ChangedDuringRead { .. } => faults == FaultPolicy::LeaveOutChanging,
             Self::SourceMissing { .. }
             | Self::BuildIncomplete { .. }
             | Self::BuildInvalid { .. }
@@ -349,7 +349,7 @@ pub(super) const TOP: &str = ".";
 
 /// Policy for a path that cannot be published.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Faults {
+pub enum FaultPolicy {
     /// The scan publishes nothing.
     #[default]
     Refuse,
@@ -372,7 +372,7 @@ pub struct LeftOut {
 /// Collects problems from all threads, and keeps the first in path order.
 #[derive(Debug, Default)]
 pub(super) struct Problems {
-    faults: Faults,
+    faults: FaultPolicy,
     any: AtomicBool,
     found: Mutex<Found>,
     left_out: Mutex<Found>,
@@ -385,7 +385,7 @@ struct Found {
 }
 
 impl Problems {
-    pub(super) fn new(faults: Faults) -> Self {
+    pub(super) fn new(faults: FaultPolicy) -> Self {
         Self {
             faults,
             ..Self::default()
@@ -394,7 +394,7 @@ impl Problems {
 
     /// Records a problem at a path.
     pub(super) fn add(&self, path: &str, problem: ScanFault) {
-        if self.faults != Faults::Refuse && problem.is_of_one_path(self.faults) {
+        if self.faults != FaultPolicy::Refuse && problem.is_of_one_path(self.faults) {
             lock(&self.left_out).add(path, problem);
             return;
         }

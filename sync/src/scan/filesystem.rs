@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 
 use super::pathmx::Mount;
-use super::stat::{Kind, Stat};
+use super::stat::{FileKind, Stat};
 use crate::limits::FILES_MAX;
 
 pub(super) mod layered;
@@ -99,23 +99,23 @@ pub(super) fn c_name(name: &str) -> io::Result<std::ffi::CString> {
 pub(super) struct Listing {
     names: Vec<u8>,
     /// One per name, in the order of the listing.
-    pub(super) entries: Vec<Listed>,
+    pub(super) entries: Vec<DirectoryEntry>,
 }
 
 /// One name of a listing.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Listed {
+pub(super) struct DirectoryEntry {
     start: u32,
     len: u32,
-    pub(super) kind: Kind,
+    pub(super) kind: FileKind,
 }
 
 impl Listing {
-    pub(super) fn push(&mut self, name: &[u8], kind: Kind) -> io::Result<()> {
+    pub(super) fn push(&mut self, name: &[u8], kind: FileKind) -> io::Result<()> {
         if self.entries.len() as u64 > FILES_MAX {
             return Err(io::ErrorKind::FileTooLarge.into());
         }
-        self.entries.push(Listed {
+        self.entries.push(DirectoryEntry {
             start: self.names.len() as u32,
             len: name.len() as u32,
             kind,
@@ -133,13 +133,13 @@ impl Listing {
     }
 
     /// The bytes of a name.
-    pub(super) fn name(&self, listed: Listed) -> &[u8] {
+    pub(super) fn name(&self, listed: DirectoryEntry) -> &[u8] {
         let start = listed.start as usize;
         &self.names[start..start + listed.len as usize]
     }
 
     /// A name with the NUL that system calls need.
-    pub(super) fn c_name(&self, listed: Listed) -> &CStr {
+    pub(super) fn c_name(&self, listed: DirectoryEntry) -> &CStr {
         let start = listed.start as usize;
         CStr::from_bytes_with_nul(&self.names[start..=start + listed.len as usize])
             .unwrap_or_default()
@@ -175,8 +175,8 @@ impl FileSystem for Paths {
     fn folder(&self, parent: &PathBuf, name: &CStr) -> io::Result<PathBuf> {
         let path = below(parent, name)?;
         match Stat::from_metadata(&std::fs::symlink_metadata(&path)?).kind {
-            Kind::Folder => Ok(path),
-            Kind::File | Kind::Link | Kind::Special | Kind::Unknown => {
+            FileKind::Folder => Ok(path),
+            FileKind::File | FileKind::Link | FileKind::Special | FileKind::Unknown => {
                 Err(io::ErrorKind::NotADirectory.into())
             }
         }
@@ -206,8 +206,8 @@ impl FileSystem for Paths {
         // Opening a FIFO would block, so this checks the kind first. The implementation by
         // descriptors has no such gap between check and open.
         match Stat::from_metadata(&std::fs::symlink_metadata(&path)?).kind {
-            Kind::File => File::open(path),
-            Kind::Folder | Kind::Link | Kind::Special | Kind::Unknown => {
+            FileKind::File => File::open(path),
+            FileKind::Folder | FileKind::Link | FileKind::Special | FileKind::Unknown => {
                 Err(io::ErrorKind::IsADirectory.into())
             }
         }
@@ -226,7 +226,7 @@ pub(super) mod descriptors {
 
     use rustix::fs::{AtFlags, FileType, Mode, OFlags, openat, statat};
 
-    use super::{CStr, File, FileSystem, Kind, Listing, Path, PathBuf, Stat, io};
+    use super::{CStr, File, FileKind, FileSystem, Listing, Path, PathBuf, Stat, io};
 
     const FOLDER: OFlags = OFlags::RDONLY
         .union(OFlags::DIRECTORY)
@@ -319,13 +319,13 @@ pub(super) mod descriptors {
         Ok(listing)
     }
 
-    fn kind_of(kind: FileType) -> Kind {
+    fn kind_of(kind: FileType) -> FileKind {
         match kind {
-            FileType::RegularFile => Kind::File,
-            FileType::Directory => Kind::Folder,
-            FileType::Symlink => Kind::Link,
-            FileType::Unknown => Kind::Unknown,
-            _ => Kind::Special,
+            FileType::RegularFile => FileKind::File,
+            FileType::Directory => FileKind::Folder,
+            FileType::Symlink => FileKind::Link,
+            FileType::Unknown => FileKind::Unknown,
+            _ => FileKind::Special,
         }
     }
 }

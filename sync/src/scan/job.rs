@@ -8,15 +8,15 @@ use pmx_core::time::Timestamp;
 use super::cache::StatCache;
 use super::error::{self, ScanError, ScanFault, shown};
 use super::filesystem::FileSystem;
-use super::filesystem::layered::Layered;
+use super::filesystem::layered::LayeredFileSystem;
 use super::media::MediaTypes;
 use super::own::OwnFolder;
-use super::pathmx::{Build, prefix, roots};
+use super::pathmx::{PathmxBuild, prefix, roots};
 use super::read::FileHasher;
-use super::rules::{self, Rules};
+use super::rules::{self, IgnoreRules};
 use super::tree::Tree;
 use super::virtual_files::VirtualFiles;
-use super::walk::{self, Found, Unknown, WalkPosition};
+use super::walk::{self, ScanFindings, Unknown, WalkPosition};
 use super::{Collisions, Options, Progress, Scan, Secrets, nanoseconds, settled_before};
 
 /// The scan trusts file times if they are this much older than the scan that saw them.
@@ -29,22 +29,22 @@ pub(super) struct KnownFiles<'a> {
     pub(super) unknown: Unknown<'a>,
 }
 
-pub(super) struct Job<'a> {
+pub(super) struct ScanJob<'a> {
     pub(super) place: &'a Path,
-    pub(super) build: Build,
+    pub(super) build: PathmxBuild,
     pub(super) options: &'a Options,
     pub(super) known: KnownFiles<'a>,
     pub(super) progress: &'a dyn Progress,
     pub(super) now: Timestamp,
 }
 
-impl Job<'_> {
+impl ScanJob<'_> {
     /// Walks the folder, with the virtual files over it if there are any.
     pub(super) fn run<G: FileSystem>(mut self, filesystem: &G) -> Result<Scan, ScanError> {
         let files = std::mem::take(&mut self.build.files);
         let mut scan = match files.len() {
             0 => self.walk(filesystem)?,
-            _ => self.walk(&Layered::new(filesystem, &files))?,
+            _ => self.walk(&LayeredFileSystem::new(filesystem, &files))?,
         };
         scan.files = files;
         Ok(scan)
@@ -52,7 +52,7 @@ impl Job<'_> {
 
     fn walk<G: FileSystem>(self, filesystem: &G) -> Result<Scan, ScanError> {
         let ignore_file = rules::ignore_file(filesystem)?;
-        let rules = Rules::parse(&ignore_file, &self.options.exclude)?;
+        let rules = IgnoreRules::parse(&ignore_file, &self.options.exclude)?;
         let manifests = roots::manifests(self.place, &self.build.mounts)?;
         let binding = self.binding(&ignore_file);
         let cache = self.known.cache;
@@ -73,7 +73,7 @@ impl Job<'_> {
             progress: self.progress,
             media: MediaTypes::default(),
             problems: error::Problems::new(self.options.faults),
-            found: Found::default(),
+            found: ScanFindings::default(),
             open: AtomicUsize::new(0),
         };
         let trees = self.trees(&walk);

@@ -43,19 +43,19 @@ use std::path::Path;
 use pmx_core::time::Timestamp;
 
 pub use cache::StatCache;
-pub use error::{Faults, LeftOut, LinkFault, ScanError, ScanFault};
+pub use error::{FaultPolicy, LeftOut, LinkFault, ScanError, ScanFault};
 pub use names::NameFault;
-pub use options::{Collisions, Options, Secrets, Walk};
-pub use outcome::{Change, Scan, Stats, Warning};
+pub use options::{Collisions, FileAccess, Options, Secrets};
+pub use outcome::{PathChange, Scan, Stats, Warning};
 pub use own::{CACHE_MARKER, CACHE_MARKER_TEXT, DATA_MARKER, DATA_MARKER_TEXT, OwnFolder};
-pub use prefetch::{Listed, Prefetch};
+pub use prefetch::{ListedFile, Prefetch};
 pub use sources::{SourceFile, Sources};
 pub use suspect::Suspects;
 
 use error::shown;
 use filesystem::Paths;
-use job::{Job, KnownFiles};
-use pathmx::Build;
+use job::{KnownFiles, ScanJob};
+use pathmx::PathmxBuild;
 use walk::Unknown;
 
 /// A file with a time this shortly before the scan, or later, may be in the middle of a write: ten
@@ -157,9 +157,9 @@ fn run(
         .build()
         .map_err(|error| ScanFault::Threads(error.to_string()))?;
     let once = || {
-        let job = Job {
+        let job = ScanJob {
             place: &place,
-            build: Build::read(&place, options)?,
+            build: PathmxBuild::read(&place, options)?,
             options,
             known,
             progress,
@@ -170,7 +170,7 @@ fn run(
     pathmx::unchanged(&place, once)
 }
 
-fn walk_folder(job: Job<'_>, root: &Path) -> Result<Scan, ScanError> {
+fn walk_folder(job: ScanJob<'_>, root: &Path) -> Result<Scan, ScanError> {
     let place = job.place;
     let missing = |source| ScanFault::SourceMissing {
         folder: root.to_owned(),
@@ -178,13 +178,13 @@ fn walk_folder(job: Job<'_>, root: &Path) -> Result<Scan, ScanError> {
     };
     match job.options.walk {
         #[cfg(unix)]
-        Walk::Descriptors => {
+        FileAccess::Descriptors => {
             let filesystem = filesystem::descriptors::Descriptors::new(place);
             job.run(&filesystem.map_err(missing)?)
         }
         #[cfg(not(unix))]
-        Walk::Descriptors => job.run(&Paths::new(place)),
-        Walk::Portable => {
+        FileAccess::Descriptors => job.run(&Paths::new(place)),
+        FileAccess::Portable => {
             if !place.is_dir() {
                 return Err(missing(std::io::ErrorKind::NotADirectory.into()).into());
             }

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use unicode_normalization::UnicodeNormalization;
 
 use super::cache::StatCache;
-use super::tree::{Folder, Node};
+use super::tree::{ScannedFolder, TreeFolder};
 
 /// A name that some file system cannot store, or stores differently.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
@@ -87,14 +87,14 @@ fn is_short(name: &str) -> bool {
 /// The pairs of paths below a folder that collide because of two names in the folder itself.
 pub(super) fn collisions(
     prefix: &str,
-    folder: &Folder,
+    folder: &ScannedFolder,
     cache: Option<&StatCache>,
 ) -> Vec<(String, String)> {
     if !any_alike(folder.file_names().chain(folder.folder_names())) {
         return Vec::new();
     }
     let mut alike: BTreeMap<String, Vec<Named<'_>>> = BTreeMap::new();
-    for named in neighbours(prefix, Node::Fresh(folder, cache)) {
+    for named in neighbours(prefix, TreeFolder::Fresh(folder, cache)) {
         alike.entry(fold(named.name())).or_default().push(named);
     }
     let mut pairs = Vec::new();
@@ -111,7 +111,7 @@ pub(super) fn collisions(
 /// A file, or a folder with its content.
 struct Named<'a> {
     path: String,
-    folder: Option<Node<'a>>,
+    folder: Option<TreeFolder<'a>>,
 }
 
 impl Named<'_> {
@@ -120,7 +120,7 @@ impl Named<'_> {
     }
 }
 
-fn neighbours<'a>(prefix: &str, node: Node<'a>) -> Vec<Named<'a>> {
+fn neighbours<'a>(prefix: &str, node: TreeFolder<'a>) -> Vec<Named<'a>> {
     let mut named = Vec::new();
     let path = |name: &str| [prefix, name].concat();
     node.each_file(|name, _, _| {

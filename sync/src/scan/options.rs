@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 
 use bytes::Bytes;
 
-use super::error::Faults;
+use super::error::FaultPolicy;
 use crate::path::SitePath;
 
 /// Policy for paths that differ only in case or normalisation.
@@ -32,7 +32,7 @@ pub enum Secrets {
 
 /// Access to files. Both kinds give the same rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Walk {
+pub enum FileAccess {
     /// By descriptors of folders, where the platform has them: faster, and safe from folders that a
     /// link replaces during the scan.
     Descriptors,
@@ -50,9 +50,9 @@ pub struct Options {
     /// Whether private keys are refused.
     pub secrets: Secrets,
     /// Policy for paths that cannot be published.
-    pub faults: Faults,
+    pub faults: FaultPolicy,
     /// Access to files.
-    pub walk: Walk,
+    pub walk: FileAccess,
     /// The number of threads; by default the number of cores, and at least eight.
     pub threads: Option<NonZeroUsize>,
     /// Folders with changes since before the cache's scan, by their paths below the top, as a
@@ -75,8 +75,8 @@ impl Default for Options {
             exclude: Vec::new(),
             collisions: Collisions::default(),
             secrets: Secrets::default(),
-            faults: Faults::default(),
-            walk: Walk::Descriptors,
+            faults: FaultPolicy::default(),
+            walk: FileAccess::Descriptors,
             threads: None,
             touched: None,
             generated: BTreeMap::new(),

@@ -11,15 +11,15 @@ use super::cache::{Head, StatCache, Writer};
 use super::error::LeftOut;
 use super::names::NameFault;
 use super::own::OwnFolder;
-use super::pathmx::{Kind, Mount, prefix};
+use super::pathmx::{FolderKind, Mount, prefix};
 use super::suspect::Suspects;
-use super::tree::{self, Node, Tree};
+use super::tree::{self, Tree, TreeFolder};
 use super::virtual_files::{VirtualFile, VirtualFiles};
 use crate::manifest::{Entry, Row, Totals};
 use crate::path::SitePath;
 
 /// A path that appeared, changed (`Some`) or went away (`None`).
-pub type Change = (SitePath, Option<Entry>);
+pub type PathChange = (SitePath, Option<Entry>);
 
 /// A published name that causes trouble on other systems.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,14 +51,14 @@ pub struct Scan {
     pub(super) place: PathBuf,
     pub(super) mounts: Vec<Mount>,
     pub(super) files: VirtualFiles,
-    pub(super) kind: Kind,
+    pub(super) kind: FolderKind,
     pub(super) paths: Vec<String>,
     pub(super) trees: Vec<Tree>,
     pub(super) cache: Option<StatCache>,
     pub(super) binding: [u8; 32],
     pub(super) checked: [u8; 32],
     pub(super) started: i64,
-    pub(super) changes: Vec<Change>,
+    pub(super) changes: Vec<PathChange>,
     pub(super) left_out: LeftOut,
     pub(super) stats: Stats,
 }
@@ -82,12 +82,12 @@ impl Scan {
 
     /// Whether the folder is PathMX's build output.
     pub fn is_pathmx(&self) -> bool {
-        self.kind == Kind::Build
+        self.kind == FolderKind::Build
     }
 
     /// Whether the folder has the name of PathMX's build output, and is none.
     pub fn is_mere_folder(&self) -> bool {
-        self.kind == Kind::NamedLikeBuild
+        self.kind == FolderKind::NamedLikeBuild
     }
 
     /// Where the Paths of a PathMX build are on the site, as paths of requests: `/` for the one at
@@ -103,7 +103,7 @@ impl Scan {
 
     /// The changes from the site of [`base`](Self::base) (an empty site without one) to this one,
     /// sorted by path. With a base and no changes, the site's root is the base.
-    pub fn changes(&self) -> &[Change] {
+    pub fn changes(&self) -> &[PathChange] {
         &self.changes
     }
 
@@ -178,10 +178,13 @@ impl Scan {
         writer.finish(&head, key)
     }
 
-    fn nodes(&self) -> Vec<(&str, Node<'_>)> {
+    fn nodes(&self) -> Vec<(&str, TreeFolder<'_>)> {
         let trees = self.mounts.iter().zip(&self.trees);
         let nodes = trees.filter_map(|(mount, tree)| {
-            Some((mount.slug.as_str(), Node::of(tree, self.cache.as_ref())?))
+            Some((
+                mount.slug.as_str(),
+                TreeFolder::of(tree, self.cache.as_ref())?,
+            ))
         });
         nodes.collect()
     }

@@ -67,7 +67,7 @@ pub(super) fn prefix(slug: &str) -> String {
 
 /// Form of a folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum FolderKind {
     /// A plain folder.
     Folder,
     /// A plain folder with the name of PathMX's build output.
@@ -78,15 +78,15 @@ pub(super) enum Kind {
 
 /// The parts of a folder that are published.
 #[derive(Debug)]
-pub(super) struct Build {
-    pub(super) kind: Kind,
+pub(super) struct PathmxBuild {
+    pub(super) kind: FolderKind,
     pub(super) mounts: Vec<Mount>,
     pub(super) files: VirtualFiles,
     /// Where the Paths of a build are on the site, as paths of requests.
     pub(super) paths: Vec<String>,
 }
 
-impl Build {
+impl PathmxBuild {
     /// Reads the lists of a folder.
     pub(super) fn read(place: &Path, options: &Options) -> Result<Self, ScanFault> {
         let mut build = Self::of(place, options.path.as_deref())?;
@@ -118,18 +118,18 @@ impl Build {
             return Err(ScanFault::NoPaths { path });
         }
         if let Some(mounts) = roots::mounts(place, is_named)? {
-            return Ok(Self::of_mounts(Kind::Build, mounts));
+            return Ok(Self::of_mounts(FolderKind::Build, mounts));
         }
         let kind = if is_named {
-            Kind::NamedLikeBuild
+            FolderKind::NamedLikeBuild
         } else {
-            Kind::Folder
+            FolderKind::Folder
         };
         Ok(Self::of_mounts(kind, vec![Mount::default()]))
     }
 
-    fn of_mounts(kind: Kind, mounts: Vec<Mount>) -> Self {
-        let slugs = mounts.iter().filter(|_| kind == Kind::Build);
+    fn of_mounts(kind: FolderKind, mounts: Vec<Mount>) -> Self {
+        let slugs = mounts.iter().filter(|_| kind == FolderKind::Build);
         let paths = slugs.map(|mount| rules::raw_path(&prefix(&mount.slug)));
         Self {
             kind,
@@ -174,7 +174,8 @@ impl Build {
         }
         for name in RULE_FILES {
             let path = SitePath::parse(name)?;
-            if stat::of_path(&place.join(name)).is_ok_and(|stat| stat.kind == stat::Kind::File) {
+            if stat::of_path(&place.join(name)).is_ok_and(|stat| stat.kind == stat::FileKind::File)
+            {
                 match self
                     .files
                     .insert(&path, VirtualFile::Declared(path.clone()))

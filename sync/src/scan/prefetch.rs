@@ -20,7 +20,7 @@ use crate::path::SitePath;
 
 use super::content::is_secret;
 use super::read::retried;
-use super::stat::{Kind, Stat};
+use super::stat::{FileKind, Stat};
 use super::{Scan, Secrets, Sources};
 
 /// A listed folder, and its prefetched files so far.
@@ -36,7 +36,7 @@ pub struct Prefetch {
 
 /// A listed file that was not read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Listed<'a> {
+pub struct ListedFile<'a> {
     /// Its path.
     pub path: &'a SitePath,
     /// Its size in bytes when it was listed.
@@ -57,7 +57,7 @@ impl Prefetch {
     }
 
     /// Every file, sorted by path.
-    pub fn files(&self) -> impl Iterator<Item = Listed<'_>> {
+    pub fn files(&self) -> impl Iterator<Item = ListedFile<'_>> {
         let files = self.listed.changes.iter();
         files.filter_map(|(path, entry)| Some(listed(path, entry.as_ref()?)))
     }
@@ -113,7 +113,7 @@ impl Prefetch {
             }
         }
         let stat = file.stat().ok()?;
-        let is_quiet = stat.kind == Kind::File && stat.is_older_than(self.settled_before);
+        let is_quiet = stat.kind == FileKind::File && stat.is_older_than(self.settled_before);
         out.truncate(filled);
         // The scan will refuse the file, so the client must not send it before.
         let is_public = self.secrets == Secrets::Allow || !is_secret(&out[start..]);
@@ -121,8 +121,8 @@ impl Prefetch {
     }
 }
 
-fn listed<'a>(path: &'a SitePath, entry: &'a Entry) -> Listed<'a> {
-    Listed {
+fn listed<'a>(path: &'a SitePath, entry: &'a Entry) -> ListedFile<'a> {
+    ListedFile {
         path,
         size: entry.size,
         media: &entry.media,

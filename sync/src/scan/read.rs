@@ -19,7 +19,7 @@ use crate::limits::BLOB_BYTES_MAX;
 
 use super::content::{HEAD_BYTES, is_secret};
 use super::error::{ScanFault, shown};
-use super::stat::{Kind, Stat};
+use super::stat::{FileKind, Stat};
 
 /// Reads of a file before it counts as constantly changing.
 const ATTEMPTS: usize = 3;
@@ -136,7 +136,7 @@ impl FileHasher {
     /// The stat of a file, if it has `read` bytes and no write since the scan's start.
     fn quiet(&self, file: &File, read: u64) -> Option<Stat> {
         let stat = Stat::of(file).ok()?;
-        let is_quiet = stat.kind == Kind::File && stat.is_older_than(self.settled_before);
+        let is_quiet = stat.kind == FileKind::File && stat.is_older_than(self.settled_before);
         (is_quiet && stat.size == read).then_some(stat)
     }
 
@@ -216,14 +216,14 @@ fn stat(file: &File, path: &str) -> Result<Stat, ScanFault> {
 /// Refuses an entry that is no file, and a file that is too large.
 pub(super) fn publishable(stat: Stat, path: &str) -> Result<Stat, ScanFault> {
     match stat.kind {
-        Kind::File if stat.size <= BLOB_BYTES_MAX => Ok(stat),
-        Kind::File => Err(ScanFault::TooLarge {
+        FileKind::File if stat.size <= BLOB_BYTES_MAX => Ok(stat),
+        FileKind::File => Err(ScanFault::TooLarge {
             path: shown(path),
             unit: "bytes",
             actual: stat.size,
             limit: BLOB_BYTES_MAX,
         }),
-        Kind::Folder | Kind::Link | Kind::Special | Kind::Unknown => {
+        FileKind::Folder | FileKind::Link | FileKind::Special | FileKind::Unknown => {
             Err(ScanFault::NotRegular { path: shown(path) })
         }
     }

@@ -12,7 +12,7 @@ use ignore::gitignore::{Gitignore, GitignoreBuilder};
 
 use super::error::ScanFault;
 use super::filesystem::{self, FileSystem};
-use super::stat::Kind;
+use super::stat::FileKind;
 use crate::text;
 
 /// The file of patterns at the top of a folder; never published itself, at any depth.
@@ -26,7 +26,7 @@ const IGNORE_BYTES_MAX: u64 = 1024 * 1024;
 
 /// Rules for what a scan leaves out.
 #[derive(Debug)]
-pub(super) struct Rules {
+pub(super) struct IgnoreRules {
     patterns: Gitignore,
 }
 
@@ -37,7 +37,7 @@ pub(super) enum Shape {
     Folder,
 }
 
-impl Rules {
+impl IgnoreRules {
     /// Reads the patterns of the ignore file and then those of the command line, which take
     /// precedence.
     pub(super) fn parse(ignore_file: &str, exclude: &[String]) -> Result<Self, ScanFault> {
@@ -99,7 +99,7 @@ pub(super) fn ignore_file<G: FileSystem>(filesystem: &G) -> Result<String, ScanF
         Err(error) => return Err(unreadable(error)),
     };
     let is = match stat.kind {
-        Kind::File if stat.size > IGNORE_BYTES_MAX => {
+        FileKind::File if stat.size > IGNORE_BYTES_MAX => {
             return Err(ScanFault::TooLarge {
                 path: IGNORE_FILE.to_owned(),
                 unit: "bytes",
@@ -107,10 +107,10 @@ pub(super) fn ignore_file<G: FileSystem>(filesystem: &G) -> Result<String, ScanF
                 limit: IGNORE_BYTES_MAX,
             });
         }
-        Kind::File => None,
-        Kind::Folder => Some("is a folder"),
-        Kind::Link => Some("is a symbolic link"),
-        Kind::Special | Kind::Unknown => Some("is a FIFO, a socket or a device"),
+        FileKind::File => None,
+        FileKind::Folder => Some("is a folder"),
+        FileKind::Link => Some("is a symbolic link"),
+        FileKind::Special | FileKind::Unknown => Some("is a FIFO, a socket or a device"),
     };
     if let Some(is) = is {
         return Err(fault(format!("{is}; pmx reads patterns from a file only")));
@@ -150,7 +150,7 @@ mod tests {
     #[test]
     fn rules_apply_patterns_and_leave_out_dot_files() {
         let file = "# a comment\n*.log\n/top\nfolder/\n!.nojekyll\n!keep.log\ndocs/**/secret\n";
-        let rules = Rules::parse(file, &["!late.log".into(), "*.map".into()]).unwrap();
+        let rules = IgnoreRules::parse(file, &["!late.log".into(), "*.map".into()]).unwrap();
         for (prefix, name, shape, expected) in [
             ("", "index.html", Shape::File, true),
             ("", "a.log", Shape::File, false),
@@ -175,7 +175,7 @@ mod tests {
 
     #[test]
     fn files_of_settings_are_never_published() {
-        let rules = Rules::parse("!.pmxignore\n!pmx.toml", &[]).unwrap();
+        let rules = IgnoreRules::parse("!.pmxignore\n!pmx.toml", &[]).unwrap();
         for name in [&b".pmxignore"[..], b"pmx.toml"] {
             assert!(!rules.admit("", name, Shape::File));
             assert!(!rules.admit("a/", name, Shape::File));
@@ -184,7 +184,7 @@ mod tests {
 
     #[test]
     fn bad_pattern_is_named() {
-        let error = Rules::parse("", &["a[".into()]).unwrap_err();
+        let error = IgnoreRules::parse("", &["a[".into()]).unwrap_err();
         assert!(matches!(&error, ScanFault::Pattern { pattern, .. } if pattern == "a["));
     }
 }

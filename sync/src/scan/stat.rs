@@ -10,7 +10,7 @@ use std::io;
 
 /// Kind of a directory entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum FileKind {
     File,
     Folder,
     Link,
@@ -23,7 +23,7 @@ pub(super) enum Kind {
 /// The part of a stat that changes with the content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Stat {
-    pub(super) kind: Kind,
+    pub(super) kind: FileKind,
     pub(super) size: u64,
     /// Nanoseconds since the epoch.
     pub(super) mtime: i64,
@@ -48,7 +48,7 @@ impl Stat {
         let (times, _) = hash.as_bytes().as_chunks::<8>();
         let part = |at: usize| times.get(at).copied().map_or(0, i64::from_le_bytes);
         Self {
-            kind: Kind::File,
+            kind: FileKind::File,
             size: bytes.len() as u64,
             mtime: part(0) | i64::MIN,
             ctime: part(1) | i64::MIN,
@@ -72,10 +72,10 @@ impl Stat {
     pub(super) fn from_posix(stat: &rustix::fs::Stat) -> Self {
         use rustix::fs::FileType;
         let kind = match FileType::from_raw_mode(stat.st_mode) {
-            FileType::RegularFile => Kind::File,
-            FileType::Directory => Kind::Folder,
-            FileType::Symlink => Kind::Link,
-            _ => Kind::Special,
+            FileType::RegularFile => FileKind::File,
+            FileType::Directory => FileKind::Folder,
+            FileType::Symlink => FileKind::Link,
+            _ => FileKind::Special,
         };
         Self {
             kind,
@@ -105,15 +105,15 @@ pub(super) fn of_path(path: &std::path::Path) -> io::Result<Stat> {
 }
 
 /// The kind of a file type of the standard library.
-pub(super) fn kind_of(kind: std::fs::FileType) -> Kind {
+pub(super) fn kind_of(kind: std::fs::FileType) -> FileKind {
     if kind.is_file() {
-        Kind::File
+        FileKind::File
     } else if kind.is_dir() {
-        Kind::Folder
+        FileKind::Folder
     } else if kind.is_symlink() {
-        Kind::Link
+        FileKind::Link
     } else {
-        Kind::Special
+        FileKind::Special
     }
 }
 

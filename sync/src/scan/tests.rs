@@ -75,7 +75,7 @@ impl Site {
 
     /// The codes of all problems; both walks agree.
     fn codes(&self) -> Vec<Code> {
-        let [one, other] = [Walk::Descriptors, Walk::Portable].map(|walk| {
+        let [one, other] = [FileAccess::Descriptors, FileAccess::Portable].map(|walk| {
             let outcome = self.try_scan(&Options {
                 walk,
                 ..Options::default()
@@ -194,7 +194,7 @@ fn scan_of_deep_and_wide_folders_stays_within_the_descriptors() {
         site.write(&format!("{branch}/{deep}/end.txt"), "x");
     }
     let threads = NonZeroUsize::new(16);
-    let [one, other] = [Walk::Descriptors, Walk::Portable].map(|walk| {
+    let [one, other] = [FileAccess::Descriptors, FileAccess::Portable].map(|walk| {
         site.try_scan(&Options {
             walk,
             threads,

@@ -16,12 +16,12 @@ pub(super) enum Tree {
     /// Unchanged, with all beneath: the index of its folder in the cache.
     Cached(usize),
     /// Scanned anew, at least in part.
-    Fresh(Box<Folder>),
+    Fresh(Box<ScannedFolder>),
 }
 
 /// A folder that differs from the cache.
 #[derive(Debug, Default)]
-pub(super) struct Folder {
+pub(super) struct ScannedFolder {
     /// The names of its files, one after the other.
     pub(super) names: String,
     /// Its files, sorted by name.
@@ -39,7 +39,7 @@ pub(super) struct FileRecord {
     pub(super) entry: Entry,
 }
 
-impl Folder {
+impl ScannedFolder {
     pub(super) fn push(&mut self, name: &str, stat: Stat, entry: Entry) {
         self.files.push(FileRecord {
             start: self.names.len() as u32,
@@ -74,12 +74,12 @@ impl Folder {
 
 /// A folder of the site, scanned or cached.
 #[derive(Clone, Copy)]
-pub(super) enum Node<'a> {
+pub(super) enum TreeFolder<'a> {
     Cached(CachedFolder<'a>),
-    Fresh(&'a Folder, Option<&'a StatCache>),
+    Fresh(&'a ScannedFolder, Option<&'a StatCache>),
 }
 
-impl<'a> Node<'a> {
+impl<'a> TreeFolder<'a> {
     /// The node of a tree. Only trees of a scan with a cache refer to one.
     pub(super) fn of(tree: &'a Tree, cache: Option<&'a StatCache>) -> Option<Self> {
         match tree {
@@ -149,7 +149,7 @@ impl<'a> Node<'a> {
 }
 
 /// Writes trees in breadth-first order, as the cache has them.
-pub(super) fn write(trees: Vec<(&str, Node<'_>)>, writer: &mut Writer) {
+pub(super) fn write(trees: Vec<(&str, TreeFolder<'_>)>, writer: &mut Writer) {
     let mut next = trees.len() as u32;
     let mut level = trees;
     while !level.is_empty() {
@@ -158,8 +158,8 @@ pub(super) fn write(trees: Vec<(&str, Node<'_>)>, writer: &mut Writer) {
             let children = node.folders();
             writer.folder(name, next, children.len() as u32, node.totals());
             match &node {
-                Node::Cached(folder) => writer.copy_files(folder),
-                Node::Fresh(folder, _) => {
+                TreeFolder::Cached(folder) => writer.copy_files(folder),
+                TreeFolder::Fresh(folder, _) => {
                     for file in &folder.files {
                         writer.file(folder.name(file), &file.stat, &file.entry);
                     }

@@ -8,7 +8,7 @@
 mod classify;
 mod compare;
 mod files;
-mod found;
+mod findings;
 mod links;
 
 use std::collections::BTreeSet;
@@ -22,19 +22,19 @@ use crate::path::{InvalidPath, segment_fault};
 
 use super::cache::{CachedFolder, StatCache};
 use super::error::{Problems, ScanFault, TOP, shown};
-use super::filesystem::{FileSystem, Listed, Listing};
+use super::filesystem::{DirectoryEntry, FileSystem, Listing};
 use super::media::MediaTypes;
 use super::own::OwnFolder;
 use super::prefetch::Prefetch;
 use super::read::FileHasher;
-use super::rules::Rules;
+use super::rules::IgnoreRules;
 use super::tree::Tree;
 use super::{Collisions, Progress, Secrets};
 
-pub(super) use found::Found;
+pub(super) use findings::ScanFindings;
 
 use classify::Parts;
-use files::Outcome;
+use files::FilesOutcome;
 
 /// Most folders held open. Beyond this, a folder closes its descriptor before its children, and
 /// opens them from the top, segment by segment. Below the usual limits of 256 and 1,024
@@ -44,7 +44,7 @@ const OPEN_FOLDERS: usize = 128;
 /// Everything that all threads of a scan share.
 pub(super) struct Walk<'a, G> {
     pub(super) filesystem: &'a G,
-    pub(super) rules: &'a Rules,
+    pub(super) rules: &'a IgnoreRules,
     pub(super) cache: Option<&'a StatCache>,
     /// The walk reads cached files with a time at or after this again, whatever their stat.
     pub(super) clean_before: i64,
@@ -58,7 +58,7 @@ pub(super) struct Walk<'a, G> {
     pub(super) progress: &'a dyn Progress,
     pub(super) media: MediaTypes,
     pub(super) problems: Problems,
-    pub(super) found: Found,
+    pub(super) found: ScanFindings,
     pub(super) open: AtomicUsize,
 }
 
@@ -109,7 +109,7 @@ impl<G: FileSystem> Walk<'_, G> {
         if let Some(own) = self.own_folder(here, &listing) {
             self.open.fetch_sub(1, Ordering::Relaxed);
             self.leave_out(folder_path(here), own);
-            let (parts, outcome) = (Parts::default(), Outcome::default());
+            let (parts, outcome) = (Parts::default(), FilesOutcome::default());
             return self.tree(here, &listing, parts, outcome, Vec::new(), cached);
         }
         let parts = self.classify(here, &folder, &listing);
@@ -140,10 +140,10 @@ impl<G: FileSystem> Walk<'_, G> {
         here: &WalkPosition<'_>,
         folder: &G::Folder,
         listing: &Listing,
-        folders: &[Listed],
+        folders: &[DirectoryEntry],
         cached: Option<CachedFolder<'_>>,
     ) -> Vec<(String, Tree)> {
-        let scan = |&listed: &Listed| {
+        let scan = |&listed: &DirectoryEntry| {
             let open = || self.filesystem.folder(folder, listing.c_name(listed));
             self.child(here, listing.name(listed), None, open, cached)
         };
@@ -155,10 +155,10 @@ impl<G: FileSystem> Walk<'_, G> {
         &self,
         here: &WalkPosition<'_>,
         listing: &Listing,
-        folders: &[Listed],
+        folders: &[DirectoryEntry],
         cached: Option<CachedFolder<'_>>,
     ) -> Vec<(String, Tree)> {
-        let scan = |&listed: &Listed| {
+        let scan = |&listed: &DirectoryEntry| {
             let open = || {
                 let parent = self.filesystem.descend(here.real)?;
                 self.filesystem.folder(&parent, listing.c_name(listed))

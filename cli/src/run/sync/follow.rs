@@ -8,7 +8,7 @@ use std::time::Duration;
 use pmx_core::code::Code;
 use pmx_core::id::Root;
 use pmx_sync::push::OutcomeKind;
-use pmx_sync::scan::Faults;
+use pmx_sync::scan::FaultPolicy;
 
 use super::{Job, Looked};
 use crate::client::http::Client;
@@ -65,7 +65,7 @@ pub(in crate::run) struct Follow<'a> {
     refused: Option<Root>,
     /// Whether to try that root again.
     is_retry: bool,
-    faults: Faults,
+    faults: FaultPolicy,
     /// Whether stdout has the site's address.
     is_printed: bool,
     next: Next,
@@ -107,7 +107,7 @@ impl<'a> Follow<'a> {
             seen: None,
             refused: None,
             is_retry: false,
-            faults: Faults::LeaveOut,
+            faults: FaultPolicy::LeaveOut,
             is_printed: false,
             next: Next::default(),
         }
@@ -227,7 +227,7 @@ impl<'a> Follow<'a> {
         }
         self.troubles.over(About::Folder);
         self.name(problems);
-        self.faults = Faults::LeaveOut;
+        self.faults = FaultPolicy::LeaveOut;
         let is_refused = self.refused == Some(root) && !self.is_retry;
         if is_refused {
             self.pace.settled(false, now);
@@ -314,7 +314,7 @@ impl<'a> Follow<'a> {
             }
         }
         if failure.code == Code::ChangedDuringRead {
-            self.faults = Faults::LeaveOutChanging;
+            self.faults = FaultPolicy::LeaveOutChanging;
         }
         self.troubles.fail(About::Folder, failure);
         self.touched = Touched::default();

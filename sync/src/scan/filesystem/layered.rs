@@ -11,13 +11,13 @@ use std::path::Path;
 use bytes::Bytes;
 
 use super::super::pathmx::Mount;
-use super::super::stat::{Kind, Stat};
+use super::super::stat::{FileKind, Stat};
 use super::super::virtual_files::{VirtualFile, VirtualFiles};
 use super::{FileSystem, Listing, Virtual, c_name};
 use crate::path::SitePath;
 
 /// A file system with virtual files.
-pub(in crate::scan) struct Layered<'a, G> {
+pub(in crate::scan) struct LayeredFileSystem<'a, G> {
     inner: &'a G,
     files: &'a VirtualFiles,
 }
@@ -28,7 +28,7 @@ pub(in crate::scan) struct LayeredFolder<F> {
     at: Option<usize>,
 }
 
-impl<'a, G: FileSystem> Layered<'a, G> {
+impl<'a, G: FileSystem> LayeredFileSystem<'a, G> {
     pub(in crate::scan) const fn new(inner: &'a G, files: &'a VirtualFiles) -> Self {
         Self { inner, files }
     }
@@ -49,7 +49,7 @@ fn real<F>(folder: &LayeredFolder<F>) -> io::Result<&F> {
         .ok_or_else(|| io::ErrorKind::NotFound.into())
 }
 
-impl<G: FileSystem> FileSystem for Layered<'_, G> {
+impl<G: FileSystem> FileSystem for LayeredFileSystem<'_, G> {
     type Folder = LayeredFolder<G::Folder>;
 
     fn place(&self) -> &Path {
@@ -101,10 +101,10 @@ impl<G: FileSystem> FileSystem for Layered<'_, G> {
             })
         });
         for name in self.files.file_names(at) {
-            listing.push(name.as_bytes(), Kind::File)?;
+            listing.push(name.as_bytes(), FileKind::File)?;
         }
         for name in self.files.folder_names(at) {
-            listing.push(name.as_bytes(), Kind::Folder)?;
+            listing.push(name.as_bytes(), FileKind::Folder)?;
         }
         Ok(listing)
     }

@@ -7,10 +7,10 @@ use bytes::Bytes;
 use serde::Deserialize;
 
 use super::super::error::{ScanFault, shown};
-use super::super::stat::{self, Kind};
+use super::super::stat::{self, FileKind};
 use super::super::virtual_files::{Clash, VirtualFile, VirtualFiles};
 use super::json::{self, Members, PATHS_FILE, invalid};
-use super::rules::{Rules, raw_path};
+use super::rules::{BuildRules, raw_path};
 use crate::limits::FILES_MAX;
 use crate::path::SitePath;
 use crate::rules::{CachePolicy, RedirectStatus, Route};
@@ -84,7 +84,7 @@ struct DeclaredRoute {
 pub(super) struct Declared<'a> {
     place: &'a Path,
     files: VirtualFiles,
-    rules: Rules,
+    rules: BuildRules,
     /// Files on disk that the lists name.
     sources: BTreeSet<SitePath>,
 }
@@ -132,7 +132,7 @@ impl<'a> Declared<'a> {
         Self {
             place,
             files: VirtualFiles::default(),
-            rules: Rules::default(),
+            rules: BuildRules::default(),
             sources: BTreeSet::new(),
         }
     }
@@ -192,7 +192,7 @@ impl<'a> Declared<'a> {
     ) -> Result<(), ScanFault> {
         let list = &lists.routes;
         let file: RoutesFile = json::parse_list(list.as_str(), &self.read(list)?)?;
-        let mut own = Rules::default();
+        let mut own = BuildRules::default();
         for (url, route) in file.routes.0 {
             let Some(path) = url.strip_prefix('/') else {
                 let fault = format!("has a route without a slash: \"{}\"", shown(&url));
@@ -250,7 +250,7 @@ impl<'a> Declared<'a> {
     /// The files of the site, with its rules, once all files are there.
     pub(super) fn finish(mut self) -> Result<VirtualFiles, ScanFault> {
         self.check_sources()?;
-        let path = Rules::file();
+        let path = BuildRules::file();
         let rules = VirtualFile::Generated(Bytes::from(self.rules.encode()?));
         self.files
             .insert(&path, rules)
@@ -269,7 +269,7 @@ impl<'a> Declared<'a> {
             }
             self.check_no_link(source.as_str())?;
             let stat = stat::of_path(&self.place.join(source.as_str()));
-            if !stat.is_ok_and(|stat| stat.kind == Kind::File) {
+            if !stat.is_ok_and(|stat| stat.kind == FileKind::File) {
                 missing.push(shown(source.as_str()));
             }
         }
@@ -290,7 +290,7 @@ impl<'a> Declared<'a> {
 
     fn check_no_link(&self, path: &str) -> Result<(), ScanFault> {
         let stat = stat::of_path(&self.place.join(path));
-        if stat.is_ok_and(|stat| stat.kind == Kind::Link) {
+        if stat.is_ok_and(|stat| stat.kind == FileKind::Link) {
             let fault = "is a symbolic link; a build's files are published from its own folder";
             return Err(invalid(path, fault.to_owned()));
         }

@@ -15,7 +15,7 @@ use super::super::error::{ScanFault, shown};
 use super::declared::{Declared, PathEntry};
 use super::json::{self, Members, PATHS_FILE, invalid};
 use super::rules::raw_path;
-use super::{Build, Kind, Mount};
+use super::{FolderKind, Mount, PathmxBuild};
 use crate::path::SitePath;
 
 /// Paths of one build: each is a course of its own, with lists that the scan reads.
@@ -45,7 +45,7 @@ pub(super) fn read(
     place: &Path,
     is_named: bool,
     chosen: Option<&str>,
-) -> Result<Option<Build>, ScanFault> {
+) -> Result<Option<PathmxBuild>, ScanFault> {
     let bytes = match json::read(&place.join(PATHS_FILE)) {
         Ok(bytes) => bytes,
         Err(error) if is_named && error.kind() != ErrorKind::NotFound => {
@@ -68,8 +68,8 @@ pub(super) fn read(
     for (prefix, entry) in &paths {
         declared.add(prefix, entry)?;
     }
-    Ok(Some(Build {
-        kind: Kind::Build,
+    Ok(Some(PathmxBuild {
+        kind: FolderKind::Build,
         mounts: vec![Mount::of_virtual_files()],
         files: declared.finish()?,
         paths: paths.iter().map(|(prefix, _)| raw_path(prefix)).collect(),

@@ -23,9 +23,9 @@ const UNSENT: &AsciiSet = &CONTROLS
 
 /// The rules of a build that is being read.
 #[derive(Debug, Default)]
-pub(super) struct Rules(GeneratedRules);
+pub(super) struct BuildRules(GeneratedRules);
 
-impl Rules {
+impl BuildRules {
     /// The file of the site that has them.
     pub(super) fn file() -> SitePath {
         RuleFile::Generated.site_path()

@@ -45,7 +45,7 @@ proptest! {
         let site = Site::new(&[]);
         let model = build(&site, &files);
         let threads = NonZeroUsize::new(threads);
-        let [one, other] = [Walk::Descriptors, Walk::Portable].map(|walk| {
+        let [one, other] = [FileAccess::Descriptors, FileAccess::Portable].map(|walk| {
             site.try_scan(&Options { walk, threads, ..Options::default() }).unwrap()
         });
         let found: Vec<_> = one.rows().iter()

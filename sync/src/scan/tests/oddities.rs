@@ -25,7 +25,7 @@ fn links_inside_are_followed() {
         ]
     );
     let portable = Options {
-        walk: Walk::Portable,
+        walk: FileAccess::Portable,
         ..Options::default()
     };
     assert_eq!(site.try_scan(&portable).unwrap().rows(), found.rows());
@@ -227,7 +227,7 @@ fn odd_names_are_published_with_a_warning() {
 fn folder_that_is_missing_or_a_file_is_refused() {
     let site = Site::new(&[("file", "1")]);
     for path in [site.path("nothing"), site.path("file"), site.path("file/x")] {
-        for walk in [Walk::Descriptors, Walk::Portable] {
+        for walk in [FileAccess::Descriptors, FileAccess::Portable] {
             let options = Options {
                 walk,
                 ..Options::default()

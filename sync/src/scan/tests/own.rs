@@ -39,7 +39,7 @@ fn own_folders_are_left_out_wherever_they_lie() {
                 exclude: vec!["!.*".into(), "!*".into()],
                 ..Options::default()
             };
-            for walk in [Walk::Descriptors, Walk::Portable] {
+            for walk in [FileAccess::Descriptors, FileAccess::Portable] {
                 let options = Options {
                     walk,
                     ..options.clone()

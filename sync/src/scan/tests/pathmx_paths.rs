@@ -77,7 +77,7 @@ const ROUTES: &str = "index.path/serve-routes.json";
 #[test]
 fn build_publishes_declared_artifacts_at_both_paths() {
     let site = build();
-    for walk in [Walk::Descriptors, Walk::Portable] {
+    for walk in [FileAccess::Descriptors, FileAccess::Portable] {
         let options = Options {
             walk,
             ..Options::default()

@@ -7,7 +7,7 @@ use pmx_core::limits::PART_BYTES;
 use super::*;
 
 /// Lists a folder and prefetches all of it.
-fn read_ahead(site: &Site, walk: Walk) -> (Prefetch, Vec<Option<BlobId>>) {
+fn read_ahead(site: &Site, walk: FileAccess) -> (Prefetch, Vec<Option<BlobId>>) {
     let options = Options {
         walk,
         ..Options::default()
@@ -40,7 +40,7 @@ fn scan_prefetched_does_not_read_prefetched_files_again() {
     let site = Site::new(&[("a.html", "one"), ("b/c.css", "two"), ("b/empty", "")]);
     symlink("../a.html", site.path("b/link.html")).unwrap();
     settle();
-    for walk in [Walk::Descriptors, Walk::Portable] {
+    for walk in [FileAccess::Descriptors, FileAccess::Portable] {
         let (ahead, read) = read_ahead(&site, walk);
         let listed: Vec<_> = ahead
             .files()
@@ -80,7 +80,7 @@ fn scan_prefetched_notices_every_later_change() {
     for (what, read, act) in acts {
         let site = Site::new(&[("a.html", "one"), ("b/c.css", "two")]);
         settle();
-        let (ahead, _) = read_ahead(&site, Walk::Descriptors);
+        let (ahead, _) = read_ahead(&site, FileAccess::Descriptors);
         act(&site);
         let scanned = scan_after(&site, &ahead);
         assert_eq!(scanned.rows(), site.scan().rows(), "{what}");
@@ -109,7 +109,7 @@ fn prefetch_leaves_changing_files_to_the_scan() {
     assert_eq!(scanned.stats().read.files, 4);
 
     site.write("fresh", "x");
-    let (_, read) = read_ahead(&site, Walk::Descriptors);
+    let (_, read) = read_ahead(&site, FileAccess::Descriptors);
     assert_eq!(
         read[0], None,
         "a file just written may be in the middle of it"

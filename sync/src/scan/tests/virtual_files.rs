@@ -36,7 +36,7 @@ fn contents(found: &Scan) -> Vec<String> {
 fn generated_files_are_rows_of_the_site() {
     let site = Site::new(&[("a", "1"), ("b/c", "2"), ("_hidden", "3")]);
     let options = with(&[("_pmx/rules.json", "{}"), ("_site.toml", "x"), ("b/d", "4")]);
-    for walk in [Walk::Descriptors, Walk::Portable] {
+    for walk in [FileAccess::Descriptors, FileAccess::Portable] {
         let options = Options {
             walk,
             ..options.clone()

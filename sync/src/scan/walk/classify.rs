@@ -1,19 +1,19 @@
 //! Classified listing: the files, folders and links of a folder that may be published.
 
 use super::super::error::{ScanFault, shown};
-use super::super::filesystem::{FileSystem, Listed, Listing, Virtual};
+use super::super::filesystem::{DirectoryEntry, FileSystem, Listing, Virtual};
 use super::super::own::{self, OwnFolder};
 use super::super::rules::Shape;
-use super::super::stat::Kind;
-use super::found::lock;
+use super::super::stat::FileKind;
+use super::findings::lock;
 use super::{Walk, WalkPosition, lossy};
 
 /// The names of a listing that may be published, by kind.
 #[derive(Default)]
 pub(super) struct Parts {
-    pub(super) files: Vec<Listed>,
-    pub(super) folders: Vec<Listed>,
-    pub(super) links: Vec<Listed>,
+    pub(super) files: Vec<DirectoryEntry>,
+    pub(super) folders: Vec<DirectoryEntry>,
+    pub(super) links: Vec<DirectoryEntry>,
 }
 
 impl<G: FileSystem> Walk<'_, G> {
@@ -83,7 +83,7 @@ impl<G: FileSystem> Walk<'_, G> {
         for &listed in &listing.entries {
             let mut listed = listed;
             let name = listing.name(listed);
-            if listed.kind == Kind::Unknown {
+            if listed.kind == FileKind::Unknown {
                 let path = lossy(here, name);
                 match self.filesystem.stat(folder, listing.c_name(listed)) {
                     Ok(stat) => listed.kind = stat.kind,
@@ -94,19 +94,21 @@ impl<G: FileSystem> Walk<'_, G> {
                 }
             }
             let shape = match listed.kind {
-                Kind::Folder => Shape::Folder,
-                Kind::Link if self.leads_to_folder(here, name) => Shape::Folder,
-                Kind::File | Kind::Link | Kind::Special | Kind::Unknown => Shape::File,
+                FileKind::Folder => Shape::Folder,
+                FileKind::Link if self.leads_to_folder(here, name) => Shape::Folder,
+                FileKind::File | FileKind::Link | FileKind::Special | FileKind::Unknown => {
+                    Shape::File
+                }
             };
             let given = self.filesystem.virtual_name(folder, listing.c_name(listed));
             if !self.is_published(here, name, shape, given) {
                 continue;
             }
             match listed.kind {
-                Kind::File => parts.files.push(listed),
-                Kind::Folder => parts.folders.push(listed),
-                Kind::Link => parts.links.push(listed),
-                Kind::Special | Kind::Unknown => {
+                FileKind::File => parts.files.push(listed),
+                FileKind::Folder => parts.folders.push(listed),
+                FileKind::Link => parts.links.push(listed),
+                FileKind::Special | FileKind::Unknown => {
                     let path = lossy(here, name);
                     self.problem(&path, ScanFault::NotRegular { path: shown(&path) });
                 }

@@ -2,14 +2,14 @@
 
 use super::super::cache::{CachedFile, CachedFolder};
 use super::super::error::{ScanFault, shown};
-use super::super::filesystem::{FileSystem, Listed, Listing};
+use super::super::filesystem::{DirectoryEntry, FileSystem, Listing};
 use super::super::names::{self, NameFault};
 use super::super::suspect;
-use super::super::tree::{Folder, Tree, site_path};
-use super::super::{Change, Collisions, Warning};
+use super::super::tree::{ScannedFolder, Tree, site_path};
+use super::super::{Collisions, PathChange, Warning};
 use super::classify::Parts;
-use super::files::Outcome;
-use super::found::lock;
+use super::files::FilesOutcome;
+use super::findings::lock;
 use super::{Walk, WalkPosition, text};
 
 impl<G: FileSystem> Walk<'_, G> {
@@ -19,7 +19,7 @@ impl<G: FileSystem> Walk<'_, G> {
         here: &WalkPosition<'_>,
         listing: &Listing,
         parts: Parts,
-        mut outcome: Outcome,
+        mut outcome: FilesOutcome,
         mut children: Vec<(String, Tree)>,
         cached: Option<CachedFolder<'_>>,
     ) -> Tree {
@@ -36,9 +36,9 @@ impl<G: FileSystem> Walk<'_, G> {
         }
         children.sort_unstable_by(|a, b| a.0.cmp(&b.0));
         let mut changes = std::mem::take(&mut outcome.changes);
-        let mut folder = Folder {
+        let mut folder = ScannedFolder {
             folders: children,
-            ..Folder::default()
+            ..ScannedFolder::default()
         };
         assemble(&mut folder, listing, parts, outcome, cached);
         if let Some(cached) = cached {
@@ -62,7 +62,7 @@ impl<G: FileSystem> Walk<'_, G> {
     fn judge_names(
         &self,
         here: &WalkPosition<'_>,
-        folder: &Folder,
+        folder: &ScannedFolder,
         cached: Option<CachedFolder<'_>>,
     ) {
         let is_new_file =
@@ -105,13 +105,13 @@ impl<G: FileSystem> Walk<'_, G> {
 
 /// Adds the files of a folder, sorted: those just read, and the others from the cache.
 fn assemble(
-    folder: &mut Folder,
+    folder: &mut ScannedFolder,
     listing: &Listing,
     parts: Parts,
-    mut outcome: Outcome,
+    mut outcome: FilesOutcome,
     cached: Option<CachedFolder<'_>>,
 ) {
-    let name = |listed: Listed| listing.name(listed);
+    let name = |listed: DirectoryEntry| listing.name(listed);
     outcome
         .fresh
         .sort_unstable_by(|a, b| name(a.0).cmp(name(b.0)));
@@ -119,7 +119,8 @@ fn assemble(
     let cached = cached.filter(|_| outcome.clean > 0);
     let clean = cached.map_or_else(Vec::new, |cached| {
         let files = parts.files.into_iter().chain(parts.links);
-        let left_out = |listed: Listed| outcome.left_out.iter().any(|&it| name(it) == name(listed));
+        let left_out =
+            |listed: DirectoryEntry| outcome.left_out.iter().any(|&it| name(it) == name(listed));
         let mut clean: Vec<_> = files
             .filter(|&listed| folder.folder_at(name(listed)).is_err() && !left_out(listed))
             .filter_map(|listed| cached.find_file(name(listed)))
@@ -142,7 +143,12 @@ fn assemble(
 }
 
 /// Adds the removal of entries that the cache has and the folder lacks.
-fn gone(prefix: &str, folder: &Folder, cached: CachedFolder<'_>, changes: &mut Vec<Change>) {
+fn gone(
+    prefix: &str,
+    folder: &ScannedFolder,
+    cached: CachedFolder<'_>,
+    changes: &mut Vec<PathChange>,
+) {
     let mut kept = folder.file_names().peekable();
     for file in cached.files() {
         while kept.next_if(|name| *name < file.name()).is_some() {}
@@ -158,7 +164,7 @@ fn gone(prefix: &str, folder: &Folder, cached: CachedFolder<'_>, changes: &mut V
 }
 
 /// Adds the removal of every file beneath a removed folder.
-fn all_gone(prefix: &str, cached: CachedFolder<'_>, changes: &mut Vec<Change>) {
+fn all_gone(prefix: &str, cached: CachedFolder<'_>, changes: &mut Vec<PathChange>) {
     for file in cached.files() {
         changes.extend(site_path(prefix, file.name()).map(|path| (path, None)));
     }

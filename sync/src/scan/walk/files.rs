@@ -11,11 +11,11 @@ use rayon::prelude::*;
 
 use super::super::cache::{CachedFile, CachedFolder};
 use super::super::error::{ScanFault, shown};
-use super::super::filesystem::{FileSystem, Listed, Listing};
+use super::super::filesystem::{DirectoryEntry, FileSystem, Listing};
 use super::super::read::{FileHasher, publishable};
 use super::super::stat::Stat;
-use super::super::{Change, Secrets};
-use super::found::lock;
+use super::super::{PathChange, Secrets};
+use super::findings::lock;
 use super::{Unknown, Walk, WalkPosition, lossy};
 use crate::limits::FILES_MAX;
 use crate::manifest::{Entry, Totals};
@@ -32,19 +32,19 @@ pub(super) struct DirEntryRef<'a, F> {
 
 /// Outcome for some of a folder's files.
 #[derive(Default)]
-pub(super) struct Outcome {
+pub(super) struct FilesOutcome {
     pub(super) clean: usize,
     pub(super) bytes: u64,
     read: Totals,
     /// Bytes of long files, which were already counted during the read.
     streamed: u64,
-    pub(super) fresh: Vec<(Listed, Stat, Entry)>,
-    pub(super) changes: Vec<Change>,
+    pub(super) fresh: Vec<(DirectoryEntry, Stat, Entry)>,
+    pub(super) changes: Vec<PathChange>,
     /// Links into folders of pmx itself, whether or not the cache has them.
-    pub(super) left_out: Vec<Listed>,
+    pub(super) left_out: Vec<DirectoryEntry>,
 }
 
-impl Outcome {
+impl FilesOutcome {
     fn of_all(parts: Vec<Self>) -> Self {
         let mut all = Self {
             fresh: Vec::with_capacity(parts.iter().map(|part| part.fresh.len()).sum()),
@@ -73,7 +73,7 @@ impl Outcome {
 struct Fresh {
     stat: Stat,
     entry: Entry,
-    change: Option<Change>,
+    change: Option<PathChange>,
     /// Files and bytes that the scan read for it.
     read: Totals,
     /// Its bytes that were already counted during the read.
@@ -86,21 +86,21 @@ impl<G: FileSystem> Walk<'_, G> {
         here: &WalkPosition<'_>,
         folder: &G::Folder,
         listing: &Listing,
-        files: &[Listed],
+        files: &[DirectoryEntry],
         cached: Option<CachedFolder<'_>>,
-    ) -> Outcome {
+    ) -> FilesOutcome {
         let before = self
             .found
             .files
             .fetch_add(files.len() as u64, Ordering::Relaxed);
         if before + files.len() as u64 > FILES_MAX {
             self.problem("", self.too_many());
-            return Outcome::default();
+            return FilesOutcome::default();
         }
         let outcome = files
             .par_chunks(CHUNK_FILES)
             .map(|chunk| {
-                let mut outcome = Outcome::default();
+                let mut outcome = FilesOutcome::default();
                 for &listed in chunk {
                     let name = listing.c_name(listed);
                     let spot = DirEntryRef { folder, name };
@@ -117,12 +117,12 @@ impl<G: FileSystem> Walk<'_, G> {
                 outcome
             })
             .collect::<Vec<_>>();
-        let outcome = Outcome::of_all(outcome);
+        let outcome = FilesOutcome::of_all(outcome);
         self.progress.found(files.len() as u64, outcome.bytes);
         outcome
     }
 
-    pub(super) fn count(&self, outcome: &Outcome) {
+    pub(super) fn count(&self, outcome: &FilesOutcome) {
         let Totals { files, bytes } = outcome.read;
         let reused = (outcome.clean + outcome.fresh.len()) as u64 - files;
         self.found.reused_files.fetch_add(reused, Ordering::Relaxed);
@@ -139,10 +139,10 @@ impl<G: FileSystem> Walk<'_, G> {
         &self,
         here: &WalkPosition<'_>,
         spot: &DirEntryRef<'_, G::Folder>,
-        listed: Listed,
+        listed: DirectoryEntry,
         name: &[u8],
         cached: Option<CachedFolder<'_>>,
-        outcome: &mut Outcome,
+        outcome: &mut FilesOutcome,
     ) {
         let known = cached.and_then(|cached| cached.find_file(name));
         if let Some(known) = known
@@ -243,7 +243,7 @@ impl<G: FileSystem> Walk<'_, G> {
 }
 
 /// The change of a file, if its entry is new.
-fn change(path: SitePath, entry: &Entry, known: Option<CachedFile<'_>>) -> Option<Change> {
+fn change(path: SitePath, entry: &Entry, known: Option<CachedFile<'_>>) -> Option<PathChange> {
     let is_same = known.is_some_and(|known| known.entry() == *entry);
     (!is_same).then(|| (path, Some(entry.clone())))
 }

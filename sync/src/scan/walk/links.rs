@@ -10,11 +10,11 @@ use crate::path::SitePath;
 
 use super::super::cache::CachedFolder;
 use super::super::error::{LinkFault, ScanFault, is_loop, shown};
-use super::super::filesystem::{FileSystem, Listed, Listing, c_name};
+use super::super::filesystem::{DirectoryEntry, FileSystem, Listing, c_name};
 use super::super::own::OwnFolder;
-use super::super::stat::Kind;
+use super::super::stat::FileKind;
 use super::super::tree::Tree;
-use super::files::{DirEntryRef, Outcome};
+use super::files::{DirEntryRef, FilesOutcome};
 use super::{Walk, WalkPosition, lossy};
 
 impl<G: FileSystem> Walk<'_, G> {
@@ -23,10 +23,10 @@ impl<G: FileSystem> Walk<'_, G> {
         &self,
         here: &WalkPosition<'_>,
         listing: &Listing,
-        links: &[Listed],
+        links: &[DirectoryEntry],
         cached: Option<CachedFolder<'_>>,
-    ) -> (Outcome, Vec<(String, Tree)>) {
-        let (mut outcome, mut children) = (Outcome::default(), Vec::new());
+    ) -> (FilesOutcome, Vec<(String, Tree)>) {
+        let (mut outcome, mut children) = (FilesOutcome::default(), Vec::new());
         for &listed in links {
             let name = listing.name(listed);
             match self.link(here, name, listed, cached, &mut outcome) {
@@ -51,9 +51,9 @@ impl<G: FileSystem> Walk<'_, G> {
         &self,
         here: &WalkPosition<'_>,
         name: &[u8],
-        listed: Listed,
+        listed: DirectoryEntry,
         cached: Option<CachedFolder<'_>>,
-        outcome: &mut Outcome,
+        outcome: &mut FilesOutcome,
     ) -> Result<Option<(String, Tree)>, ScanFault> {
         let path = lossy(here, name);
         let valid = SitePath::parse_bytes(&[here.prefix.as_bytes(), name].concat())?;
@@ -81,7 +81,7 @@ impl<G: FileSystem> Walk<'_, G> {
         let last = c_name(last).map_err(unreadable)?;
         let stat = self.filesystem.stat(&parent, &last).map_err(unreadable)?;
         match stat.kind {
-            Kind::File => {
+            FileKind::File => {
                 let spot = DirEntryRef {
                     folder: &parent,
                     name: &last,
@@ -89,13 +89,15 @@ impl<G: FileSystem> Walk<'_, G> {
                 self.file(here, &spot, listed, name, cached, outcome);
                 Ok(None)
             }
-            Kind::Folder => {
+            FileKind::Folder => {
                 let open = || self.filesystem.folder(&parent, &last);
                 Ok(self.child(here, name, Some(&target), open, cached))
             }
             // The link was resolved a moment ago: a link at its target is new.
-            Kind::Link | Kind::Unknown => Err(ScanFault::ChangedDuringRead { path: shown(&path) }),
-            Kind::Special => Err(ScanFault::NotRegular { path: shown(&path) }),
+            FileKind::Link | FileKind::Unknown => {
+                Err(ScanFault::ChangedDuringRead { path: shown(&path) })
+            }
+            FileKind::Special => Err(ScanFault::NotRegular { path: shown(&path) }),
         }
     }
 

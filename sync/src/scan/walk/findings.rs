@@ -9,13 +9,13 @@ use rayon::prelude::*;
 use super::super::error::ScanFault;
 use super::super::own::OwnFolder;
 use super::super::suspect::Suspects;
-use super::super::{Change, Stats, Warning};
+use super::super::{PathChange, Stats, Warning};
 use crate::manifest::Totals;
 
 /// Findings of the threads of a scan, beside the trees.
 #[derive(Debug, Default)]
-pub(in crate::scan) struct Found {
-    pub(in crate::scan) changes: Mutex<Vec<Change>>,
+pub(in crate::scan) struct ScanFindings {
+    pub(in crate::scan) changes: Mutex<Vec<PathChange>>,
     pub(in crate::scan) warnings: Mutex<Vec<Warning>>,
     pub(in crate::scan) suspects: Mutex<Suspects>,
     pub(in crate::scan) secrets: Mutex<Suspects>,
@@ -27,7 +27,7 @@ pub(in crate::scan) struct Found {
     pub(in crate::scan) reused_files: AtomicU64,
 }
 
-impl Found {
+impl ScanFindings {
     /// Fails if the scan found files that must not be published.
     pub(in crate::scan) fn check_secrets(&self) -> Result<(), ScanFault> {
         let secrets = lock(&self.secrets);
@@ -41,7 +41,7 @@ impl Found {
     }
 
     /// The changes and the statistics of a scan.
-    pub(in crate::scan) fn results(self) -> (Vec<Change>, Stats) {
+    pub(in crate::scan) fn results(self) -> (Vec<PathChange>, Stats) {
         fn inner<T>(mutex: Mutex<T>) -> T {
             mutex.into_inner().unwrap_or_else(PoisonError::into_inner)
         }
