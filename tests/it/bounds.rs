@@ -18,7 +18,9 @@ use pmx_sync::path::SitePath;
 use pmx_sync::push::{Action, Base, BaseBlobs, Intent, Mode, Push};
 use pmx_sync::space::{Command, LEASE, Offer, PublishCommand, Reply, execute};
 use pmx_sync::testing::MemoryBlobs;
-use pmx_sync::wire::{BeginReply, CommitPreconditions, DeployMeta, Replace, SectionKind, State};
+use pmx_sync::wire::{
+    BeginReply, CommitPreconditions, DeployMeta, PublishState, Replace, SectionKind,
+};
 use pmx_tests::sql::Sqlite;
 
 use crate::sections::manifest;
@@ -222,7 +224,7 @@ fn abandoned_packs_do_not_slow_later_publishes() {
         // The space looks for the blobs that this publish lacks among all arrived packs.
         let rows = space.rows(|space| {
             let reply = space.publish(root, offer(&nodes), false, LEASE);
-            assert_eq!((reply.state, reply.blobs.len()), (State::Blobs, 300));
+            assert_eq!((reply.state, reply.blobs.len()), (PublishState::Blobs, 300));
         });
         counts.push(rows);
     }
@@ -241,7 +243,7 @@ fn folded_packs_are_found_and_commit() {
         space.pack(&blobs);
     }
     let reply = space.publish(root, offer(&nodes), true, LEASE);
-    assert_eq!(reply.state, State::Published);
+    assert_eq!(reply.state, PublishState::Published);
     assert_eq!(
         reply.deploy.unwrap().new_bytes,
         (0..900).map(|n| content(n).len() as u64).sum::<u64>()
@@ -273,7 +275,7 @@ fn publish_of_all_files_commits_after_abandoned_uploads() {
     assert!((343 * 50..400 * 58).contains(&bytes), "{bytes} bytes");
     let (root, nodes) = site(0..files);
     let reply = space.publish(root, offer(&nodes), true, LEASE);
-    assert_eq!(reply.state, State::Published);
+    assert_eq!(reply.state, PublishState::Published);
 }
 
 #[test]

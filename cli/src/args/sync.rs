@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use pmx_sync::wire::{Expiry, MaxDelete};
+use pmx_sync::wire::{MaxDelete, PreviewExpiry};
 
 use super::replacing::number;
 use super::{Compression, FolderArgs, PreviewName, SiteArgs};
@@ -72,7 +72,7 @@ pub struct SyncArgs {
     /// Its address answers 404 from that time on. Each publish with it starts the time anew, also
     /// one that finds nothing to change.
     #[arg(long, value_name = "TIME", requires = "preview")]
-    pub expires: Option<Expiry>,
+    pub expires: Option<PreviewExpiry>,
     /// Make an older deploy active instead, as `pmx rollback` does
     #[arg(long, value_name = "DEPLOY", value_parser = number, hide_short_help = true)]
     #[arg(conflicts_with_all = ["dir", "outdir", "dry_run", "watch", "preview", "force"])]

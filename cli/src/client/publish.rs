@@ -9,8 +9,8 @@ use pmx_sync::push::{
     Action, Base, BaseBlobs, Intent, Mode, Outcome, OutcomeKind, Push, Request, Uploads,
 };
 use pmx_sync::wire::{
-    BeginReply, DeployMeta, Envelope, Expiry, MaxDelete, Order, Replace, Section, SectionKind,
-    State, Summary,
+    BeginReply, DeployMeta, Envelope, MaxDelete, Order, PreviewExpiry, PublishState, Replace,
+    Section, SectionKind, Summary,
 };
 
 use super::http::Client;
@@ -40,7 +40,7 @@ pub struct Terms {
     /// The metadata of the deploy.
     pub meta: DeployMeta,
     /// With a preview: how long it stays; `None` leaves the end that it has.
-    pub expires: Option<Expiry>,
+    pub expires: Option<PreviewExpiry>,
     /// The most files that a publish may remove.
     pub max_delete: Option<MaxDelete>,
     /// How hard to compress.
@@ -348,7 +348,7 @@ impl Publish<'_> {
 
 /// Whether a server has no data of a site: neither a deploy nor the packs of an unfinished publish.
 fn knows_nothing(reply: &BeginReply) -> bool {
-    reply.state == State::Outline && reply.active == 0 && reply.packs.is_empty()
+    reply.state == PublishState::Outline && reply.active == 0 && reply.packs.is_empty()
 }
 
 /// Draws a key that names one publish: 16 random bytes.

@@ -7,8 +7,8 @@ use pmx_core::code::Code;
 use pmx_core::codec::Encoder;
 use pmx_core::name::AliasName;
 use pmx_sync::wire::{
-    BeginHead, BeginReply, CommitPreconditions, DeployMeta, DeployView, Envelope, Replace, State,
-    VERSION,
+    BeginHead, BeginReply, CommitPreconditions, DeployMeta, DeployView, Envelope, PublishState,
+    Replace, VERSION,
 };
 use serde_json::json;
 
@@ -60,9 +60,13 @@ pub(super) fn run(args: PromoteArgs, context: &Context<'_>) -> Result<Ended, Fai
     };
     let reply = client.begin(&body(&head)?)?;
     let is_new = match reply.state {
-        State::Published => true,
-        State::Current => false,
-        State::Ready | State::Outline | State::Base | State::Nodes | State::Blobs => {
+        PublishState::Published => true,
+        PublishState::Current => false,
+        PublishState::Ready
+        | PublishState::Outline
+        | PublishState::Base
+        | PublishState::Nodes
+        | PublishState::Blobs => {
             let message = format!("the server lost content of {what}, so it can't become live");
             let hint = "Publish the folder that it came from: `pmx sync` sends what is lost.";
             return Err(Failure::new(Code::Corrupt, message).with_hint(hint));

@@ -3,7 +3,7 @@
 use pmx_core::id::Root;
 use pmx_core::name::{AliasName, SpaceName};
 
-use crate::wire::{DeployMeta, Expiry, MaxDelete, Order, Replace};
+use crate::wire::{DeployMeta, MaxDelete, Order, PreviewExpiry, Replace};
 
 /// A publish as the client wants it, and the server state that it has seen.
 #[derive(Debug, Clone)]
@@ -31,7 +31,7 @@ pub struct Intent {
     /// The metadata of the deploy.
     pub meta: DeployMeta,
     /// With a preview: how long it stays; `None` leaves the end that it has.
-    pub expires: Option<Expiry>,
+    pub expires: Option<PreviewExpiry>,
     /// Whether to publish or only to ask.
     pub mode: Mode,
     /// Whether this machine has the bytes of the base, so that packs can refer to them.

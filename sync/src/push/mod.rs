@@ -37,7 +37,7 @@ use crate::limits::{
     SMALL_PUBLISH_RAW_BYTES,
 };
 use crate::manifest::{NewNode, NodeSource};
-use crate::wire::{BeginReply, Replace, State, Summary};
+use crate::wire::{BeginReply, PublishState, Replace, Summary};
 
 pub use action::{Action, Outcome, OutcomeKind, Request};
 pub use delta_base::DeltaBase;
@@ -167,16 +167,20 @@ impl<'a, S: NodeSource> Push<'a, S> {
         }
         self.progress.on_reply(&reply, self.nodes.len())?;
         self.phase = match reply.state {
-            State::Current => done(OutcomeKind::Unchanged, reply),
-            State::Published => done(OutcomeKind::Published, reply),
-            State::Ready if self.intent.mode == Mode::Dry => done(OutcomeKind::Planned, reply),
-            State::Ready => Phase::Commit,
-            State::Base => self.on_base_known(reply)?,
-            State::Outline if !self.nodes.is_empty() => Phase::SendNodes,
-            State::Outline if self.outline.is_none() => Phase::SendOutline,
-            State::Outline if self.intent.mode == Mode::Dry => done(OutcomeKind::Planned, reply),
-            State::Outline => return Err(PushError::Protocol("it knows the root no more")),
-            State::Nodes => {
+            PublishState::Current => done(OutcomeKind::Unchanged, reply),
+            PublishState::Published => done(OutcomeKind::Published, reply),
+            PublishState::Ready if self.intent.mode == Mode::Dry => {
+                done(OutcomeKind::Planned, reply)
+            }
+            PublishState::Ready => Phase::Commit,
+            PublishState::Base => self.on_base_known(reply)?,
+            PublishState::Outline if !self.nodes.is_empty() => Phase::SendNodes,
+            PublishState::Outline if self.outline.is_none() => Phase::SendOutline,
+            PublishState::Outline if self.intent.mode == Mode::Dry => {
+                done(OutcomeKind::Planned, reply)
+            }
+            PublishState::Outline => return Err(PushError::Protocol("it knows the root no more")),
+            PublishState::Nodes => {
                 let Some(outline) = &self.outline else {
                     return Err(PushError::Protocol(
                         "it names nodes of an outline it never got",
@@ -191,7 +195,7 @@ impl<'a, S: NodeSource> Push<'a, S> {
                 }
                 Phase::SendNodes
             }
-            State::Blobs => {
+            PublishState::Blobs => {
                 let uploads = Uploads::missing(self.source, self.intent.root, &reply)?;
                 if uploads.is_empty() {
                     return Err(PushError::Protocol("it lacks blobs but names none"));

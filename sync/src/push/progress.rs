@@ -1,7 +1,7 @@
 //! Progress check of a publish: fails if the server's replies repeat the same missing data.
 
 use super::PushError;
-use crate::wire::{BeginReply, State};
+use crate::wire::{BeginReply, PublishState};
 
 /// Rounds without progress before a publish fails. Data is missing twice only if the server lost
 /// it, or if a proxy replays old replies.
@@ -27,13 +27,13 @@ impl StallDetector {
     /// Records the server's reply; `left` nodes are queued for the next request.
     pub(super) fn on_reply(&mut self, reply: &BeginReply, left: usize) -> Result<(), PushError> {
         let now = match reply.state {
-            State::Current | State::Published => return Ok(()),
-            State::Ready => (0, 0),
-            State::Blobs => (1, reply.blobs.len()),
-            State::Outline if left > 0 => (2, left as u64),
-            State::Nodes => (3, reply.nodes.len()),
-            State::Outline => (4, 0),
-            State::Base => (5, 0),
+            PublishState::Current | PublishState::Published => return Ok(()),
+            PublishState::Ready => (0, 0),
+            PublishState::Blobs => (1, reply.blobs.len()),
+            PublishState::Outline if left > 0 => (2, left as u64),
+            PublishState::Nodes => (3, reply.nodes.len()),
+            PublishState::Outline => (4, 0),
+            PublishState::Base => (5, 0),
         };
         if self.least.is_none_or(|least| now < least) {
             (self.least, self.refusals) = (Some(now), 0);
@@ -59,10 +59,12 @@ impl StallDetector {
 
 fn stalled(reply: &BeginReply) -> PushError {
     let lacking = match reply.state {
-        State::Blobs => format!("the blobs of {} files", reply.blobs.len()),
-        State::Nodes => format!("{} manifest nodes", reply.nodes.len()),
-        State::Outline | State::Base => "the manifest".to_owned(),
-        State::Ready | State::Current | State::Published => "nothing but a commit".to_owned(),
+        PublishState::Blobs => format!("the blobs of {} files", reply.blobs.len()),
+        PublishState::Nodes => format!("{} manifest nodes", reply.nodes.len()),
+        PublishState::Outline | PublishState::Base => "the manifest".to_owned(),
+        PublishState::Ready | PublishState::Current | PublishState::Published => {
+            "nothing but a commit".to_owned()
+        }
     };
     let rounds = ROUNDS_MAX;
     PushError::Stalled { lacking, rounds }

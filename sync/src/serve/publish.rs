@@ -23,7 +23,9 @@ use super::route::{Query, Route};
 use super::server::Server;
 use crate::limits::DEPLOYS_PAGE_MAX;
 use crate::space::{Command, PublishCommand, Reply};
-use crate::wire::{BeginHead, BeginReply, Envelope, EnvelopeError, ResumeHead, SectionKind, State};
+use crate::wire::{
+    BeginHead, BeginReply, Envelope, EnvelopeError, PublishState, ResumeHead, SectionKind,
+};
 
 use deploys::node_ids;
 use upload::PartSent;
@@ -163,8 +165,12 @@ impl<B: Backend> Server<B> {
             .publish(head, PublishContent::nothing(), now, nonce)
             .await?;
         match reply.state {
-            State::Current | State::Published => Ok(reply),
-            State::Ready | State::Outline | State::Base | State::Nodes | State::Blobs => {
+            PublishState::Current | PublishState::Published => Ok(reply),
+            PublishState::Ready
+            | PublishState::Outline
+            | PublishState::Base
+            | PublishState::Nodes
+            | PublishState::Blobs => {
                 let detail = match reply.blobs.len() {
                     0 => "manifest nodes of the root are missing".to_owned(),
                     blobs => format!("the blobs of {blobs} files are missing"),
@@ -230,15 +236,15 @@ impl<B: Backend> Server<B> {
             Ok(Reply::Publish(reply)) => *reply,
             Ok(other) => return Err(unexpected(&other)),
             Err(problem) if dry && problem.code == Code::NotFound => {
-                BeginReply::new(State::Outline)
+                BeginReply::new(PublishState::Outline)
             }
             Err(problem) if problem.code == Code::NotFound => return Err(self.gone(&space)),
             Err(problem) => return Err(problem),
         };
-        if matches!(reply.state, State::Current | State::Published) {
+        if matches!(reply.state, PublishState::Current | PublishState::Published) {
             reply.url = Some(self.url_of(&channel));
         }
-        if reply.state == State::Published {
+        if reply.state == PublishState::Published {
             self.deliver_soon(&space, now).await;
         }
         Ok(reply)

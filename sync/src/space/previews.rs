@@ -12,7 +12,7 @@ use super::columns::{alias_name, integer, optional_integer, text};
 use super::command::{PublishCommand, Reply};
 use super::ledger::Ledger;
 use crate::pointer::Pointer;
-use crate::wire::{BeginReply, PreviewView, State};
+use crate::wire::{BeginReply, PreviewView, PublishState};
 
 /// Previews that one command removes. The next one follows at once.
 const REMOVED_AT_ONCE: u64 = 64;
@@ -82,7 +82,7 @@ pub(super) fn with_end<S: Sql>(
     reply: BeginReply,
 ) -> Result<BeginReply, Problem> {
     match (alias, reply.state) {
-        (Some(alias), State::Current | State::Published) => Ok(BeginReply {
+        (Some(alias), PublishState::Current | PublishState::Published) => Ok(BeginReply {
             expires: ledger.expiry(alias)?,
             ..reply
         }),

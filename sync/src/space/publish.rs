@@ -24,7 +24,7 @@ use super::preconditions::{self, check_limits, decide};
 use super::previews;
 use super::repair;
 use crate::pack::stored::Toc;
-use crate::wire::{BeginReply, CommitPreconditions, DeployView, State};
+use crate::wire::{BeginReply, CommitPreconditions, DeployView, PublishState};
 
 use commit::Commit;
 use comparison::{changes, comparison_base, summary};
@@ -90,7 +90,7 @@ async fn carry_out<S: Sql, B: Blobs>(
         Err(Unfinished::Fault(problem)) => return Err(problem),
         Err(Unfinished::Incomplete) => {
             keep_nodes(ledger, &incoming, &publish, now)?;
-            return Ok(reply(State::Outline, active.as_ref()));
+            return Ok(reply(PublishState::Outline, active.as_ref()));
         }
     };
     if let Some(preconditions) = publish.commit.as_ref().filter(|_| !publish.dry)
@@ -175,7 +175,7 @@ fn unchanged<S: Sql>(
         preconditions::note_unchanged(ledger, publish, preconditions, deploy)?;
         ledger.atomically(|ledger| previews::set_end(ledger, publish))?;
     }
-    Ok(reply(State::Current, Some(deploy)))
+    Ok(reply(PublishState::Current, Some(deploy)))
 }
 
 fn keep_nodes<S: Sql>(

@@ -6,7 +6,7 @@ use pmx_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::deploys::{DeployMeta, DeployView, Summary};
-use super::expiry::Expiry;
+use super::expiry::PreviewExpiry;
 use super::max_delete::MaxDelete;
 use super::order::Order;
 use super::ranges::Ranges;
@@ -60,7 +60,7 @@ pub struct CommitPreconditions {
     pub meta: DeployMeta,
     /// With a preview: how long it stays. Absent, it keeps the end that it has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub expires: Option<Expiry>,
+    pub expires: Option<PreviewExpiry>,
 }
 
 impl CommitPreconditions {
@@ -97,37 +97,38 @@ impl Replace {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BeginReply {
     /// Progress of the publish.
-    pub state: State,
+    pub state: PublishState,
     /// The number of the active deploy; 0 if there is none yet.
     pub active: u64,
     /// The root of the active deploy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub root: Option<Root>,
-    /// With [`State::Nodes`]: the missing nodes, by their index in the outline.
+    /// With [`PublishState::Nodes`]: the missing nodes, by their index in the outline.
     #[serde(default, skip_serializing_if = "Ranges::is_empty")]
     pub nodes: Ranges,
-    /// With [`State::Blobs`]: the rows with missing blobs, by the rows' ranks in the new manifest.
+    /// With [`PublishState::Blobs`]: the rows with missing blobs, by the rows' ranks in the new
+    /// manifest.
     #[serde(default, skip_serializing_if = "Ranges::is_empty")]
     pub blobs: Ranges,
-    /// With [`State::Blobs`] and [`State::Base`]: parts of missing big blobs that have already
-    /// arrived.
+    /// With [`PublishState::Blobs`] and [`PublishState::Base`]: parts of missing big blobs that
+    /// have already arrived.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub parts: Vec<ArrivedParts>,
-    /// With [`State::Base`], and with [`State::Outline`] before the first deploy: packs that
-    /// arrived and that no deploy has. The client need not send them again.
+    /// With [`PublishState::Base`], and with [`PublishState::Outline`] before the first deploy:
+    /// packs that arrived and that no deploy has. The client need not send them again.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub packs: Vec<PackId>,
-    /// With [`State::Base`]: the most raw bytes of base rows that a pack may refer to. `None`
-    /// forbids references.
+    /// With [`PublishState::Base`]: the most raw bytes of base rows that a pack may refer to.
+    /// `None` forbids references.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prefix_max: Option<u64>,
     /// The counts of changes against the active deploy, once the server can compute them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub summary: Option<Summary>,
-    /// With [`State::Published`]: the new deploy.
+    /// With [`PublishState::Published`]: the new deploy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deploy: Option<Box<DeployView>>,
-    /// With [`State::Published`] and [`State::Current`]: the site's address.
+    /// With [`PublishState::Published`] and [`PublishState::Current`]: the site's address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
     /// With a preview: when it ends.
@@ -137,7 +138,7 @@ pub struct BeginReply {
 
 impl BeginReply {
     /// A reply without an active deploy, and without missing data.
-    pub fn new(state: State) -> Self {
+    pub fn new(state: PublishState) -> Self {
         Self {
             state,
             active: 0,
@@ -158,7 +159,7 @@ impl BeginReply {
 /// Progress of a publish.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum State {
+pub enum PublishState {
     /// The root is the active deploy: the publish is done.
     Current,
     /// The server has everything: commit.

@@ -10,16 +10,16 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::limits::PREVIEW_TIME_MAX;
 
 /// How long a preview stays after a publish. On the wire it is a number of milliseconds; 0 is
-/// [`Expiry::Never`].
+/// [`PreviewExpiry::Never`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Expiry {
+pub enum PreviewExpiry {
     /// Until it is removed.
     Never,
     /// So long, from the moment of the publish.
     After(Duration),
 }
 
-impl Expiry {
+impl PreviewExpiry {
     /// The end of a preview that is published now.
     pub fn end(self, now: Timestamp) -> Option<Timestamp> {
         match self {
@@ -41,7 +41,7 @@ impl Expiry {
     }
 }
 
-impl FromStr for Expiry {
+impl FromStr for PreviewExpiry {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -54,7 +54,7 @@ impl FromStr for Expiry {
     }
 }
 
-impl fmt::Display for Expiry {
+impl fmt::Display for PreviewExpiry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Never => f.write_str("never"),
@@ -63,7 +63,7 @@ impl fmt::Display for Expiry {
     }
 }
 
-impl Serialize for Expiry {
+impl Serialize for PreviewExpiry {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let millis = match self {
             Self::Never => 0,
@@ -73,7 +73,7 @@ impl Serialize for Expiry {
     }
 }
 
-impl<'de> Deserialize<'de> for Expiry {
+impl<'de> Deserialize<'de> for PreviewExpiry {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let millis = u64::deserialize(deserializer)?;
         Self::of_millis(millis).map_err(serde::de::Error::custom)
@@ -86,17 +86,17 @@ mod tests {
 
     #[test]
     fn expiry_is_a_time_with_a_unit_within_bounds() {
-        let days = |days: u64| Ok(Expiry::After(Duration::from_hours(24 * days)));
+        let days = |days: u64| Ok(PreviewExpiry::After(Duration::from_hours(24 * days)));
         for (text, expected) in [
             ("7d", days(7)),
             ("365d", days(365)),
-            ("36h", Ok(Expiry::After(Duration::from_hours(36)))),
-            ("never", Ok(Expiry::Never)),
+            ("36h", Ok(PreviewExpiry::After(Duration::from_hours(36)))),
+            ("never", Ok(PreviewExpiry::Never)),
         ] {
-            assert_eq!(text.parse::<Expiry>(), expected, "{text}");
+            assert_eq!(text.parse::<PreviewExpiry>(), expected, "{text}");
             let spelt = serde_json::to_string(&expected.unwrap()).unwrap();
             assert_eq!(
-                serde_json::from_str::<Expiry>(&spelt).ok(),
+                serde_json::from_str::<PreviewExpiry>(&spelt).ok(),
                 text.parse().ok()
             );
         }
@@ -110,10 +110,13 @@ mod tests {
             "99999999999999999999d",
             "1w",
         ] {
-            assert!(text.parse::<Expiry>().is_err(), "{text}");
+            assert!(text.parse::<PreviewExpiry>().is_err(), "{text}");
         }
         for json in ["-1", "1.5", "\"7d\"", "18446744073709551615"] {
-            assert!(serde_json::from_str::<Expiry>(json).is_err(), "{json}");
+            assert!(
+                serde_json::from_str::<PreviewExpiry>(json).is_err(),
+                "{json}"
+            );
         }
     }
 }

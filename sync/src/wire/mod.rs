@@ -14,7 +14,7 @@ mod order;
 mod ranges;
 
 pub use begin::{
-    ArrivedParts, BeginHead, BeginReply, CommitPreconditions, PartHead, Replace, State,
+    ArrivedParts, BeginHead, BeginReply, CommitPreconditions, PartHead, PublishState, Replace,
 };
 pub use deploys::{
     DeployKind, DeployMeta, DeployView, DeploysReply, DiffReply, DiffRow, HoldView, PreviewView,
@@ -24,7 +24,7 @@ pub use domains::{
     AddDomainHead, DomainRecord, DomainState, DomainView, DomainsReply, RemoveDomainReply,
 };
 pub use envelope::{Envelope, EnvelopeError, Section, SectionKind};
-pub use expiry::Expiry;
+pub use expiry::PreviewExpiry;
 pub use json_publish::{
     DeployId, JsonBegun, JsonCommitted, JsonFile, JsonOrder, JsonOutcome, JsonPublish,
     JsonRollback, JsonRolledBack, MissingBlob,

@@ -16,7 +16,7 @@ use pmx_sync::pack::stored::Toc;
 use pmx_sync::serve::{Pointers as _, Spaces as _};
 use pmx_sync::space::{Command, PublishCommand, Reply};
 use pmx_sync::testing::Faulty;
-use pmx_sync::wire::{Order, Replace, State};
+use pmx_sync::wire::{Order, PublishState, Replace};
 
 use super::chaos::Hooked;
 use super::world::{Pointers, Spaces};
@@ -77,7 +77,7 @@ impl pmx_sync::serve::Spaces for Planted {
         let reply = self.faulty.call(space, command, now).await?;
         if let (Some(Bug::PointerInline), Reply::Publish(reply)) = (self.bug, &reply) {
             let made = reply.deploy.as_ref().filter(|made| made.alias.is_none());
-            if reply.state == State::Published && made.is_some() {
+            if reply.state == PublishState::Published && made.is_some() {
                 self.point(space, now).await?;
             }
         }

@@ -29,8 +29,8 @@ use crate::rules::{GeneratedRules, RuleFile};
 use crate::space::{Command, Offer, Reply};
 use crate::wire::{
     BeginHead, BeginReply, CommitPreconditions, DeployView, JsonBegun, JsonCommitted, JsonFile,
-    JsonOutcome, JsonPublish, JsonRollback, JsonRolledBack, MissingBlob, Order, Replace,
-    RollbackHead, State, VERSION,
+    JsonOutcome, JsonPublish, JsonRollback, JsonRolledBack, MissingBlob, Order, PublishState,
+    Replace, RollbackHead, VERSION,
 };
 
 /// A listed site: its rows in path order, and the nodes of its manifest.
@@ -181,9 +181,13 @@ impl<B: Backend> Server<B> {
         }
         let reply = self.publish(head, content, now, nonce).await?;
         let outcome = match reply.state {
-            State::Published => JsonOutcome::Published,
-            State::Current => JsonOutcome::Unchanged,
-            State::Ready | State::Outline | State::Base | State::Nodes | State::Blobs => {
+            PublishState::Published => JsonOutcome::Published,
+            PublishState::Current => JsonOutcome::Unchanged,
+            PublishState::Ready
+            | PublishState::Outline
+            | PublishState::Base
+            | PublishState::Nodes
+            | PublishState::Blobs => {
                 return Err(incomplete(&site, &reply));
             }
         };

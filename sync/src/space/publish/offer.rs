@@ -15,14 +15,14 @@ use crate::manifest::{
 };
 use crate::pack::stored::Toc;
 use crate::path::SitePath;
-use crate::wire::{Ranges, State};
+use crate::wire::{PublishState, Ranges};
 
 /// The manifest nodes that a client's offer yields.
 pub(super) enum ManifestUpdate {
     /// The nodes that the offer contains or yields.
     Nodes(Vec<NewNode>),
     /// The client must send more first.
-    Incomplete(State, Ranges),
+    Incomplete(PublishState, Ranges),
 }
 
 /// Reads the client's part of its manifest.
@@ -51,7 +51,7 @@ pub(super) fn read_offer<S: Sql>(
             Ok(if complete {
                 ManifestUpdate::Nodes(Vec::new())
             } else {
-                ManifestUpdate::Incomplete(State::Nodes, missing)
+                ManifestUpdate::Incomplete(PublishState::Nodes, missing)
             })
         }
         Offer::Root | Offer::Patch(_) if is_known(ledger, &publish.root)? => {
@@ -60,13 +60,13 @@ pub(super) fn read_offer<S: Sql>(
         Offer::Root | Offer::Patch(_) => match (publish.base, &publish.offer) {
             (Some(base), offer) if ledger.node_extent(&base)?.is_some() => {
                 let Offer::Patch(patch) = offer else {
-                    return Ok(ManifestUpdate::Incomplete(State::Base, nothing));
+                    return Ok(ManifestUpdate::Incomplete(PublishState::Base, nothing));
                 };
                 let uploaded = uploaded_blobs(ledger, publish)?;
                 let nodes = apply_patch(ledger, (base, patch), &uploaded, publish.root)?;
                 Ok(ManifestUpdate::Nodes(nodes))
             }
-            (Some(_) | None, _) => Ok(ManifestUpdate::Incomplete(State::Outline, nothing)),
+            (Some(_) | None, _) => Ok(ManifestUpdate::Incomplete(PublishState::Outline, nothing)),
         },
     }
 }

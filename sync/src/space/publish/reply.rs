@@ -6,19 +6,19 @@ use pmx_core::sql::Sql;
 use super::super::closure::Closure;
 use super::super::ledger::Ledger;
 use crate::limits::PREFIX_RAW_BYTES_MAX;
-use crate::wire::{BeginReply, DeployView, State};
+use crate::wire::{BeginReply, DeployView, PublishState};
 
 /// The reply to an offer that does not yield the root yet.
 pub(super) fn with_arrived<S: Sql>(
     ledger: &Ledger<'_, S>,
     reply: BeginReply,
 ) -> Result<BeginReply, Problem> {
-    if reply.state == State::Outline && reply.active == 0 {
+    if reply.state == PublishState::Outline && reply.active == 0 {
         // A client of a first publish uploads early: it looks here for packs of an earlier try.
         let packs = ledger.arrived_packs()?;
         return Ok(BeginReply { packs, ..reply });
     }
-    if reply.state != State::Base {
+    if reply.state != PublishState::Base {
         return Ok(reply);
     }
     Ok(BeginReply {
@@ -32,9 +32,9 @@ pub(super) fn with_arrived<S: Sql>(
 /// The reply that names the missing content of a root.
 pub(super) fn outstanding(closure: Closure, active: Option<&DeployView>) -> BeginReply {
     let state = if closure.missing.is_empty() {
-        State::Ready
+        PublishState::Ready
     } else {
-        State::Blobs
+        PublishState::Blobs
     };
     BeginReply {
         blobs: closure.missing,
@@ -43,12 +43,12 @@ pub(super) fn outstanding(closure: Closure, active: Option<&DeployView>) -> Begi
     }
 }
 
-pub(super) fn reply(state: State, active: Option<&DeployView>) -> BeginReply {
+pub(super) fn reply(state: PublishState, active: Option<&DeployView>) -> BeginReply {
     BeginReply {
         active: active.map_or(0, |deploy| deploy.number),
         root: active
             .map(|deploy| deploy.root)
-            .filter(|_| state != State::Current),
+            .filter(|_| state != PublishState::Current),
         ..BeginReply::new(state)
     }
 }
@@ -58,6 +58,6 @@ pub(super) fn published(deploy: DeployView) -> BeginReply {
         active: deploy.number,
         summary: Some(deploy.summary),
         deploy: Some(Box::new(deploy)),
-        ..BeginReply::new(State::Published)
+        ..BeginReply::new(PublishState::Published)
     }
 }
