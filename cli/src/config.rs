@@ -55,7 +55,7 @@ struct Project {
 
 /// A site on a server, and the settings for publishing to it.
 #[derive(Debug, Clone)]
-pub struct Site {
+pub struct SiteConfig {
     /// The server.
     pub server: ServerUrl,
     /// The site's name.
@@ -68,7 +68,7 @@ pub struct Site {
 
 /// A folder to publish.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Folder {
+pub struct FolderConfig {
     /// Its path.
     pub dir: PathBuf,
     /// Patterns of excluded paths.
@@ -83,7 +83,7 @@ pub struct Folder {
     pub site: Option<String>,
 }
 
-impl Folder {
+impl FolderConfig {
     /// Makes the folder's path absolute. If the current folder is removed and created again, only
     /// an absolute path finds the new one.
     #[must_use]
@@ -138,13 +138,13 @@ impl Layers {
     }
 
     /// The folder to publish.
-    pub fn folder(&self, args: &FolderArgs) -> Result<Folder, Failure> {
+    pub fn folder(&self, args: &FolderArgs) -> Result<FolderConfig, Failure> {
         self.folder_at(args.dir.as_deref(), &args.scan)
     }
 
     /// The folder to publish, named or default. A folder that the user did not name must be below
     /// the project.
-    pub fn folder_at(&self, dir: Option<&Path>, scan: &ScanArgs) -> Result<Folder, Failure> {
+    pub fn folder_at(&self, dir: Option<&Path>, scan: &ScanArgs) -> Result<FolderConfig, Failure> {
         let project = self.project.as_ref();
         let (dir, named) = match dir {
             Some(dir) => (self.here.join(dir), Named::ByUser),
@@ -170,7 +170,7 @@ impl Layers {
         } else {
             Secrets::Refuse
         };
-        Ok(Folder {
+        Ok(FolderConfig {
             dir,
             exclude,
             collisions,
@@ -191,13 +191,13 @@ impl Layers {
     }
 
     /// The user's site. `dir` names it if no layer does.
-    pub fn site(&self, args: &SiteArgs, dir: &Path) -> Result<Site, Failure> {
+    pub fn site(&self, args: &SiteArgs, dir: &Path) -> Result<SiteConfig, Failure> {
         let server = self.server(args.server.as_deref())?;
         let token = self.token(args, &server)?;
         self.check_server(args, &server, token.as_ref())?;
         let space = self.space(args.space.as_deref(), dir)?;
         let trust = self.trust(args.cacert.as_deref())?;
-        Ok(Site {
+        Ok(SiteConfig {
             server,
             space,
             token,

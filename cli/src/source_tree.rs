@@ -22,7 +22,7 @@ use pmx_sync::scan::{self, FaultPolicy, Prefetch, Scan, ScanError};
 
 use crate::args::ScanArgs;
 use crate::cache::{FolderCache, NodeStore, Nodes};
-use crate::config::Folder;
+use crate::config::FolderConfig;
 use crate::error::Failure;
 use crate::rule_files::RuleFiles;
 use crate::ui::{Bar, Counting, Ui};
@@ -55,7 +55,7 @@ pub struct Look<'a> {
 impl SourceTree {
     /// Reads a folder.
     pub fn read(
-        folder: &Folder,
+        folder: &FolderConfig,
         args: &ScanArgs,
         cache: FolderCache,
         ui: &Ui,
@@ -65,7 +65,7 @@ impl SourceTree {
 
     /// Reads a folder in the way of a watch.
     pub fn read_watched(
-        folder: &Folder,
+        folder: &FolderConfig,
         args: &ScanArgs,
         cache: FolderCache,
         ui: &Ui,
@@ -81,7 +81,7 @@ impl SourceTree {
     }
 
     fn with_options(
-        folder: &Folder,
+        folder: &FolderConfig,
         args: &ScanArgs,
         cache: FolderCache,
         ui: &Ui,
@@ -97,7 +97,7 @@ impl SourceTree {
     /// The folder without the lines of its rule files that have errors, if the user wants that.
     fn leniently(
         self,
-        folder: &Folder,
+        folder: &FolderConfig,
         args: &ScanArgs,
         ui: &Ui,
         options: &scan::Options,
@@ -119,7 +119,7 @@ impl SourceTree {
 
     /// Reads a folder that is mostly prefetched.
     pub fn read_ahead(
-        folder: &Folder,
+        folder: &FolderConfig,
         args: &ScanArgs,
         cache: FolderCache,
         ui: &Ui,
@@ -299,7 +299,7 @@ fn manifest(scan: &Scan, cache: &FolderCache) -> Result<(Root, NodeStore), Failu
 
 /// Lists a folder to prefetch its files.
 pub fn list(
-    folder: &Folder,
+    folder: &FolderConfig,
     args: &ScanArgs,
     ui: &Ui,
     faults: FaultPolicy,
@@ -314,7 +314,7 @@ pub fn list(
     Ok(ahead)
 }
 
-fn options(folder: &Folder, args: &ScanArgs) -> scan::Options {
+fn options(folder: &FolderConfig, args: &ScanArgs) -> scan::Options {
     scan::Options {
         exclude: folder.exclude.clone(),
         collisions: folder.collisions,
@@ -327,7 +327,7 @@ fn options(folder: &Folder, args: &ScanArgs) -> scan::Options {
 }
 
 /// The files of the site that only the project's settings have.
-fn generated(folder: &Folder) -> BTreeMap<SitePath, Bytes> {
+fn generated(folder: &FolderConfig) -> BTreeMap<SitePath, Bytes> {
     let site = folder.site.as_ref();
     let site = site.map(|text| (RuleFile::Settings.site_path(), Bytes::from(text.clone())));
     site.into_iter().collect()
@@ -382,7 +382,7 @@ mod tests {
     use crate::env::Environment;
 
     fn read(dir: &Path, cache: &Path) -> SourceTree {
-        let folder = Folder {
+        let folder = FolderConfig {
             dir: dir.to_owned(),
             exclude: Vec::new(),
             collisions: scan::Collisions::default(),

@@ -33,7 +33,7 @@ pub use nodes::{NodeStore, Nodes};
 pub use packs::LocalPacks;
 pub use signatures::{Chunk, ChunkHash, Signatures};
 
-use crate::config::Folder;
+use crate::config::FolderConfig;
 use crate::env::Environment;
 use crate::server::ServerUrl;
 
@@ -92,7 +92,7 @@ impl CacheFolder {
     }
 
     /// The cache of a folder with its scan options.
-    pub fn folder(&self, folder: &Folder) -> FolderCache {
+    pub fn folder(&self, folder: &FolderConfig) -> FolderCache {
         let place = folder.dir.canonicalize().ok();
         let base = self.folder.as_ref().zip(place).map(|(cache, place)| {
             let policy = match (folder.collisions, folder.secrets) {
@@ -304,8 +304,8 @@ fn keep(path: Option<&Path>, bytes: &[u8]) {
 mod tests {
     use super::*;
 
-    fn folder(dir: &Path, exclude: &[&str]) -> Folder {
-        Folder {
+    fn folder(dir: &Path, exclude: &[&str]) -> FolderConfig {
+        FolderConfig {
             dir: dir.to_owned(),
             exclude: exclude.iter().map(ToString::to_string).collect(),
             collisions: scan::Collisions::default(),

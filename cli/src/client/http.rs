@@ -34,7 +34,7 @@ use tokio::sync::watch;
 use self::fault::Fault;
 use self::stranger::ForeignAnswer;
 use super::retry;
-use crate::config::Site;
+use crate::config::SiteConfig;
 use crate::error::Failure;
 use crate::http_client::{self, HttpClient, Versions};
 use crate::interrupt::Interrupt;
@@ -93,8 +93,8 @@ struct ApiRequest<'a> {
 
 impl Client {
     /// A client of a site's server. It does not connect yet.
-    pub fn of(site: &Site, interrupt: Interrupt) -> Self {
-        let Site { server, token, .. } = site;
+    pub fn of(site: &SiteConfig, interrupt: Interrupt) -> Self {
+        let SiteConfig { server, token, .. } = site;
         Self::new(server.clone(), token.clone(), &site.trust, interrupt)
     }
 

@@ -16,7 +16,7 @@ use super::watch::Watch;
 use super::{Context, Ended, serve};
 use crate::args::{Compression, DevArgs};
 use crate::client::publish::Terms;
-use crate::config::Site;
+use crate::config::SiteConfig;
 use crate::error::Failure;
 use crate::host::{Host, HostConfig, HostError, Log, Running};
 use crate::server::ServerUrl;
@@ -35,7 +35,7 @@ pub(super) fn run(args: &DevArgs, context: &Context<'_>) -> Result<Ended, Failur
     let watch = Watch::of(&folder.dir);
     let running = start(args, &space, context)?;
     serve::introduce(&running, context);
-    let site = Site {
+    let site = SiteConfig {
         server: ServerUrl::parse(&running.url())?,
         space,
         token: Some(Token::parse(running.publish_secret())?),

@@ -15,7 +15,7 @@ use crate::cache::Active;
 use crate::client::http::Client;
 use crate::client::publish::{Publish, Terms};
 use crate::client::remote;
-use crate::config::{Folder, Site};
+use crate::config::{FolderConfig, SiteConfig};
 use crate::error::Failure;
 use crate::source_tree::SourceTree;
 use crate::ui;
@@ -131,7 +131,7 @@ fn number(text: Option<&Path>) -> Result<u64, Failure> {
     })
 }
 
-fn between(client: &Client, site: &Site, from: u64, to: u64) -> Result<Difference, Failure> {
+fn between(client: &Client, site: &SiteConfig, from: u64, to: u64) -> Result<Difference, Failure> {
     let reply = client.diff(&site.space, from, to)?;
     let paths = if reply.truncated {
         Paths::Some(reply.rows)
@@ -148,8 +148,8 @@ fn between(client: &Client, site: &Site, from: u64, to: u64) -> Result<Differenc
 
 fn folder_difference(
     args: &DiffArgs,
-    folder: &Folder,
-    site: &Site,
+    folder: &FolderConfig,
+    site: &SiteConfig,
     client: &Client,
     context: &Context<'_>,
 ) -> Result<Difference, Failure> {
@@ -175,7 +175,7 @@ fn folder_difference(
 }
 
 /// The active deploy, if there is one.
-pub(super) fn active(client: &Client, site: &Site) -> Result<Option<Active>, Failure> {
+pub(super) fn active(client: &Client, site: &SiteConfig) -> Result<Option<Active>, Failure> {
     let active = client.active(&site.space)?;
     Ok(active.map(|live| Active {
         root: live.deploy.root,
@@ -187,7 +187,7 @@ pub(super) fn active(client: &Client, site: &Site) -> Result<Option<Active>, Fai
 /// too large, or the server too old.
 fn fetched(
     tree: &SourceTree,
-    site: &Site,
+    site: &SiteConfig,
     client: &Client,
     active: Active,
 ) -> Result<Option<Vec<Change>>, Failure> {
@@ -257,7 +257,7 @@ fn first(tree: &SourceTree) -> Difference {
 /// The server has the active manifest, and counts the changes against it.
 fn asked(
     tree: &SourceTree,
-    site: &Site,
+    site: &SiteConfig,
     client: &Client,
     context: &Context<'_>,
     active: Active,

@@ -14,7 +14,7 @@ use super::{Context, Ended};
 use crate::args::{
     DomainAddArgs, DomainCheckArgs, DomainCommand, DomainListArgs, DomainRmArgs, ScanArgs, SiteArgs,
 };
-use crate::config::Site;
+use crate::config::SiteConfig;
 use crate::error::Failure;
 use crate::ui;
 
@@ -110,7 +110,7 @@ fn remove(args: &DomainRmArgs, context: &Context<'_>) -> Result<Ended, Failure> 
     Ok(Ended::Done)
 }
 
-fn site(args: &SiteArgs, dir: Option<&Path>, context: &Context<'_>) -> Result<Site, Failure> {
+fn site(args: &SiteArgs, dir: Option<&Path>, context: &Context<'_>) -> Result<SiteConfig, Failure> {
     let folder = context.layers.folder_at(dir, &ScanArgs::default())?;
     context.site(args, &folder.dir)
 }

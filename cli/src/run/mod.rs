@@ -36,7 +36,7 @@ use pmx_sync::limits::MESSAGE_BYTES_MAX;
 use crate::args::{Cli, CliCommand, OutputArgs, SiteArgs};
 use crate::cache::CacheFolder;
 use crate::client::http::Client;
-use crate::config::{Layers, Site};
+use crate::config::{Layers, SiteConfig};
 use crate::env::Environment;
 use crate::error::Failure;
 use crate::interrupt::Interrupt;
@@ -143,7 +143,7 @@ fn expired(command: &CliCommand, ui: &Ui) -> impl FnOnce() + Send + 'static {
 
 impl Context<'_> {
     /// The site of a command. It prints warnings about the connection.
-    fn site(&self, args: &SiteArgs, dir: &Path) -> Result<Site, Failure> {
+    fn site(&self, args: &SiteArgs, dir: &Path) -> Result<SiteConfig, Failure> {
         let site = self.layers.site(args, dir)?;
         if args.token.is_some() {
             self.ui.warn(
@@ -160,7 +160,7 @@ impl Context<'_> {
     }
 
     /// A client of a site's server, with its progress shown.
-    fn client(&self, site: &Site) -> Client {
+    fn client(&self, site: &SiteConfig) -> Client {
         let client = Client::of(site, self.interrupt.clone());
         self.ui.follow(client.transfer());
         client

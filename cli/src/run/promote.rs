@@ -18,7 +18,7 @@ use crate::args::{PromoteArgs, Promoted, ScanArgs};
 use crate::cache::Active;
 use crate::client::http::Client;
 use crate::client::publish::fresh_key;
-use crate::config::Site;
+use crate::config::SiteConfig;
 use crate::error::Failure;
 
 pub(super) fn run(args: PromoteArgs, context: &Context<'_>) -> Result<Ended, Failure> {
@@ -89,7 +89,7 @@ pub(super) fn run(args: PromoteArgs, context: &Context<'_>) -> Result<Ended, Fai
 fn promoted(
     from: &Promoted,
     client: &Client,
-    site: &Site,
+    site: &SiteConfig,
 ) -> Result<(DeployView, Option<AliasName>), Failure> {
     match from {
         Promoted::Deploy(number) => Ok((client.deploy(&site.space, *number)?, None)),
@@ -107,7 +107,7 @@ fn promoted(
     }
 }
 
-fn active(client: &Client, site: &Site) -> Result<u64, Failure> {
+fn active(client: &Client, site: &SiteConfig) -> Result<u64, Failure> {
     Ok(client.deploys(&site.space, None, 1)?.active)
 }
 
@@ -127,7 +127,7 @@ fn body(head: &BeginHead) -> Result<Vec<u8>, Failure> {
 
 /// A promotion that the server answered.
 struct Done<'a> {
-    site: &'a Site,
+    site: &'a SiteConfig,
     deploy: &'a DeployView,
     what: &'a str,
     reply: &'a BeginReply,

@@ -19,7 +19,7 @@ use crate::cache::{LocalPacks, SiteCache};
 use crate::client::http::{Client, Traffic};
 use crate::client::initial_upload::{self, InitialUpload, Prefetched};
 use crate::client::publish::{Publish, Published, Replaces, Terms};
-use crate::config::{Folder, Site};
+use crate::config::{FolderConfig, SiteConfig};
 use crate::error::Failure;
 use crate::rule_files;
 use crate::source_tree::{self, AllowEmpty, Look, SourceTree, check_empty};
@@ -108,9 +108,9 @@ fn output(project: Option<PathBuf>, output: Option<PathBuf>) -> Option<PathBuf> 
 
 /// A folder to publish to a site, once or repeatedly.
 pub(super) struct Job {
-    pub(super) folder: Folder,
+    pub(super) folder: FolderConfig,
     pub(super) scan: ScanArgs,
-    pub(super) site: Site,
+    pub(super) site: SiteConfig,
     pub(super) terms: Terms,
     pub(super) allow_empty: AllowEmpty,
     /// The state that this command saw; the cache may be missing.
@@ -133,9 +133,9 @@ struct Memory {
 
 impl Job {
     pub(super) fn new(
-        folder: Folder,
+        folder: FolderConfig,
         scan: ScanArgs,
-        site: Site,
+        site: SiteConfig,
         terms: Terms,
         allow_empty: AllowEmpty,
     ) -> Self {

@@ -16,7 +16,7 @@ use super::{Contender, Version};
 use crate::args::{Compression, OutputArgs, ScanArgs};
 use crate::cache::CacheFolder;
 use crate::client::publish::Terms;
-use crate::config::{Folder, Layers, Site};
+use crate::config::{FolderConfig, Layers, SiteConfig};
 use crate::env::Environment;
 use crate::error::Failure;
 use crate::host::{Host, HostConfig, Log, Running, StreamConfig};
@@ -61,8 +61,8 @@ impl BenchServer {
         Ok(Self { running, wire })
     }
 
-    fn site(&self, space: &str) -> Result<Site, Failure> {
-        Ok(Site {
+    fn site(&self, space: &str) -> Result<SiteConfig, Failure> {
+        Ok(SiteConfig {
             server: crate::server::ServerUrl::parse(&self.wire.url())?,
             space: SpaceName::parse(space)?,
             token: Some(Token::parse(self.running.publish_secret())?),
@@ -83,7 +83,7 @@ pub(super) enum Memory {
 /// The pmx client as a contender.
 pub(super) struct Ours {
     server: Rc<BenchServer>,
-    site: Site,
+    site: SiteConfig,
     memory: Memory,
     compression: Compression,
     caches: PathBuf,
@@ -132,7 +132,7 @@ impl Ours {
     }
 
     fn job(&self, folder: &Path) -> Job {
-        let folder = Folder {
+        let folder = FolderConfig {
             dir: folder.to_owned(),
             exclude: Vec::new(),
             // The reading of the versions has refused or allowed them already.

@@ -10,7 +10,7 @@ use pmx_core::name::SpaceName;
 use super::sites::{TestDeploy, publish};
 use super::updates::seconds;
 use super::{Context, Doctor, Finding};
-use crate::config::Site;
+use crate::config::SiteConfig;
 use crate::error::Failure;
 
 const FILE_BYTES: usize = 1024 * 1024;
@@ -58,7 +58,7 @@ fn publisher(
     name: &str,
     mib: u16,
     work: &Path,
-    site: &Site,
+    site: &SiteConfig,
     context: &Context<'_>,
 ) -> Result<TestDeploy, Failure> {
     let folder = work.join("site");
@@ -71,7 +71,7 @@ fn publisher(
         Ok(())
     };
     write().map_err(|error| Failure::local("can't write to", &folder, &error))?;
-    let site = Site {
+    let site = SiteConfig {
         space: SpaceName::parse(&format!("{}-{name}", site.space))?,
         ..site.clone()
     };

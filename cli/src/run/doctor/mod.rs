@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use super::{Context, Ended};
 use crate::args::DoctorArgs;
-use crate::config::Site;
+use crate::config::SiteConfig;
 use crate::error::Failure;
 use crate::server::LinkSecurity;
 
@@ -30,7 +30,7 @@ use visit::Visitor;
 struct Doctor<'a> {
     args: &'a DoctorArgs,
     context: &'a Context<'a>,
-    site: Site,
+    site: SiteConfig,
     visitor: Visitor,
     board: DoctorBoard<'a>,
 }

@@ -13,7 +13,7 @@ use super::Context;
 use crate::args::{Compression, OutputArgs, ScanArgs};
 use crate::cache::CacheFolder;
 use crate::client::publish::{Replaces, Terms};
-use crate::config::{Folder, Site};
+use crate::config::{FolderConfig, SiteConfig};
 use crate::env::Environment;
 use crate::error::Failure;
 use crate::run::sync::Job;
@@ -47,14 +47,14 @@ impl PublishedVersion {
 /// Publishes to one space, as a machine without its cache.
 pub(super) struct Publisher<'a> {
     context: &'a Context<'a>,
-    site: Site,
+    site: SiteConfig,
     work: TempDir,
     /// Makes the content of this run new to the server.
     nonce: String,
 }
 
 impl<'a> Publisher<'a> {
-    pub(super) fn new(site: &Site, context: &'a Context<'a>) -> Result<Self, Failure> {
+    pub(super) fn new(site: &SiteConfig, context: &'a Context<'a>) -> Result<Self, Failure> {
         let work = tempfile::tempdir();
         let folder = std::env::temp_dir();
         let work =
@@ -126,7 +126,7 @@ pub(super) struct TestDeploy {
 pub(super) fn publish(
     folder: &Path,
     caches: &Path,
-    site: &Site,
+    site: &SiteConfig,
     alias: Option<AliasName>,
     context: &Context<'_>,
 ) -> Result<TestDeploy, Failure> {
@@ -141,7 +141,7 @@ pub(super) fn publish(
         cache: CacheFolder::at(caches),
         interrupt: context.interrupt.clone(),
     };
-    let folder = Folder {
+    let folder = FolderConfig {
         dir: folder.to_owned(),
         exclude: Vec::new(),
         collisions: Collisions::Allow,

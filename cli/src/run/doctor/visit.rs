@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::HeaderMap;
 use reqwest::{Method, RequestBuilder};
 
-use crate::config::Site;
+use crate::config::SiteConfig;
 use crate::error::Failure;
 use crate::http_client::{self, HttpClient, Versions};
 use crate::server::{LinkSecurity, ServerUrl};
@@ -52,7 +52,7 @@ pub(super) struct VisitTarget {
 }
 
 impl Visitor {
-    pub(super) fn new(site: &Site) -> Result<Self, Failure> {
+    pub(super) fn new(site: &SiteConfig) -> Result<Self, Failure> {
         Ok(Self {
             http: connections(&site.server, &site.trust)?,
             server: site.server.clone(),
