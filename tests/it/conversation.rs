@@ -10,7 +10,7 @@ use http::{Method, Request, StatusCode};
 use pmx_core::backend::Blobs;
 use pmx_core::code::Code;
 use pmx_core::limits::PART_BYTES;
-use pmx_sync::push::{Mode, OutcomeKind};
+use pmx_sync::push::{Mode, PushOutcomeKind};
 use pmx_sync::wire::{DeploysReply, DiffReply};
 use sha2::{Digest, Sha256};
 
@@ -36,12 +36,15 @@ fn publishes_and_rollbacks_make_a_history() {
             .publish(story.intent(&first, None, Mode::Dry)),
     )
     .unwrap();
-    assert_eq!(dry.kind, OutcomeKind::Planned);
+    assert_eq!(dry.kind, PushOutcomeKind::Planned);
     assert_eq!(story.host.blobs.all().len(), 0, "a dry run wrote something");
 
     let (outcome, _) = story.publish(&first, None);
     let deploy = outcome.deploy.unwrap();
-    assert_eq!((outcome.kind, deploy.number), (OutcomeKind::Published, 1));
+    assert_eq!(
+        (outcome.kind, deploy.number),
+        (PushOutcomeKind::Published, 1)
+    );
     assert_eq!(deploy.files, files.len() as u64);
     assert_eq!(deploy.bytes, first.bytes);
     assert_eq!(deploy.summary.added, deploy.files);
@@ -50,9 +53,9 @@ fn publishes_and_rollbacks_make_a_history() {
 
     // Nothing changed: the client sends one request, whether it knows that or not.
     let (outcome, requests) = story.publish(&first, base(&first, 1));
-    assert_eq!((outcome.kind, requests), (OutcomeKind::Unchanged, 1));
+    assert_eq!((outcome.kind, requests), (PushOutcomeKind::Unchanged, 1));
     let (outcome, requests) = story.publish(&first, None);
-    assert_eq!((outcome.kind, requests), (OutcomeKind::Unchanged, 1));
+    assert_eq!((outcome.kind, requests), (PushOutcomeKind::Unchanged, 1));
 
     // One file.
     files.insert("docs/index.html".into(), "<h1>changed</h1>".into());
@@ -61,7 +64,7 @@ fn publishes_and_rollbacks_make_a_history() {
     let deploy = outcome.deploy.unwrap();
     assert_eq!(
         (outcome.kind, deploy.number, requests),
-        (OutcomeKind::Published, 2, 1)
+        (PushOutcomeKind::Published, 2, 1)
     );
     assert_eq!((deploy.summary.modified, deploy.summary.added), (1, 0));
     assert_eq!(deploy.new_bytes, "<h1>changed</h1>".len() as u64);
@@ -76,7 +79,7 @@ fn publishes_and_rollbacks_make_a_history() {
     let deploy = outcome.deploy.unwrap();
     assert_eq!(
         (outcome.kind, deploy.number, requests),
-        (OutcomeKind::Published, 3, 1)
+        (PushOutcomeKind::Published, 3, 1)
     );
     assert_eq!((deploy.summary.added, deploy.summary.removed), (1, 2));
     assert_eq!(deploy.new_bytes, 0);
@@ -117,7 +120,7 @@ fn publishes_and_rollbacks_make_a_history() {
     assert_eq!(story.rollback(Some(9)), Err(Code::DeployUnknown));
     // The space knows the older root: the client sends one request and no upload.
     let (outcome, requests) = story.publish(&second, base(&third, 6));
-    assert_eq!((outcome.kind, requests), (OutcomeKind::Published, 1));
+    assert_eq!((outcome.kind, requests), (PushOutcomeKind::Published, 1));
     story.host.check("docs", &second);
 
     let history: DeploysReply = block_on(story.client().deploys()).unwrap();
@@ -204,14 +207,14 @@ fn large_manifest_is_published_by_a_machine_without_a_base() {
         .collect();
     let first = story.site(&files);
     let (outcome, requests) = story.publish(&first, None);
-    assert_eq!((outcome.kind, requests), (OutcomeKind::Published, 5));
+    assert_eq!((outcome.kind, requests), (PushOutcomeKind::Published, 5));
     story.host.check("docs", &first);
     // A client without a base sends the root, the outline, the changed nodes, one pack and the
     // commit.
     files.insert("a/new.html".into(), "new".into());
     let second = story.site(&files);
     let (outcome, requests) = story.publish(&second, None);
-    assert_eq!((outcome.kind, requests), (OutcomeKind::Published, 5));
+    assert_eq!((outcome.kind, requests), (PushOutcomeKind::Published, 5));
     assert_eq!(outcome.summary.unwrap().unchanged, 3000);
     story.host.check("docs", &second);
     // A dry run reports what the client would send, and changes nothing.
@@ -221,7 +224,7 @@ fn large_manifest_is_published_by_a_machine_without_a_base() {
     let (dry, requests) = story
         .host
         .count(|| block_on(story.client().publish(dry)).unwrap());
-    assert_eq!((dry.kind, requests), (OutcomeKind::Planned, 1));
+    assert_eq!((dry.kind, requests), (PushOutcomeKind::Planned, 1));
     assert_eq!((dry.missing_bytes, dry.summary.unwrap().added), (5, 1));
     assert_eq!(block_on(story.client().deploys()).unwrap().active, 2);
 }
@@ -231,18 +234,21 @@ fn empty_site_is_published_and_replaced() {
     let mut story = Story::new();
     let none = story.site(&BTreeMap::new());
     let one = story.site(&[("index.html".to_owned(), Bytes::from_static(b"hi"))].into());
-    assert_eq!(story.publish(&none, None).0.kind, OutcomeKind::Published);
+    assert_eq!(
+        story.publish(&none, None).0.kind,
+        PushOutcomeKind::Published
+    );
     assert_eq!(
         story.host.site("docs", "/", &[]).status,
         StatusCode::NOT_FOUND
     );
     assert_eq!(
         story.publish(&one, base(&none, 1)).0.kind,
-        OutcomeKind::Published
+        PushOutcomeKind::Published
     );
     story.host.check("docs", &one);
     let (outcome, requests) = story.publish(&none, base(&one, 2));
-    assert_eq!((outcome.kind, requests), (OutcomeKind::Published, 1));
+    assert_eq!((outcome.kind, requests), (PushOutcomeKind::Published, 1));
     assert_eq!(
         story.host.site("docs", "/", &[]).status,
         StatusCode::NOT_FOUND

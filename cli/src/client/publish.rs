@@ -6,7 +6,7 @@ use pmx_core::code::Code;
 use pmx_core::codec::{Encoder, Level};
 use pmx_core::name::{AliasName, SpaceName};
 use pmx_sync::push::{
-    Action, Base, BaseBlobs, Intent, Mode, Outcome, OutcomeKind, Push, Request, Uploads,
+    Action, Base, BaseBlobs, Intent, Mode, Push, PushOutcome, PushOutcomeKind, Request, Uploads,
 };
 use pmx_sync::wire::{
     BeginReply, DeployMeta, Envelope, MaxDelete, Order, PreviewExpiry, PublishState, Replace,
@@ -79,7 +79,7 @@ impl Terms {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Published {
     /// How it ended.
-    pub outcome: Outcome,
+    pub outcome: PushOutcome,
     /// How long its steps took.
     pub times: Times,
 }
@@ -184,13 +184,13 @@ impl Publish<'_> {
     }
 
     /// Stores the published bytes, from which the next pack can start.
-    fn settle(&self, outcome: &Outcome) {
+    fn settle(&self, outcome: &PushOutcome) {
         match outcome.kind {
-            OutcomeKind::Published | OutcomeKind::Unchanged => self.packs.settle(|| {
+            PushOutcomeKind::Published | PushOutcomeKind::Unchanged => self.packs.settle(|| {
                 let rows = self.tree.scan().rows();
                 rows.iter().map(|row| row.entry.blob).collect()
             }),
-            OutcomeKind::Planned | OutcomeKind::Superseded => {}
+            PushOutcomeKind::Planned | PushOutcomeKind::Superseded => {}
         }
     }
 
@@ -201,7 +201,7 @@ impl Publish<'_> {
         push: &mut Push<'_, S>,
         guard: &mut DeleteGuard,
         reply: Result<BeginReply, Failure>,
-    ) -> Result<Option<Outcome>, Failure> {
+    ) -> Result<Option<PushOutcome>, Failure> {
         let failure = match reply {
             Ok(reply) => {
                 guard.on_reply(&reply);
@@ -214,8 +214,8 @@ impl Publish<'_> {
             return Err(failure);
         };
         if problem.code == Code::OlderBuild && self.terms.older == Older::Ok {
-            return Ok(Some(Outcome {
-                kind: OutcomeKind::Superseded,
+            return Ok(Some(PushOutcome {
+                kind: PushOutcomeKind::Superseded,
                 active: problem.active.unwrap_or(0),
                 deploy: None,
                 url: None,
@@ -305,9 +305,9 @@ impl Publish<'_> {
     }
 
     /// Counts the changes that the server does not: without a deploy, every file is new.
-    fn count_first(&self, outcome: &mut Outcome) {
+    fn count_first(&self, outcome: &mut PushOutcome) {
         match (outcome.kind, outcome.summary, outcome.active) {
-            (OutcomeKind::Planned, None, 0) => {
+            (PushOutcomeKind::Planned, None, 0) => {
                 let totals = self.tree.totals();
                 outcome.missing_bytes = outcome.missing_bytes.max(totals.bytes);
                 outcome.summary = Some(Summary {
@@ -315,23 +315,23 @@ impl Publish<'_> {
                     ..Summary::default()
                 });
             }
-            (OutcomeKind::Planned, None, _) => self
+            (PushOutcomeKind::Planned, None, _) => self
                 .ui
                 .warn("the server can't count the changes without more of the manifest"),
             (
-                OutcomeKind::Planned
-                | OutcomeKind::Published
-                | OutcomeKind::Unchanged
-                | OutcomeKind::Superseded,
+                PushOutcomeKind::Planned
+                | PushOutcomeKind::Published
+                | PushOutcomeKind::Unchanged
+                | PushOutcomeKind::Superseded,
                 ..,
             ) => {}
         }
     }
 
     /// Stores the active deploy, from which the next patch can start.
-    fn keep(&self, known: Option<Active>, outcome: &Outcome) {
+    fn keep(&self, known: Option<Active>, outcome: &PushOutcome) {
         match outcome.kind {
-            OutcomeKind::Published | OutcomeKind::Unchanged => {
+            PushOutcomeKind::Published | PushOutcomeKind::Unchanged => {
                 let active = Active {
                     root: self.tree.root(),
                     deploy: outcome.active,
@@ -341,7 +341,7 @@ impl Publish<'_> {
                     self.site.keep_folder(self.tree.cache());
                 }
             }
-            OutcomeKind::Planned | OutcomeKind::Superseded => {}
+            PushOutcomeKind::Planned | PushOutcomeKind::Superseded => {}
         }
     }
 }

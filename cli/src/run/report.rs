@@ -6,7 +6,7 @@ use pmx_core::id::Root;
 use pmx_core::name::{AliasName, SpaceName};
 use pmx_core::time::Timestamp;
 use pmx_sync::manifest::Totals;
-use pmx_sync::push::{Outcome, OutcomeKind};
+use pmx_sync::push::{PushOutcome, PushOutcomeKind};
 use pmx_sync::wire::Summary;
 use serde::Serialize;
 
@@ -21,7 +21,7 @@ pub(super) struct Report {
     pub(super) alias: Option<AliasName>,
     pub(super) totals: Totals,
     pub(super) root: Root,
-    pub(super) outcome: Outcome,
+    pub(super) outcome: PushOutcome,
     pub(super) times: Times,
     pub(super) scan: Duration,
     pub(super) total: Duration,
@@ -119,17 +119,17 @@ impl Report {
         let sent = ui::bytes(self.traffic.sent);
         let millis = self.total.as_millis();
         match self.outcome.kind {
-            OutcomeKind::Unchanged => {
+            PushOutcomeKind::Unchanged => {
                 format!("unchanged: {deploy} is this folder ({millis} ms)")
             }
-            OutcomeKind::Published => format!(
+            PushOutcomeKind::Published => format!(
                 "published {deploy}: {changes}; {sent} sent in {} ({millis} ms)",
                 ui::count(self.traffic.requests, "request", "requests"),
             ),
-            OutcomeKind::Superseded => format!(
+            PushOutcomeKind::Superseded => format!(
                 "superseded: a newer build was published before; {deploy} stays ({millis} ms)"
             ),
-            OutcomeKind::Planned => {
+            PushOutcomeKind::Planned => {
                 let new = ui::bytes(self.outcome.missing_bytes);
                 format!("would publish: {changes}; {new} new ({millis} ms)")
             }
@@ -140,10 +140,10 @@ impl Report {
     fn deploy_url(&self) -> Option<String> {
         let url = self.outcome.url.as_deref()?;
         match self.outcome.kind {
-            OutcomeKind::Published | OutcomeKind::Unchanged => {
+            PushOutcomeKind::Published | PushOutcomeKind::Unchanged => {
                 address::of_deploy(url, &self.space, self.outcome.active)
             }
-            OutcomeKind::Planned | OutcomeKind::Superseded => None,
+            PushOutcomeKind::Planned | PushOutcomeKind::Superseded => None,
         }
     }
 
@@ -173,7 +173,7 @@ impl Report {
             self.outcome.summary,
             &self.outcome.deploy,
         ) {
-            (OutcomeKind::Unchanged, ..) => Summary {
+            (PushOutcomeKind::Unchanged, ..) => Summary {
                 unchanged: self.totals.files,
                 ..Summary::default()
             },
@@ -193,13 +193,13 @@ impl Report {
         let made = self.outcome.deploy.as_ref();
         let active = Some(self.outcome.active);
         let (outcome, deploy, new) = match self.outcome.kind {
-            OutcomeKind::Published => {
+            PushOutcomeKind::Published => {
                 let new = made.map_or(0, |deploy| deploy.new_bytes);
                 ("published", active, new)
             }
-            OutcomeKind::Unchanged => ("unchanged", active, 0),
-            OutcomeKind::Planned => ("planned", None, self.outcome.missing_bytes),
-            OutcomeKind::Superseded => ("superseded", active, 0),
+            PushOutcomeKind::Unchanged => ("unchanged", active, 0),
+            PushOutcomeKind::Planned => ("planned", None, self.outcome.missing_bytes),
+            PushOutcomeKind::Superseded => ("superseded", active, 0),
         };
         let Traffic {
             requests,
@@ -244,7 +244,7 @@ impl Report {
 mod tests {
     use super::*;
 
-    fn report(kind: OutcomeKind) -> Report {
+    fn report(kind: PushOutcomeKind) -> Report {
         Report {
             space: SpaceName::parse("docs").unwrap(),
             alias: None,
@@ -253,7 +253,7 @@ mod tests {
                 bytes: 1000,
             },
             root: Root::from_bytes([0xab; 32]),
-            outcome: Outcome {
+            outcome: PushOutcome {
                 kind,
                 active: 12,
                 deploy: None,
@@ -281,13 +281,13 @@ mod tests {
 
     #[test]
     fn summary_has_the_documented_shape() {
-        let body = serde_json::to_string(&report(OutcomeKind::Planned).body()).unwrap();
+        let body = serde_json::to_string(&report(PushOutcomeKind::Planned).body()).unwrap();
         insta::assert_snapshot!(body, @r#"{"outcome":"planned","root":"abababababababababababababababababababababababababababababababab","deploy":null,"url":"http://docs.localhost:8787/","deploy_url":null,"files":{"total":10,"added":1,"modified":2,"removed":3,"unchanged":7},"bytes":{"site":1000,"new":50,"sent":120,"received":240},"requests":1,"ms":{"scan":3,"negotiate":0,"upload":0,"commit":0,"total":9}}"#);
     }
 
     #[test]
     fn unchanged_site_has_no_changes_whatever_the_server_says() {
-        let report = report(OutcomeKind::Unchanged);
+        let report = report(PushOutcomeKind::Unchanged);
         assert_eq!(
             report.summary(),
             Summary {

@@ -9,7 +9,7 @@ use std::time::Instant;
 use pmx_core::channel::Channel;
 use pmx_core::code::Code;
 use pmx_core::id::Root;
-use pmx_sync::push::{Mode, Outcome, OutcomeKind};
+use pmx_sync::push::{Mode, PushOutcome, PushOutcomeKind};
 use pmx_sync::wire::DeployMeta;
 
 use super::report::Report;
@@ -81,12 +81,12 @@ pub(super) fn run(args: SyncArgs, context: &Context<'_>) -> Result<Ended, Failur
     let report = job.once(&client, context)?;
     report.print(context.ui);
     Ok(match report.outcome.kind {
-        OutcomeKind::Unchanged if args.exit_code => Ended::Unchanged,
-        OutcomeKind::Planned if args.exit_code && report.changes_nothing() => Ended::Unchanged,
-        OutcomeKind::Published
-        | OutcomeKind::Unchanged
-        | OutcomeKind::Planned
-        | OutcomeKind::Superseded => Ended::Done,
+        PushOutcomeKind::Unchanged if args.exit_code => Ended::Unchanged,
+        PushOutcomeKind::Planned if args.exit_code && report.changes_nothing() => Ended::Unchanged,
+        PushOutcomeKind::Published
+        | PushOutcomeKind::Unchanged
+        | PushOutcomeKind::Planned
+        | PushOutcomeKind::Superseded => Ended::Done,
     })
 }
 
@@ -175,12 +175,12 @@ impl Job {
         self.memory.seen.get().or_else(cached)
     }
 
-    fn remember(&self, outcome: &Outcome) {
+    fn remember(&self, outcome: &PushOutcome) {
         match outcome.kind {
-            OutcomeKind::Published | OutcomeKind::Unchanged => {
+            PushOutcomeKind::Published | PushOutcomeKind::Unchanged => {
                 self.memory.seen.set(Some(outcome.active));
             }
-            OutcomeKind::Planned | OutcomeKind::Superseded => {}
+            PushOutcomeKind::Planned | PushOutcomeKind::Superseded => {}
         }
     }
 

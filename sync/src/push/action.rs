@@ -16,7 +16,7 @@ pub enum Action {
     /// `POST /api/publish/commit`; the result goes to `Push::on_reply` or `Push::on_refusal`.
     Commit(Request),
     /// The publish has ended.
-    Done(Box<Outcome>),
+    Done(Box<PushOutcome>),
 }
 
 /// A request: its head, its sections, and the blobs of its inline pack.
@@ -32,12 +32,12 @@ pub struct Request {
 
 /// How a publish ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Outcome {
+pub struct PushOutcome {
     /// How the publish ended.
-    pub kind: OutcomeKind,
+    pub kind: PushOutcomeKind,
     /// The number of the deploy that is active now, 0 if there is none.
     pub active: u64,
-    /// With [`OutcomeKind::Published`]: the new deploy.
+    /// With [`PushOutcomeKind::Published`]: the new deploy.
     pub deploy: Option<DeployView>,
     /// The site's address, if the server sent it.
     pub url: Option<String>,
@@ -45,13 +45,13 @@ pub struct Outcome {
     pub expires: Option<Timestamp>,
     /// The counts of changed files, or of those that would change.
     pub summary: Option<Summary>,
-    /// With [`OutcomeKind::Planned`]: raw bytes of the blobs to upload.
+    /// With [`PushOutcomeKind::Planned`]: raw bytes of the blobs to upload.
     pub missing_bytes: u64,
 }
 
 /// How the publish ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OutcomeKind {
+pub enum PushOutcomeKind {
     /// A new deploy is active.
     Published,
     /// The active deploy already has this root.

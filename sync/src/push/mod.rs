@@ -39,7 +39,7 @@ use crate::limits::{
 use crate::manifest::{NewNode, NodeSource};
 use crate::wire::{BeginReply, PublishState, Replace, Summary};
 
-pub use action::{Action, Outcome, OutcomeKind, Request};
+pub use action::{Action, PushOutcome, PushOutcomeKind, Request};
 pub use delta_base::DeltaBase;
 pub use error::PushError;
 pub use intent::{Base, BaseBlobs, Intent, Mode};
@@ -96,7 +96,7 @@ enum Phase {
     Commit,
     /// The driver has an action in progress.
     Waiting,
-    Done(Box<Outcome>),
+    Done(Box<PushOutcome>),
 }
 
 impl<'a, S: NodeSource> Push<'a, S> {
@@ -167,17 +167,17 @@ impl<'a, S: NodeSource> Push<'a, S> {
         }
         self.progress.on_reply(&reply, self.nodes.len())?;
         self.phase = match reply.state {
-            PublishState::Current => done(OutcomeKind::Unchanged, reply),
-            PublishState::Published => done(OutcomeKind::Published, reply),
+            PublishState::Current => done(PushOutcomeKind::Unchanged, reply),
+            PublishState::Published => done(PushOutcomeKind::Published, reply),
             PublishState::Ready if self.intent.mode == Mode::Dry => {
-                done(OutcomeKind::Planned, reply)
+                done(PushOutcomeKind::Planned, reply)
             }
             PublishState::Ready => Phase::Commit,
             PublishState::Base => self.on_base_known(reply)?,
             PublishState::Outline if !self.nodes.is_empty() => Phase::SendNodes,
             PublishState::Outline if self.outline.is_none() => Phase::SendOutline,
             PublishState::Outline if self.intent.mode == Mode::Dry => {
-                done(OutcomeKind::Planned, reply)
+                done(PushOutcomeKind::Planned, reply)
             }
             PublishState::Outline => return Err(PushError::Protocol("it knows the root no more")),
             PublishState::Nodes => {
@@ -201,7 +201,7 @@ impl<'a, S: NodeSource> Push<'a, S> {
                     return Err(PushError::Protocol("it lacks blobs but names none"));
                 }
                 if self.intent.mode == Mode::Dry {
-                    let mut phase = done(OutcomeKind::Planned, reply);
+                    let mut phase = done(PushOutcomeKind::Planned, reply);
                     if let Phase::Done(outcome) = &mut phase {
                         outcome.missing_bytes = uploads.raw_bytes();
                     }
@@ -318,8 +318,8 @@ impl<'a, S: NodeSource> Push<'a, S> {
     }
 }
 
-fn done(kind: OutcomeKind, reply: BeginReply) -> Phase {
-    Phase::Done(Box::new(Outcome {
+fn done(kind: PushOutcomeKind, reply: BeginReply) -> Phase {
+    Phase::Done(Box::new(PushOutcome {
         kind,
         active: reply.active,
         deploy: reply.deploy.map(|deploy| *deploy),

@@ -9,7 +9,7 @@ use crate::pack::part::{BlobParts, WirePart};
 use crate::pack::plan::PackPlan;
 use crate::pack::wire::{PackBuilder, Prefix, WirePack};
 use crate::pack::{PackCoding, PackKind};
-use crate::push::{self, Action, DeltaBase, Intent, Outcome, Push, PushError, Uploads};
+use crate::push::{self, Action, DeltaBase, Intent, Push, PushError, PushOutcome, Uploads};
 use crate::wire::{
     DeployView, DeploysReply, Envelope, ResumeHead, ResumeReply, RollbackHead, Section,
     SectionKind, UnaliasReply, VERSION,
@@ -95,7 +95,7 @@ thread_local! {
 
 impl<N: Network> Client<'_, N> {
     /// Publishes an intent.
-    pub async fn publish(&self, intent: Intent) -> Result<Outcome, ClientFailure> {
+    pub async fn publish(&self, intent: Intent) -> Result<PushOutcome, ClientFailure> {
         let mut push = Push::new(self.nodes, intent);
         loop {
             let asked = match push.next()? {

@@ -11,7 +11,7 @@ use pmx_core::hash::Hash;
 use pmx_core::limits::PART_BYTES;
 use pmx_core::time::Timestamp;
 use pmx_sync::manifest::NodeMap;
-use pmx_sync::push::{Base, BaseBlobs, Intent, Mode, Outcome};
+use pmx_sync::push::{Base, BaseBlobs, Intent, Mode, PushOutcome};
 use pmx_sync::serve::{Nonce, Server};
 use pmx_sync::testing::{MemoryBlobs, MemoryPointers, MemorySpaces, Platform};
 use pmx_sync::wire::{DeployMeta, Replace, RollbackHead, VERSION};
@@ -188,7 +188,7 @@ impl Story {
     }
 
     /// Publishes, and returns the outcome and the number of requests.
-    pub(super) fn publish(&self, site: &Site, base: Option<Base>) -> (Outcome, u64) {
+    pub(super) fn publish(&self, site: &Site, base: Option<Base>) -> (PushOutcome, u64) {
         let intent = self.intent(site, base, Mode::Publish);
         let run = || block_on(self.client().publish(intent)).unwrap();
         self.host.count(run)

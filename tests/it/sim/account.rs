@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use pmx_core::code::Code;
 use pmx_core::id::Root;
 use pmx_core::name::{AliasName, SpaceName};
-use pmx_sync::push::{Intent, OutcomeKind};
+use pmx_sync::push::{Intent, PushOutcomeKind};
 use pmx_sync::wire::{BeginReply, DeployKind, DeployView, MaxDelete, Order, Replace};
 
 use super::model::Catalogue;
@@ -91,10 +91,10 @@ impl Account {
         }
     }
 
-    pub(crate) fn answered(&self, key: &str, kind: OutcomeKind, deploy: u64) {
+    pub(crate) fn answered(&self, key: &str, kind: PushOutcomeKind, deploy: u64) {
         let asked = self.asked.borrow();
         let asked = &asked[key];
-        if kind == OutcomeKind::Unchanged {
+        if kind == PushOutcomeKind::Unchanged {
             self.unchanged.borrow_mut().push(Unchanged {
                 channel: asked.channel.clone(),
                 deploy,

@@ -10,7 +10,7 @@ use pmx_core::code::Code;
 use pmx_core::id::Root;
 use pmx_core::name::{AliasName, SpaceName};
 use pmx_core::problem::Problem;
-use pmx_sync::push::{Base, BaseBlobs, Intent, Mode, OutcomeKind};
+use pmx_sync::push::{Base, BaseBlobs, Intent, Mode, PushOutcomeKind};
 use pmx_sync::wire::{DeployMeta, DeployView, MaxDelete, Order, Replace};
 use pmx_tests::rng::Rng;
 
@@ -227,9 +227,9 @@ impl Publisher {
         };
         account.answered(&key, outcome.kind, outcome.active);
         let reported = match outcome.kind {
-            OutcomeKind::Published => ReportedOutcome::Published,
-            OutcomeKind::Unchanged => ReportedOutcome::Unchanged,
-            OutcomeKind::Planned | OutcomeKind::Superseded => {
+            PushOutcomeKind::Published => ReportedOutcome::Published,
+            PushOutcomeKind::Unchanged => ReportedOutcome::Unchanged,
+            PushOutcomeKind::Planned | PushOutcomeKind::Superseded => {
                 unreachable!("no publisher runs dry here")
             }
         };

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use pmx_core::code::Code;
 use pmx_core::id::Root;
-use pmx_sync::push::OutcomeKind;
+use pmx_sync::push::PushOutcomeKind;
 use pmx_sync::scan::FaultPolicy;
 
 use super::{Job, Looked};
@@ -258,7 +258,7 @@ impl<'a> Follow<'a> {
         let ui = self.context.ui;
         if !self.is_printed {
             report.print(ui);
-        } else if report.outcome.kind == OutcomeKind::Unchanged {
+        } else if report.outcome.kind == PushOutcomeKind::Unchanged {
             ui.detail(report.sentence());
         } else {
             ui.note(report.sentence());
