@@ -22,7 +22,7 @@ use clap::{Args, ColorChoice, Parser, Subcommand};
 pub use bench::{BenchArgs, Way};
 pub use compression::Compression;
 pub use doctor::DoctorArgs;
-pub use domain::{DomainAddArgs, DomainCheckArgs, DomainCommand, DomainListArgs, DomainRmArgs};
+pub use domain::{DomainAddArgs, DomainCheckArgs, DomainListArgs, DomainRmArgs, DomainSubcommand};
 pub use host::{HostArgs, ServeArgs};
 pub use preview::PreviewName;
 pub use replacing::{PromoteArgs, Promoted, ResumeArgs, RollbackArgs};
@@ -86,7 +86,7 @@ pub enum CliCommand {
     Domain {
         /// What to do
         #[command(subcommand)]
-        command: DomainCommand,
+        command: DomainSubcommand,
     },
     /// Show the server, the site, its active deploy, and whether the folder differs
     Status(StatusArgs),

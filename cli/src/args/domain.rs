@@ -8,7 +8,7 @@ use super::SiteArgs;
 
 /// `pmx domain`
 #[derive(Debug, Subcommand)]
-pub enum DomainCommand {
+pub enum DomainSubcommand {
     /// Let a host of your own show the site, once a TXT record proves that it is yours
     Add(DomainAddArgs),
     /// List the domains of a site

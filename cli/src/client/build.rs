@@ -23,14 +23,14 @@ use crate::error::Failure;
 const LEAST_SHARE: u64 = 16;
 
 /// The sources that packs are built from.
-pub(super) struct Build<'a> {
+pub(super) struct PackInputs<'a> {
     pub(super) scan: &'a Scan,
     pub(super) packs: &'a LocalPacks,
     pub(super) uploads: &'a Uploads,
     pub(super) behind: Option<DeltaReference>,
 }
 
-impl Build<'_> {
+impl PackInputs<'_> {
     /// Builds the pack to be sent, and stores one without a prefix for the next publish.
     pub(super) fn pack(
         &self,

@@ -96,7 +96,7 @@ pub struct Times {
 }
 
 /// Everything a publish works with.
-pub struct Publish<'a> {
+pub struct PublishTask<'a> {
     /// The server.
     pub client: &'a Client,
     /// The space.
@@ -119,7 +119,7 @@ pub struct Publish<'a> {
     pub ui: &'a Ui,
 }
 
-impl Publish<'_> {
+impl PublishTask<'_> {
     /// Publishes. After an interruption, uploaded packs stay on the server, and the next run
     /// resumes there.
     pub fn run(&self) -> Result<Published, Failure> {

@@ -23,7 +23,7 @@ use pmx_sync::push::{DeltaReference, Uploads};
 use pmx_sync::scan::{Scan, Sources};
 use pmx_sync::wire::PartHead;
 
-use super::build::{Build, changed, unreadable};
+use super::build::{PackInputs, changed, unreadable};
 use super::chunking::{ChunkWindow, ChunkedBase};
 use super::http::{BodyProgress, Client};
 use super::workers::{self, AdaptiveLevel, Scratch, ScratchPool, lock};
@@ -117,7 +117,7 @@ impl Upload<'_> {
             return Ok(None);
         };
         let level = AdaptiveLevel::new(self.compression).level();
-        let build = Build {
+        let build = PackInputs {
             scan: self.scan,
             packs: self.packs,
             uploads,
@@ -134,7 +134,7 @@ impl Upload<'_> {
                 Some(_) => work.adaptive.level_behind(),
                 None => work.adaptive.level(),
             };
-            let build = Build {
+            let build = PackInputs {
                 scan: self.scan,
                 packs: self.packs,
                 uploads: work.uploads,

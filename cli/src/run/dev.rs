@@ -11,7 +11,7 @@ use pmx_sync::push::Mode;
 use pmx_sync::serve::LivePages;
 use serde_json::json;
 
-use super::sync::{Follow, Job};
+use super::sync::{Follow, SyncJob};
 use super::watch::Watch;
 use super::{Context, Ended, serve};
 use crate::args::{Compression, DevArgs};
@@ -44,7 +44,7 @@ pub(super) fn run(args: &DevArgs, context: &Context<'_>) -> Result<Ended, Failur
     let url = running.url_of(&site.space);
     let terms = Terms::plain(Mode::Publish, Compression::Level(Level::STORED));
     let scan = args.folder.scan.clone();
-    let job = Job::new(folder, scan, site, terms, AllowEmpty::No).on_own_host();
+    let job = SyncJob::new(folder, scan, site, terms, AllowEmpty::No).on_own_host();
     let client = job.client(context);
     let show = |lines| running.notify(&job.site.space, lines);
     let mut follow = Follow::new(&job, &client, context, watch, Box::new(show));
@@ -60,7 +60,7 @@ pub(super) fn run(args: &DevArgs, context: &Context<'_>) -> Result<Ended, Failur
 }
 
 /// Prints the addresses of the site.
-fn announce(args: &DevArgs, url: &str, job: &Job, running: &Running, ui: &Ui) {
+fn announce(args: &DevArgs, url: &str, job: &SyncJob, running: &Running, ui: &Ui) {
     ui.result(url);
     if let Some(home) = running.home_url() {
         ui.note(format!(

@@ -13,7 +13,7 @@ use super::{Context, Ended};
 use crate::args::{Compression, DiffArgs};
 use crate::cache::Active;
 use crate::client::http::Client;
-use crate::client::publish::{Publish, Terms};
+use crate::client::publish::{PublishTask, Terms};
 use crate::client::remote;
 use crate::config::{FolderConfig, SiteConfig};
 use crate::error::Failure;
@@ -264,7 +264,7 @@ fn asked(
 ) -> Result<Difference, Failure> {
     let terms = Terms::plain(Mode::Dry, Compression::Auto);
     let known = context.cache.site(&site.server, &site.space.clone().into());
-    let publish = Publish {
+    let publish = PublishTask {
         client,
         space: &site.space,
         tree,

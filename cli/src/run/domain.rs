@@ -12,18 +12,19 @@ use super::columns::table;
 use super::deploys::when;
 use super::{Context, Ended};
 use crate::args::{
-    DomainAddArgs, DomainCheckArgs, DomainCommand, DomainListArgs, DomainRmArgs, ScanArgs, SiteArgs,
+    DomainAddArgs, DomainCheckArgs, DomainListArgs, DomainRmArgs, DomainSubcommand, ScanArgs,
+    SiteArgs,
 };
 use crate::config::SiteConfig;
 use crate::error::Failure;
 use crate::ui;
 
-pub(super) fn run(command: DomainCommand, context: &Context<'_>) -> Result<Ended, Failure> {
+pub(super) fn run(command: DomainSubcommand, context: &Context<'_>) -> Result<Ended, Failure> {
     match command {
-        DomainCommand::Add(args) => add(&args, context),
-        DomainCommand::List(args) => list(&args, context),
-        DomainCommand::Check(args) => check(&args, context),
-        DomainCommand::Rm(args) => remove(&args, context),
+        DomainSubcommand::Add(args) => add(&args, context),
+        DomainSubcommand::List(args) => list(&args, context),
+        DomainSubcommand::Check(args) => check(&args, context),
+        DomainSubcommand::Rm(args) => remove(&args, context),
     }
 }
 

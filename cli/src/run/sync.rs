@@ -18,7 +18,7 @@ use crate::args::{FolderArgs, RollbackArgs, ScanArgs, SyncArgs};
 use crate::cache::{LocalPacks, SiteCache};
 use crate::client::http::{Client, Traffic};
 use crate::client::initial_upload::{self, InitialUpload, Prefetched};
-use crate::client::publish::{Publish, Published, Replaces, Terms};
+use crate::client::publish::{PublishTask, Published, Replaces, Terms};
 use crate::config::{FolderConfig, SiteConfig};
 use crate::error::Failure;
 use crate::rule_files;
@@ -73,7 +73,7 @@ pub(super) fn run(args: SyncArgs, context: &Context<'_>) -> Result<Ended, Failur
     } else {
         AllowEmpty::No
     };
-    let job = Job::new(folder, folder_args.scan, site, terms, allow_empty);
+    let job = SyncJob::new(folder, folder_args.scan, site, terms, allow_empty);
     if args.watch {
         return follow::run(&job, context);
     }
@@ -107,7 +107,7 @@ fn output(project: Option<PathBuf>, output: Option<PathBuf>) -> Option<PathBuf> 
 }
 
 /// A folder to publish to a site, once or repeatedly.
-pub(super) struct Job {
+pub(super) struct SyncJob {
     pub(super) folder: FolderConfig,
     pub(super) scan: ScanArgs,
     pub(super) site: SiteConfig,
@@ -131,7 +131,7 @@ struct Memory {
     is_alone: bool,
 }
 
-impl Job {
+impl SyncJob {
     pub(super) fn new(
         folder: FolderConfig,
         scan: ScanArgs,
@@ -229,7 +229,7 @@ impl Job {
 
     /// Whether a conflict is with a deploy of this user's, whose answer was lost. This command has
     /// seen that deploy from then on.
-    fn is_own(&self, conflict: &Failure, unanswered: &[Root], publish: &Publish<'_>) -> bool {
+    fn is_own(&self, conflict: &Failure, unanswered: &[Root], publish: &PublishTask<'_>) -> bool {
         let problem = conflict.problem.as_deref();
         let live = problem.filter(|problem| problem.code == Code::Conflict);
         let Some(live) = live.and_then(|problem| problem.active) else {
@@ -324,7 +324,7 @@ impl Job {
         let mut terms = self.terms();
         // The client of a PathMX build reads its site's events, whichever page it shows.
         terms.meta.events = tree.scan().is_pathmx();
-        let publish = Publish {
+        let publish = PublishTask {
             client,
             space: &self.site.space,
             tree: &tree,
@@ -354,7 +354,7 @@ impl Job {
 
     /// Runs a publish, and once more if it conflicts with a deploy of this user's, whose answer was
     /// lost.
-    fn run(&self, publish: &Publish<'_>) -> Result<Published, Failure> {
+    fn run(&self, publish: &PublishTask<'_>) -> Result<Published, Failure> {
         let bases = publish.site.active().into_iter().chain(publish.site.site());
         let bases: Vec<Root> = bases.map(|base| base.root).collect();
         let root = publish.tree.root();
@@ -374,7 +374,7 @@ impl Job {
                 meta: publish.terms.meta.clone(),
                 ..terms
             };
-            let again = Publish {
+            let again = PublishTask {
                 terms: &terms,
                 seen,
                 ..*publish
@@ -406,7 +406,7 @@ enum SiteKnowledge {
     Active,
 }
 
-impl Job {
+impl SyncJob {
     /// Reads the folder. If the cache knows neither it nor the site, the server may know nothing
     /// either. Then the contents stay in memory.
     fn read(

@@ -34,7 +34,7 @@ use super::{Context, Ended};
 use crate::args::{BenchArgs, Compression, Way};
 use crate::error::Failure;
 use program::Programs;
-use report::{BenchReport, Cost, How, Line};
+use report::{BenchReport, Cost, How, ReportLine};
 use site::{Sites, Stage, difference};
 
 pub(super) fn run(args: &BenchArgs, context: &Context<'_>) -> Result<Ended, Failure> {
@@ -78,7 +78,7 @@ trait Contender {
 
 /// A line of the table, and the contender that fills it.
 struct Contest {
-    line: Line,
+    line: ReportLine,
     contender: Option<Box<dyn Contender>>,
 }
 
@@ -93,7 +93,7 @@ impl Contest {
             Ok(contender) => (how, Some(contender)),
             Err(why) => (How::Absent(why), None),
         };
-        let line = Line {
+        let line = ReportLine {
             name: way.name(),
             what,
             how,

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::STEPS;
-use super::report::{BenchReport, How, Line};
+use super::report::{BenchReport, How, ReportLine};
 use crate::ui;
 
 const WIDTH: u32 = 860;
@@ -51,7 +51,7 @@ pub(super) fn draw(report: &BenchReport) -> String {
     svg
 }
 
-fn bars(svg: &mut String, scale: &Scale, y: u32, line: &Line) {
+fn bars(svg: &mut String, scale: &Scale, y: u32, line: &ReportLine) {
     text(svg, (10, y + 15), "", line.what);
     if let How::Absent(why) = &line.how {
         text(svg, (LABEL_WIDTH + 4, y + 15), "small", why);
@@ -112,7 +112,7 @@ struct Scale {
 
 impl Scale {
     /// From the power of ten below the smallest number to the one above the greatest.
-    fn of(lines: &[&Line]) -> Self {
+    fn of(lines: &[&ReportLine]) -> Self {
         let steps = DRAWN.map(|(step, _)| step);
         let costs = lines
             .iter()
@@ -144,12 +144,12 @@ mod tests {
     use super::super::report::Cost;
     use super::*;
 
-    fn line(what: &'static str, bytes: &[u64], how: How) -> Line {
+    fn line(what: &'static str, bytes: &[u64], how: How) -> ReportLine {
         let cost = |sent: &u64| Cost {
             sent: *sent,
             ..Cost::default()
         };
-        Line {
+        ReportLine {
             name: "pmx",
             what,
             how,

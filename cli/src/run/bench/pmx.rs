@@ -22,7 +22,7 @@ use crate::error::Failure;
 use crate::host::{Host, HostConfig, Log, Running, StreamConfig};
 use crate::interrupt::Interrupt;
 use crate::run::Context;
-use crate::run::sync::Job;
+use crate::run::sync::SyncJob;
 use crate::source_tree::AllowEmpty;
 use crate::token::Token;
 use crate::trust::Trust;
@@ -131,7 +131,7 @@ impl Ours {
         CacheFolder::at(&self.caches.join(number.to_string()))
     }
 
-    fn job(&self, folder: &Path) -> Job {
+    fn job(&self, folder: &Path) -> SyncJob {
         let folder = FolderConfig {
             dir: folder.to_owned(),
             exclude: Vec::new(),
@@ -143,7 +143,7 @@ impl Ours {
         };
         let terms = Terms::plain(Mode::Publish, self.compression);
         let site = self.site.clone();
-        Job::new(folder, ScanArgs::default(), site, terms, AllowEmpty::Yes)
+        SyncJob::new(folder, ScanArgs::default(), site, terms, AllowEmpty::Yes)
     }
 }
 

@@ -75,7 +75,7 @@ impl How {
 
 /// Costs of one way.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Line {
+pub(super) struct ReportLine {
     pub(super) name: &'static str,
     pub(super) what: &'static str,
     pub(super) how: How,
@@ -83,7 +83,7 @@ pub(super) struct Line {
     pub(super) costs: Vec<Cost>,
 }
 
-impl Line {
+impl ReportLine {
     /// The cost of a step, unless the line has no numbers.
     pub(super) fn cost(&self, step: usize) -> Option<&Cost> {
         let usable = self.how.why().is_none();
@@ -96,7 +96,7 @@ pub(super) struct BenchReport {
     pub(super) from: Totals,
     pub(super) to: Totals,
     pub(super) difference: Summary,
-    pub(super) lines: Vec<Line>,
+    pub(super) lines: Vec<ReportLine>,
 }
 
 #[derive(Serialize)]
@@ -157,8 +157,8 @@ impl BenchReport {
     }
 
     /// The update's bytes, compared with whole files that are compressed one by one.
-    pub(super) fn ratio(&self, line: &Line) -> Option<f64> {
-        let zstd = |line: &&Line| line.name == Way::Zstd.name();
+    pub(super) fn ratio(&self, line: &ReportLine) -> Option<f64> {
+        let zstd = |line: &&ReportLine| line.name == Way::Zstd.name();
         let whole = self.lines.iter().find(zstd)?.cost(1)?.bytes();
         let bytes = line.cost(1)?.bytes();
         (whole > 0).then(|| ratio(bytes, whole))
@@ -186,7 +186,7 @@ impl BenchReport {
         text
     }
 
-    fn cells(&self, line: &Line) -> [String; HEADS.len()] {
+    fn cells(&self, line: &ReportLine) -> [String; HEADS.len()] {
         let none = || "-".to_owned();
         let bytes = |step| {
             let cost = line.cost(step);
@@ -207,7 +207,7 @@ impl BenchReport {
         ]
     }
 
-    fn line_body<'a>(&self, line: &'a Line) -> LineBody<'a> {
+    fn line_body<'a>(&self, line: &'a ReportLine) -> LineBody<'a> {
         LineBody {
             name: line.name,
             what: line.what,
@@ -252,14 +252,14 @@ fn shown(ratio: f64) -> String {
 mod tests {
     use super::*;
 
-    fn line(way: Way, how: How, bytes: [u64; 3]) -> Line {
+    fn line(way: Way, how: How, bytes: [u64; 3]) -> ReportLine {
         let cost = |sent| Cost {
             sent,
             received: 1,
             requests: Some(sent / 10),
             ..Cost::default()
         };
-        Line {
+        ReportLine {
             name: way.name(),
             what: way.name(),
             how,

@@ -9,7 +9,7 @@ use crate::ui::Ui;
 
 /// Finding of a check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(super) struct Finding {
+pub(super) struct CheckFinding {
     state: State,
     /// The observation, or the reason for its absence.
     saw: String,
@@ -36,7 +36,7 @@ impl State {
     }
 }
 
-impl Finding {
+impl CheckFinding {
     pub(super) fn ok(saw: impl Into<String>) -> Self {
         Self::new(State::Ok, saw.into())
     }
@@ -94,7 +94,7 @@ struct Counts {
 struct Line<'a> {
     check: &'a str,
     #[serde(flatten)]
-    finding: &'a Finding,
+    finding: &'a CheckFinding,
 }
 
 impl<'a> DoctorBoard<'a> {
@@ -106,7 +106,7 @@ impl<'a> DoctorBoard<'a> {
     }
 
     /// Prints a finding.
-    pub(super) fn note(&self, check: &str, finding: &Finding) {
+    pub(super) fn note(&self, check: &str, finding: &CheckFinding) {
         let mut counts = self.counts.get();
         match finding.state {
             State::Ok => counts.ok += 1,

@@ -2,32 +2,32 @@
 
 use super::sites::random_word;
 use super::visit::VisitAnswer;
-use super::{Doctor, Finding};
+use super::{CheckFinding, Doctor};
 use crate::server::LinkSecurity;
 
 impl Doctor<'_> {
     /// Checks which edge answers by https.
-    pub(super) fn edge_of_server(&self) -> Finding {
+    pub(super) fn edge_of_server(&self) -> CheckFinding {
         let server = &self.site.server;
         let url = server.url("/healthz");
         let seen = match self.visitor.get(&url, &[]) {
             Ok(seen) => seen,
-            Err(why) => return Finding::failed(format!("{url}: {why}")),
+            Err(why) => return CheckFinding::failed(format!("{url}: {why}")),
         };
         if !is_https(server.as_str()) {
             let why = format!("{server} is plain http on this machine, without an edge");
-            return Finding::skipped(why);
+            return CheckFinding::skipped(why);
         }
         let (status, by) = (seen.status, seen.header("server").unwrap_or("unknown"));
         match seen.header("cf-ray") {
-            Some(ray) => Finding::ok(format!("{url}: {status} by {by}, cf-ray {ray}")),
-            None => Finding::failed(format!("{url}: {status} by {by}, without cf-ray"))
+            Some(ray) => CheckFinding::ok(format!("{url}: {status} by {by}, cf-ray {ray}")),
+            None => CheckFinding::failed(format!("{url}: {status} by {by}, without cf-ray"))
                 .hint("Cloudflare did not answer: check that the DNS record is proxied."),
         }
     }
 
     /// Checks that the API answers at the domain itself and at `api.`.
-    pub(super) fn apex_and_api(&self) -> Finding {
+    pub(super) fn apex_and_api(&self) -> CheckFinding {
         let (mut saw, mut faults) = (Vec::new(), Vec::new());
         for url in self.api_urls() {
             let health = format!("{url}/healthz");
@@ -40,17 +40,17 @@ impl Doctor<'_> {
                 Err(why) => faults.push(format!("{health}: {why}")),
             }
         }
-        Finding::of(&saw, &faults).hint(
+        CheckFinding::of(&saw, &faults).hint(
             "Both hosts need a route to the Worker and a proxied DNS record: the route `*.DOMAIN/*` does not match the apex.",
         )
     }
 
     /// Checks that plain http redirects to https, and accepts no token.
-    pub(super) fn plain_http(&self) -> Finding {
+    pub(super) fn plain_http(&self) -> CheckFinding {
         let server = &self.site.server;
         let Some(rest) = server.as_str().strip_prefix("https://") else {
             let why = format!("{server} is plain http on this machine");
-            return Finding::skipped(why);
+            return CheckFinding::skipped(why);
         };
         let host = rest.split(':').next().unwrap_or(rest);
         let named = self.args.http.clone();
@@ -58,7 +58,7 @@ impl Doctor<'_> {
         let url = format!("{}/healthz", url.trim_end_matches('/'));
         let open = match self.visitor.get(&url, &[]) {
             Ok(seen) => seen,
-            Err(why) => return Finding::ok(format!("{url}: nothing answers ({why})")),
+            Err(why) => return CheckFinding::ok(format!("{url}: nothing answers ({why})")),
         };
         let (mut saw, mut faults) = (Vec::new(), Vec::new());
         let location = open.header("location").unwrap_or_default();
@@ -79,26 +79,26 @@ impl Doctor<'_> {
             Ok(seen) => faults.push(format!("with a token: {}, not 403", seen.status)),
             Err(why) => faults.push(format!("with a token: {why}")),
         }
-        Finding::of(&saw, &faults).hint(
+        CheckFinding::of(&saw, &faults).hint(
             "The Worker does both unless SITE_SCHEME is http; see whether the route leads plain http past it.",
         )
     }
 
     /// Checks that streams are closed to clients without a secret.
-    pub(super) fn streams_closed(&self) -> Finding {
+    pub(super) fn streams_closed(&self) -> CheckFinding {
         let path = format!("/v1/stream/pmx-doctor-{}?offset=-1", random_word());
         let url = self.site.server.url(&path);
         let seen = match self.visitor.get(&self.api_url(&path), &[]) {
             Ok(seen) => seen,
-            Err(why) => return Finding::failed(format!("{url}: {why}")),
+            Err(why) => return CheckFinding::failed(format!("{url}: {why}")),
         };
         let (status, code) = (seen.status, code(&seen));
         let saw = format!("a stranger who reads a stream gets {status} {code}");
         match status {
-            401 | 403 => Finding::ok(saw),
-            200 | 404 => Finding::failed(format!("{saw}: everybody may create, read and delete"))
+            401 | 403 => CheckFinding::ok(saw),
+            200 | 404 => CheckFinding::failed(format!("{saw}: everybody may create, read and delete"))
                 .hint("Set STREAM_SECRET or STREAM_TOKEN_KEYS with `npx wrangler secret put`, and do not set STREAM_ACCESS."),
-            _ => Finding::failed(saw),
+            _ => CheckFinding::failed(saw),
         }
     }
 

@@ -9,7 +9,7 @@ use pmx_core::name::SpaceName;
 
 use super::sites::{TestDeploy, publish};
 use super::updates::seconds;
-use super::{Context, Doctor, Finding};
+use super::{CheckFinding, Context, Doctor};
 use crate::config::SiteConfig;
 use crate::error::Failure;
 
@@ -17,7 +17,7 @@ const FILE_BYTES: usize = 1024 * 1024;
 
 impl Doctor<'_> {
     /// Publishes from two threads, each to a space of its own.
-    pub(super) fn load(&self) -> Result<Finding, Failure> {
+    pub(super) fn load(&self) -> Result<CheckFinding, Failure> {
         let work = tempfile::tempdir();
         let folder = std::env::temp_dir();
         let work =
@@ -48,7 +48,7 @@ impl Doctor<'_> {
             "2 publishers of {mib} MiB each: {} failed, {retries} requests sent again, {took}",
             faults.len()
         );
-        Ok(Finding::of(&[words], &faults).hint(
+        Ok(CheckFinding::of(&[words], &faults).hint(
             "`npx wrangler tail` shows why: exceeded memory (1102) means that too much arrived at one isolate at once.",
         ))
     }

@@ -22,7 +22,7 @@ use crate::config::SiteConfig;
 use crate::error::Failure;
 use crate::server::LinkSecurity;
 
-use board::{DoctorBoard, Finding};
+use board::{CheckFinding, DoctorBoard};
 use sites::Publisher;
 use visit::Visitor;
 
@@ -90,14 +90,14 @@ impl Doctor<'_> {
             Err(failure) => {
                 self.context.interrupt.check()?;
                 let why = failure.message.lines().next().unwrap_or_default();
-                let finding = Finding::failed(format!("{}: {why}", failure.code));
+                let finding = CheckFinding::failed(format!("{}: {why}", failure.code));
                 self.board.note("publish", &finding.hint(&failure.hint));
                 self.skip_rest("nothing was published");
                 return Ok(());
             }
         };
         let seen = format!("{} shows deploy {}", first.url, first.deploy);
-        self.board.note("publish", &Finding::ok(seen));
+        self.board.note("publish", &CheckFinding::ok(seen));
         self.see("encodings", || self.encodings(&first))?;
         self.see("revalidation", || self.revalidation(&first))?;
         self.see("head", || self.head(&first))?;
@@ -114,7 +114,7 @@ impl Doctor<'_> {
     fn check(
         &self,
         name: &'static str,
-        check: impl FnOnce() -> Result<Finding, Failure>,
+        check: impl FnOnce() -> Result<CheckFinding, Failure>,
     ) -> Result<(), Failure> {
         self.context.interrupt.check()?;
         let finding = check()?;
@@ -125,18 +125,18 @@ impl Doctor<'_> {
     }
 
     /// Runs a check that only the server can fail.
-    fn see(&self, name: &'static str, check: impl FnOnce() -> Finding) -> Result<(), Failure> {
+    fn see(&self, name: &'static str, check: impl FnOnce() -> CheckFinding) -> Result<(), Failure> {
         self.check(name, || Ok(check()))
     }
 
     fn skip_published(&self, why: &str) {
-        self.board.note(PUBLISHED[0], &Finding::skipped(why));
+        self.board.note(PUBLISHED[0], &CheckFinding::skipped(why));
         self.skip_rest(why);
     }
 
     fn skip_rest(&self, why: &str) {
         for name in &PUBLISHED[1..] {
-            self.board.note(name, &Finding::skipped(why));
+            self.board.note(name, &CheckFinding::skipped(why));
         }
     }
 

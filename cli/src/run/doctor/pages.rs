@@ -6,7 +6,7 @@ use pmx_sync::site::available_dictionary;
 use super::decode::{behind, decoded};
 use super::sites::PublishedVersion;
 use super::visit::VisitAnswer;
-use super::{Doctor, Finding};
+use super::{CheckFinding, Doctor};
 
 /// The codings that browsers and tools accept.
 const CODINGS: [&str; 4] = ["zstd", "br", "gzip", "identity"];
@@ -28,7 +28,7 @@ pub(super) struct Kept {
 
 impl Doctor<'_> {
     /// Checks that each coding of a page decodes to the published bytes, and has a tag.
-    pub(super) fn encodings(&self, shown: &PublishedVersion) -> Finding {
+    pub(super) fn encodings(&self, shown: &PublishedVersion) -> CheckFinding {
         let (mut saw, mut faults) = (Vec::new(), Vec::new());
         for coding in CODINGS {
             match self.visitor.get(&shown.url, &[("accept-encoding", coding)]) {
@@ -40,11 +40,11 @@ impl Doctor<'_> {
                 Err(why) => faults.push(format!("{coding}: {why}")),
             }
         }
-        Finding::of(&saw, &faults).hint(REWRITTEN)
+        CheckFinding::of(&saw, &faults).hint(REWRITTEN)
     }
 
     /// Checks that each tag of a page gets a 304.
-    pub(super) fn revalidation(&self, shown: &PublishedVersion) -> Finding {
+    pub(super) fn revalidation(&self, shown: &PublishedVersion) -> CheckFinding {
         let (mut saw, mut faults) = (Vec::new(), Vec::new());
         for coding in CODINGS {
             match self.revalidated(shown, coding) {
@@ -53,7 +53,7 @@ impl Doctor<'_> {
                 Err(why) => faults.push(format!("{coding}: {why}")),
             }
         }
-        Finding::of(&saw, &faults).hint(
+        CheckFinding::of(&saw, &faults).hint(
             "Every visit then gets whole pages. A feature of the zone that rewrites or compresses answers drops or changes tags.",
         )
     }
@@ -67,7 +67,7 @@ impl Doctor<'_> {
     }
 
     /// Checks that HEAD announces the length that GET sends.
-    pub(super) fn head(&self, shown: &PublishedVersion) -> Finding {
+    pub(super) fn head(&self, shown: &PublishedVersion) -> CheckFinding {
         let (mut saw, mut faults) = (Vec::new(), Vec::new());
         for coding in ["zstd", "identity"] {
             match self.lengths(shown, coding) {
@@ -87,7 +87,7 @@ impl Doctor<'_> {
                 Err(why) => faults.push(format!("{coding}: {why}")),
             }
         }
-        Finding::of(&saw, &faults)
+        CheckFinding::of(&saw, &faults)
     }
 
     /// The length that HEAD announces, and the length that GET sends.
@@ -122,13 +122,13 @@ impl Doctor<'_> {
         &self,
         kept: Option<&Kept>,
         second: Option<&PublishedVersion>,
-    ) -> Finding {
+    ) -> CheckFinding {
         let Some(kept) = kept else {
             let why = "no dictionary is offered: passthrough in the zone and DICTIONARIES = \"passed\" turn it on";
-            return Finding::skipped(why);
+            return CheckFinding::skipped(why);
         };
         let Some(second) = second else {
-            return Finding::skipped("there is no second version");
+            return CheckFinding::skipped("there is no second version");
         };
         let hash = available_dictionary(&kept.body);
         let more = [
@@ -141,25 +141,26 @@ impl Doctor<'_> {
             .get(&second.url, &[&OPENING[..], &more].concat())
         {
             Ok(seen) => difference(&seen, kept, &second.version.page),
-            Err(why) => Finding::failed(why),
+            Err(why) => CheckFinding::failed(why),
         }
     }
 }
 
 /// Result of a request for a delta.
-fn difference(seen: &VisitAnswer, kept: &Kept, page: &[u8]) -> Finding {
+fn difference(seen: &VisitAnswer, kept: &Kept, page: &[u8]) -> CheckFinding {
     let (coding, bytes) = (seen.coding(), seen.body.len());
     if coding != "dcz" {
-        return Finding::failed(format!("a dictionary is offered, and {coding} comes")).hint(
+        return CheckFinding::failed(format!("a dictionary is offered, and {coding} comes")).hint(
             "The edge does not pass the headers on: set the zone's shared_dictionary_mode to passthrough.",
         );
     }
     match behind(&kept.body, &seen.body) {
-        Some(raw) if raw == page => Finding::ok(format!(
+        Some(raw) if raw == page => CheckFinding::ok(format!(
             "dcz: {bytes} bytes for a page of {}, as it was published",
             page.len()
         )),
-        _ => Finding::failed(format!("dcz: {bytes} bytes that are not the page")).hint(REWRITTEN),
+        _ => CheckFinding::failed(format!("dcz: {bytes} bytes that are not the page"))
+            .hint(REWRITTEN),
     }
 }
 

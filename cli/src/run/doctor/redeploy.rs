@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::sockets::{Dialer, Socket};
 use super::updates::seconds;
-use super::{Doctor, Finding};
+use super::{CheckFinding, Doctor};
 use crate::error::Failure;
 
 /// Time for the operator to deploy.
@@ -29,13 +29,15 @@ impl Doctor<'_> {
         &self,
         dialer: &Dialer<'_>,
         sockets: Vec<Socket>,
-    ) -> Result<Finding, Failure> {
+    ) -> Result<CheckFinding, Failure> {
         if !self.args.redeploy {
-            return Ok(Finding::skipped("pass --redeploy and deploy while it runs"));
+            return Ok(CheckFinding::skipped(
+                "pass --redeploy and deploy while it runs",
+            ));
         }
         let count = sockets.len();
         if count == 0 {
-            return Ok(Finding::failed("there are no open sockets"));
+            return Ok(CheckFinding::failed("there are no open sockets"));
         }
         self.board.say(&format!(
             "Now deploy the Worker again (npx wrangler deploy); {count} open sockets are watched."
@@ -73,11 +75,11 @@ fn returned(mut socket: Socket, dialer: &Dialer<'_>) -> Option<Return> {
     Some(Return { closed, back: None })
 }
 
-fn finding(count: usize, returns: &[Return]) -> Finding {
+fn finding(count: usize, returns: &[Return]) -> CheckFinding {
     let Some(first) = returns.iter().map(|it| it.closed).min() else {
         let waited = seconds(DEPLOYED);
         let words = format!("none of {count} sockets was closed within {waited}");
-        return Finding::failed(words).hint("Was the Worker deployed again?");
+        return CheckFinding::failed(words).hint("Was the Worker deployed again?");
     };
     let mut back: Vec<_> = returns.iter().filter_map(|it| it.back).collect();
     back.sort_unstable();
@@ -90,8 +92,8 @@ fn finding(count: usize, returns: &[Return]) -> Finding {
         after(back.last())
     );
     if back.len() == returns.len() {
-        Finding::ok(words)
+        CheckFinding::ok(words)
     } else {
-        Finding::failed(words)
+        CheckFinding::failed(words)
     }
 }

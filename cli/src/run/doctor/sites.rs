@@ -16,7 +16,7 @@ use crate::client::publish::{Replaces, Terms};
 use crate::config::{FolderConfig, SiteConfig};
 use crate::env::Environment;
 use crate::error::Failure;
-use crate::run::sync::Job;
+use crate::run::sync::SyncJob;
 use crate::source_tree::AllowEmpty;
 use crate::ui::Ui;
 
@@ -154,7 +154,7 @@ pub(super) fn publish(
         replaces: Replaces::Anything,
         ..Terms::plain(Mode::Publish, Compression::default())
     };
-    let job = Job::new(
+    let job = SyncJob::new(
         folder,
         ScanArgs::default(),
         site.clone(),

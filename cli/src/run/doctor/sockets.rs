@@ -16,7 +16,7 @@ use tokio_tungstenite::tungstenite::{self, Message, WebSocket};
 use super::sites::PublishedVersion;
 use super::updates::seconds;
 use super::visit::Visitor;
-use super::{Doctor, Finding};
+use super::{CheckFinding, Doctor};
 use crate::error::Failure;
 use crate::interrupt::Interrupt;
 
@@ -76,7 +76,7 @@ impl Doctor<'_> {
         if stayed < count {
             faults.push(format!("{} closed", count - stayed));
         }
-        self.see("sockets", || Finding::of(&[words], &faults))?;
+        self.see("sockets", || CheckFinding::of(&[words], &faults))?;
         let redeployed = || self.redeployed(&dialer, sockets);
         self.check("redeploy", redeployed)
     }

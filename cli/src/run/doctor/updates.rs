@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use pmx_core::name::AliasName;
 
 use super::sites::{PublishedVersion, Publisher, random_word};
-use super::{Doctor, Finding};
+use super::{CheckFinding, Doctor};
 use crate::error::Failure;
 
 /// How long a new address may stay unknown.
@@ -19,25 +19,29 @@ const PAUSE: Duration = Duration::from_millis(200);
 
 impl Doctor<'_> {
     /// Checks a preview whose address a reader requested before the publish.
-    pub(super) fn preview(&self, publisher: &Publisher<'_>) -> Result<Finding, Failure> {
+    pub(super) fn preview(&self, publisher: &Publisher<'_>) -> Result<CheckFinding, Failure> {
         let alias = AliasName::parse(&format!("d{}", random_word()))?;
         let Some(url) = self.address_of(&alias) else {
-            return Ok(Finding::skipped(
+            return Ok(CheckFinding::skipped(
                 "the server has no domain that is known here",
             ));
         };
         let before = match self.visitor.get(&url, &[]) {
             Ok(seen) => seen.status,
-            Err(why) => return Ok(Finding::failed(format!("{url} before it was there: {why}"))),
+            Err(why) => {
+                return Ok(CheckFinding::failed(format!(
+                    "{url} before it was there: {why}"
+                )));
+            }
         };
         let version = publisher.version(3);
         let shown = match publisher.publish(&version, Some(alias.clone())) {
             Ok(shown) => shown,
-            Err(failure) => return Ok(Finding::failed(format!("publishing it: {failure}"))),
+            Err(failure) => return Ok(CheckFinding::failed(format!("publishing it: {failure}"))),
         };
         let mut finding = self.appears(&shown)?;
         if before != 404 {
-            finding = Finding::failed(format!("{before} instead of 404 before it was there"));
+            finding = CheckFinding::failed(format!("{before} instead of 404 before it was there"));
         }
         // The preview is no longer needed; if it stays, the next run uses another name.
         let client = self.context.client(&self.site);
@@ -46,7 +50,7 @@ impl Doctor<'_> {
     }
 
     /// When a new address appears, and whether it stays.
-    fn appears(&self, shown: &PublishedVersion) -> Result<Finding, Failure> {
+    fn appears(&self, shown: &PublishedVersion) -> Result<CheckFinding, Failure> {
         let (started, mut seen_after, mut late) = (Instant::now(), None, 0);
         let mut asked = 0_u32;
         let end = self.watch().max(NEW_ADDRESS + PAUSE);
@@ -71,9 +75,9 @@ impl Doctor<'_> {
         let words = format!("{words}; {late} of {asked} requests failed after 5 s");
         let is_early = seen_after.is_some_and(|after| after <= NEW_ADDRESS);
         Ok(if is_early && late == 0 {
-            Finding::ok(words)
+            CheckFinding::ok(words)
         } else {
-            Finding::failed(words).hint(
+            CheckFinding::failed(words).hint(
                 "Old answers of KV hide it: the Worker has to ask the space before it says 404.",
             )
         })
@@ -94,10 +98,10 @@ impl Doctor<'_> {
         publisher: &Publisher<'_>,
         first: &PublishedVersion,
         second: &mut Option<PublishedVersion>,
-    ) -> Result<Finding, Failure> {
+    ) -> Result<CheckFinding, Failure> {
         let shown = match publisher.publish(&publisher.version(2), None) {
             Ok(shown) => shown,
-            Err(failure) => return Ok(Finding::failed(format!("publishing it: {failure}"))),
+            Err(failure) => return Ok(CheckFinding::failed(format!("publishing it: {failure}"))),
         };
         *second = Some(shown.clone());
         let mut watched = Watched::default();
@@ -145,7 +149,7 @@ impl Watched {
         }
     }
 
-    fn finding(mut self, watched: Duration) -> Finding {
+    fn finding(mut self, watched: Duration) -> CheckFinding {
         let (pages, missing) = (self.pages, self.missing.len());
         let new = match self.new_after {
             Some(after) => format!("the new page seen after {}", seconds(after)),
@@ -156,7 +160,7 @@ impl Watched {
             seconds(watched)
         );
         self.missing.truncate(NAMED_MAX);
-        Finding::of(&[words], &self.missing)
+        CheckFinding::of(&[words], &self.missing)
     }
 }
 

@@ -10,7 +10,7 @@ use pmx_core::id::Root;
 use pmx_sync::push::PushOutcomeKind;
 use pmx_sync::scan::FaultPolicy;
 
-use super::{Job, Looked};
+use super::{Looked, SyncJob};
 use crate::client::http::Client;
 use crate::error::Failure;
 use crate::run::report::Report;
@@ -30,7 +30,7 @@ const RETRY_MOST: Duration = Duration::from_secs(15);
 
 /// Publishes, and again whenever the folder changes. Only a failure of the first publish ends the
 /// command, unless the folder is still to be built.
-pub(super) fn run(job: &Job, context: &Context<'_>) -> Result<Ended, Failure> {
+pub(super) fn run(job: &SyncJob, context: &Context<'_>) -> Result<Ended, Failure> {
     // Watching starts first, so that no change is missed before the first publish.
     let watch = Watch::of(&job.folder.dir);
     let client = job.client(context);
@@ -50,7 +50,7 @@ pub(super) fn run(job: &Job, context: &Context<'_>) -> Result<Ended, Failure> {
 
 /// A job that runs whenever its folder changes.
 pub(in crate::run) struct Follow<'a> {
-    job: &'a Job,
+    job: &'a SyncJob,
     client: &'a Client,
     context: &'a Context<'a>,
     watch: Watch,
@@ -89,7 +89,7 @@ struct Next {
 impl<'a> Follow<'a> {
     /// `show` shows problems in open pages.
     pub(in crate::run) fn new(
-        job: &'a Job,
+        job: &'a SyncJob,
         client: &'a Client,
         context: &'a Context<'a>,
         watch: Watch,
