@@ -25,7 +25,7 @@ pub(super) enum Condition {
 
 /// The parts of a request that conditions read.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Client<'a> {
+pub struct ClientContext<'a> {
     /// The query, without its `?`.
     pub query: Option<&'a str>,
     /// The `Accept-Language` header.
@@ -58,7 +58,7 @@ impl Condition {
     /// Whether a request satisfies the condition. Adds the value of a named parameter.
     pub(super) fn holds<'a>(
         &self,
-        client: &Client<'a>,
+        client: &ClientContext<'a>,
         values: &mut Values<'a>,
         depends: &mut DependsOn,
     ) -> bool {
@@ -147,11 +147,11 @@ fn has_cookie(header: Option<&HeaderValue>, name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::super::compared_path::ComparedPath;
-    use super::super::pattern::Pattern;
+    use super::super::pattern::SourcePattern;
     use super::*;
 
-    fn holds(condition: &Condition, client: &Client<'_>) -> (bool, DependsOn) {
-        let pattern = Pattern::parse("/").unwrap();
+    fn holds(condition: &Condition, client: &ClientContext<'_>) -> (bool, DependsOn) {
+        let pattern = SourcePattern::parse("/").unwrap();
         let path = ComparedPath::parse("/").unwrap();
         let (mut values, mut depends) = (pattern.values("", &path).unwrap(), DependsOn::default());
         let holds = condition.holds(client, &mut values, &mut depends);
@@ -171,9 +171,9 @@ mod tests {
             ("", false),
         ] {
             let header = HeaderValue::from_static(header);
-            let client = Client {
+            let client = ClientContext {
                 languages: Some(&header),
-                ..Client::default()
+                ..ClientContext::default()
             };
             let (holds, depends) = holds(&Condition::Language(vec!["de".into()]), &client);
             assert_eq!(holds, expected, "{header:?}");
@@ -184,11 +184,11 @@ mod tests {
     #[test]
     fn cookies_countries_and_parameters() {
         let cookies = HeaderValue::from_static("a=1; is_beta=yes");
-        let client = Client {
+        let client = ClientContext {
             query: Some("id=7&x"),
             cookies: Some(&cookies),
             country: Some("us"),
-            ..Client::default()
+            ..ClientContext::default()
         };
         for (condition, expected) in [
             (Condition::Cookie(vec!["is_beta".into()]), true),
@@ -202,7 +202,10 @@ mod tests {
             (Condition::NamedParameter("y".into()), false),
         ] {
             assert_eq!(holds(&condition, &client).0, expected, "{condition:?}");
-            assert!(!holds(&condition, &Client::default()).0, "{condition:?}");
+            assert!(
+                !holds(&condition, &ClientContext::default()).0,
+                "{condition:?}"
+            );
         }
     }
 }

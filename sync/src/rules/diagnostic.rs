@@ -234,7 +234,7 @@ impl Diagnostics {
     }
 
     /// Records the fault of a token.
-    pub(super) fn fault(&mut self, at: Position, fault: Fault) {
+    pub(super) fn fault(&mut self, at: Position, fault: TokenFault) {
         self.error(at, fault.code, fault.message);
     }
 
@@ -273,12 +273,12 @@ pub(super) struct Position {
 
 /// Why a token is invalid.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Fault {
+pub(super) struct TokenFault {
     pub(super) code: RuleCode,
     pub(super) message: String,
 }
 
-impl Fault {
+impl TokenFault {
     pub(super) fn new(code: RuleCode, message: impl Into<String>) -> Self {
         Self {
             code,

@@ -14,7 +14,7 @@ use http::StatusCode;
 use serde::{Deserialize, Serialize};
 
 use super::settings::{HtmlMode, Missing};
-use super::target::Target;
+use super::target::RedirectTarget;
 use crate::limits::GENERATED_RULES_BYTES_MAX;
 use crate::path::SitePath;
 
@@ -33,7 +33,7 @@ pub struct GeneratedRules {
     pub missing: Option<String>,
     /// Routes, by the path exactly as a client requests it.
     #[serde(default)]
-    pub routes: BTreeMap<Box<str>, Route>,
+    pub routes: BTreeMap<Box<str>, GeneratedRoute>,
     /// The version of the format.
     pub version: RulesVersion,
 }
@@ -72,7 +72,7 @@ pub enum CachePolicy {
 /// What answers at a path.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
-pub enum Route {
+pub enum GeneratedRoute {
     /// A redirect.
     Redirect {
         /// Its status.
@@ -153,8 +153,8 @@ impl GeneratedRules {
             if !path.starts_with('/') {
                 return Err(format!("{path:?} is no path of a request"));
             }
-            if let Route::Redirect { to, .. } = route {
-                let target = Target::parse(to, &[]);
+            if let GeneratedRoute::Redirect { to, .. } = route {
+                let target = RedirectTarget::parse(to, &[]);
                 target.map_err(|fault| format!("{path:?}: {}", fault.message))?;
             }
         }

@@ -8,9 +8,9 @@
 
 use http::header::HeaderName;
 
-use super::diagnostic::{Diagnostics, Fault, RuleCode, RuleFile, RuleLine};
+use super::diagnostic::{Diagnostics, RuleCode, RuleFile, RuleLine, TokenFault};
 use super::line::{Line, lines};
-use super::pattern::{Part, Pattern, Slash, Values, parts};
+use super::pattern::{PatternPart, Slash, SourcePattern, Values, parts};
 use super::redirects::SCHEME;
 use crate::limits::{HEADER_BLOCKS_MAX, HEADER_RULE_BYTES_MAX, RULE_LINE_BYTES_MAX};
 
@@ -18,7 +18,7 @@ use crate::limits::{HEADER_BLOCKS_MAX, HEADER_RULE_BYTES_MAX, RULE_LINE_BYTES_MA
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct HeaderBlock {
     pub(super) at: RuleLine,
-    pub(super) pattern: Pattern,
+    pub(super) pattern: SourcePattern,
     /// Headers that earlier blocks or the server set, and that go.
     pub(super) removed: Vec<HeaderName>,
     pub(super) set: Vec<(HeaderName, ValueTemplate)>,
@@ -37,12 +37,12 @@ enum Piece {
 
 impl ValueTemplate {
     /// Parses a value. A name that the path lacks is text.
-    fn parse(text: &str, pattern: &Pattern) -> Self {
+    fn parse(text: &str, pattern: &SourcePattern) -> Self {
         let index = |name: &str| pattern.names().iter().position(|known| **known == *name);
         let pieces = parts(text).into_iter().map(|part| match part {
-            Part::Text(text) => Piece::Text(text.into()),
-            Part::Splat => Piece::Text("*".into()),
-            Part::Name(name) => match index(name) {
+            PatternPart::Text(text) => Piece::Text(text.into()),
+            PatternPart::Splat => Piece::Text("*".into()),
+            PatternPart::Name(name) => match index(name) {
                 Some(index) => Piece::Value(index),
                 None => Piece::Text(format!(":{name}").into()),
             },
@@ -111,9 +111,9 @@ impl BlockReader<'_> {
         let path = line.without_comment();
         let pattern = if path.contains(['?', '#']) {
             let message = format!("{path:?} is no path: it has a query or a fragment");
-            Err(Fault::new(RuleCode::Source, message))
+            Err(TokenFault::new(RuleCode::Source, message))
         } else {
-            Pattern::parse(path)
+            SourcePattern::parse(path)
         };
         self.open = match pattern {
             Ok(pattern) => Open::Block(HeaderBlock {
@@ -160,14 +160,14 @@ impl BlockReader<'_> {
         self.done.push(block);
     }
 
-    fn header(&mut self, line: Line<'_>) -> Result<(), Fault> {
+    fn header(&mut self, line: Line<'_>) -> Result<(), TokenFault> {
         let header = Header::parse(line.text)?;
         let block = match &mut self.open {
             Open::Block(block) => block,
             Open::Invalid => return Ok(()),
             Open::Nothing => {
                 let message = "a header belongs below a line with its path, which starts with /";
-                return Err(Fault::new(RuleCode::Syntax, message));
+                return Err(TokenFault::new(RuleCode::Syntax, message));
             }
         };
         match header {
@@ -176,7 +176,7 @@ impl BlockReader<'_> {
                 block.bytes += name.as_str().len() + value.len() + 4;
                 if block.bytes > HEADER_RULE_BYTES_MAX {
                     let message = format!("the path has over {HEADER_RULE_BYTES_MAX} header bytes");
-                    return Err(Fault::new(RuleCode::Limit, message));
+                    return Err(TokenFault::new(RuleCode::Limit, message));
                 }
                 let value = ValueTemplate::parse(value, &block.pattern);
                 block.set.push((name, value));
@@ -201,13 +201,13 @@ enum Header<'a> {
 }
 
 impl<'a> Header<'a> {
-    fn parse(text: &'a str) -> Result<Self, Fault> {
+    fn parse(text: &'a str) -> Result<Self, TokenFault> {
         if let Some(name) = text.strip_prefix('!') {
             return Ok(Self::Remove(header_name(name.trim())?));
         }
         let Some((name, value)) = text.split_once(':') else {
             let message = format!("{text:?} is no header; write NAME: VALUE, or a path with a /");
-            return Err(Fault::new(RuleCode::Syntax, message));
+            return Err(TokenFault::new(RuleCode::Syntax, message));
         };
         let name = header_name(name.trim())?;
         let value = value.trim();
@@ -216,24 +216,24 @@ impl<'a> Header<'a> {
             .all(|byte| (0x20..0x7f).contains(&byte) || byte == b'\t');
         if value.is_empty() || !is_legal {
             let message = format!("{name} needs a value of visible ASCII characters and spaces");
-            return Err(Fault::new(RuleCode::Header, message));
+            return Err(TokenFault::new(RuleCode::Header, message));
         }
         Ok(Self::Set(name, value))
     }
 }
 
-fn header_name(text: &str) -> Result<HeaderName, Fault> {
+fn header_name(text: &str) -> Result<HeaderName, TokenFault> {
     if text.eq_ignore_ascii_case("basic-auth") {
         let message = "a password in a published file protects nothing; use `pmx access`";
-        return Err(Fault::new(RuleCode::Access, message));
+        return Err(TokenFault::new(RuleCode::Access, message));
     }
     let Ok(name) = HeaderName::from_bytes(text.as_bytes()) else {
         let message = format!("{text:?} is no name of a header");
-        return Err(Fault::new(RuleCode::Header, message));
+        return Err(TokenFault::new(RuleCode::Header, message));
     };
     if OWNED.contains(&name.as_str()) || name.as_str().starts_with("x-pmx-") {
         let message = format!("the server sets {text} itself");
-        return Err(Fault::new(RuleCode::Header, message));
+        return Err(TokenFault::new(RuleCode::Header, message));
     }
     Ok(name)
 }

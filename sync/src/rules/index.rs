@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::compared_path::{ComparedPath, without_slash};
-use super::pattern::Pattern;
+use super::pattern::SourcePattern;
 
 /// Rules by their sources. Numbers are positions in the file's list.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -17,7 +17,7 @@ pub(super) struct RuleIndex {
 }
 
 impl RuleIndex {
-    pub(super) fn of<'a>(patterns: impl Iterator<Item = &'a Pattern>) -> Self {
+    pub(super) fn of<'a>(patterns: impl Iterator<Item = &'a SourcePattern>) -> Self {
         let mut index = Self::default();
         for (number, pattern) in (0..).zip(patterns) {
             if let Some(path) = pattern.literal() {
@@ -81,7 +81,7 @@ mod tests {
         let sources = ["/:any", "/a", "/a/*", "/b", "/*", "/a/", "/a/:x"];
         let patterns: Vec<_> = sources
             .iter()
-            .map(|source| Pattern::parse(source).unwrap())
+            .map(|source| SourcePattern::parse(source).unwrap())
             .collect();
         let index = RuleIndex::of(patterns.iter());
         for (path, expected) in [

@@ -20,9 +20,9 @@ mod settings;
 mod site_rules;
 mod target;
 
-pub use condition::{Client, DependsOn};
+pub use condition::{ClientContext, DependsOn};
 pub use diagnostic::{Diagnostic, RuleCode, RuleFile, RuleLine, Severity};
-pub use generated::{CachePolicy, GeneratedRules, RedirectStatus, Route, RulesVersion};
+pub use generated::{CachePolicy, GeneratedRoute, GeneratedRules, RedirectStatus, RulesVersion};
 pub use lenient::without_errors;
 pub(crate) use overview::RuleSample;
 pub use settings::{HtmlMode, Missing, SiteSettings};

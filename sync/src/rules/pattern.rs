@@ -9,7 +9,7 @@ use std::ops::Range;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 
 use super::compared_path::{ComparedPath, ENCODED_SLASH, decoded, is_plain, without_slash};
-use super::diagnostic::{Fault, RuleCode};
+use super::diagnostic::{RuleCode, TokenFault};
 
 /// Characters of a path that need no encoding in an example.
 const PATH: &AsciiSet = &NON_ALPHANUMERIC
@@ -27,7 +27,7 @@ const WILDCARDS_MAX: usize = 16;
 
 /// A parsed source.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Pattern {
+pub(super) struct SourcePattern {
     host: Option<Vec<Token>>,
     path: Vec<Token>,
     names: Vec<Box<str>>,
@@ -64,13 +64,13 @@ impl<'a> Values<'a> {
     }
 }
 
-impl Pattern {
+impl SourcePattern {
     /// Parses a path, or `http(s)://host/path`.
-    pub(super) fn parse(source: &str) -> Result<Self, Fault> {
+    pub(super) fn parse(source: &str) -> Result<Self, TokenFault> {
         let (host, path) = split_host(source)?;
         if !path.starts_with('/') {
             let message = format!("{source:?} is no source: it starts with / or http(s)://host/");
-            return Err(Fault::new(RuleCode::Source, message));
+            return Err(TokenFault::new(RuleCode::Source, message));
         }
         let mut reader = TokenReader::default();
         let host = host.map(|host| reader.host(host)).transpose()?;
@@ -93,7 +93,7 @@ impl Pattern {
     }
 
     /// Adds a name that another part of the rule defines.
-    pub(super) fn add_name(&mut self, name: &str) -> Result<(), Fault> {
+    pub(super) fn add_name(&mut self, name: &str) -> Result<(), TokenFault> {
         add_name(&mut self.names, name)
     }
 
@@ -170,7 +170,7 @@ impl Pattern {
     /// Whether the source has more than one `*`, which no request matches.
     pub(super) fn is_doubly_wild(source: &str) -> bool {
         let splats = parts(source).into_iter();
-        splats.filter(|part| *part == Part::Splat).count() > 1
+        splats.filter(|part| *part == PatternPart::Splat).count() > 1
     }
 
     /// Whether every path that matches `other` matches this pattern too. It may say no wrongly.
@@ -223,21 +223,21 @@ impl Pattern {
     }
 }
 
-fn add_name(names: &mut Vec<Box<str>>, name: &str) -> Result<(), Fault> {
+fn add_name(names: &mut Vec<Box<str>>, name: &str) -> Result<(), TokenFault> {
     if names.iter().any(|known| **known == *name) {
         let message = format!(":{name} stands twice in the source; give each its own name");
-        return Err(Fault::new(RuleCode::Name, message));
+        return Err(TokenFault::new(RuleCode::Name, message));
     }
     if names.len() >= WILDCARDS_MAX {
         let message = format!("the source has more than {WILDCARDS_MAX} names");
-        return Err(Fault::new(RuleCode::Limit, message));
+        return Err(TokenFault::new(RuleCode::Limit, message));
     }
     names.push(name.into());
     Ok(())
 }
 
 /// Splits a source into host and path.
-fn split_host(source: &str) -> Result<(Option<&str>, &str), Fault> {
+fn split_host(source: &str) -> Result<(Option<&str>, &str), TokenFault> {
     let after_scheme = ["https://", "http://"].iter().find_map(|scheme| {
         let (head, rest) = source.split_at_checked(scheme.len())?;
         head.eq_ignore_ascii_case(scheme).then_some(rest)
@@ -252,7 +252,7 @@ fn split_host(source: &str) -> Result<(Option<&str>, &str), Fault> {
     });
     if has_port || host.is_empty() {
         let message = format!("{source:?} is no source: it needs a host, and takes no port");
-        return Err(Fault::new(RuleCode::Source, message));
+        return Err(TokenFault::new(RuleCode::Source, message));
     }
     Ok((Some(host), if path.is_empty() { "/" } else { path }))
 }
@@ -264,17 +264,17 @@ struct TokenReader {
 }
 
 impl TokenReader {
-    fn host(&mut self, host: &str) -> Result<Vec<Token>, Fault> {
+    fn host(&mut self, host: &str) -> Result<Vec<Token>, TokenFault> {
         let host = host.to_ascii_lowercase();
         let is_host = |c: char| c.is_ascii_alphanumeric() || ".-_:*".contains(c);
         if !host.chars().all(is_host) {
             let message = format!("{host:?} is no host name");
-            return Err(Fault::new(RuleCode::Source, message));
+            return Err(TokenFault::new(RuleCode::Source, message));
         }
         self.tokens(&host, |text| Some(text.as_bytes().into()))
     }
 
-    fn path(&mut self, path: &str) -> Result<Vec<Token>, Fault> {
+    fn path(&mut self, path: &str) -> Result<Vec<Token>, TokenFault> {
         let tokens = self.tokens(path, decoded_text)?;
         let fits = tokens.iter().fold(Vec::new(), |mut whole, token| {
             match token {
@@ -288,15 +288,15 @@ impl TokenReader {
             let message = format!(
                 "no request has the path {path:?}: it has an empty or a dot segment, or a backslash"
             );
-            return Err(Fault::new(RuleCode::Source, message));
+            return Err(TokenFault::new(RuleCode::Source, message));
         }
         Ok(tokens)
     }
 
-    fn name(&mut self, name: &str) -> Result<(), Fault> {
+    fn name(&mut self, name: &str) -> Result<(), TokenFault> {
         if name == SPLAT && self.names.iter().any(|known| **known == *SPLAT) {
             let message = "a source has at most one *, and no :splat beside it";
-            return Err(Fault::new(RuleCode::Source, message));
+            return Err(TokenFault::new(RuleCode::Source, message));
         }
         add_name(&mut self.names, name)
     }
@@ -305,19 +305,19 @@ impl TokenReader {
         &mut self,
         source: &str,
         literal: impl Fn(&str) -> Option<Box<[u8]>>,
-    ) -> Result<Vec<Token>, Fault> {
+    ) -> Result<Vec<Token>, TokenFault> {
         let mut tokens: Vec<Token> = Vec::new();
         for part in parts(source) {
             tokens.push(match part {
-                Part::Text(text) => Token::Text(literal(text).ok_or_else(|| {
+                PatternPart::Text(text) => Token::Text(literal(text).ok_or_else(|| {
                     let message = format!("{text:?} is no part of a path");
-                    Fault::new(RuleCode::Source, message)
+                    TokenFault::new(RuleCode::Source, message)
                 })?),
-                Part::Name(name) => {
+                PatternPart::Name(name) => {
                     self.name(name)?;
                     Token::Name
                 }
-                Part::Splat => {
+                PatternPart::Splat => {
                     self.name(SPLAT)?;
                     Token::Splat
                 }
@@ -329,7 +329,7 @@ impl TokenReader {
 
 /// A part of a source or a target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Part<'a> {
+pub(super) enum PatternPart<'a> {
     Text(&'a str),
     Name(&'a str),
     Splat,
@@ -337,7 +337,7 @@ pub(super) enum Part<'a> {
 
 /// Splits a text at `*` and at `:name`. A name starts with a letter, and stands behind a character
 /// that is no letter or digit, or behind another name.
-pub(super) fn parts(text: &str) -> Vec<Part<'_>> {
+pub(super) fn parts(text: &str) -> Vec<PatternPart<'_>> {
     let (mut parts, mut begin, mut at) = (Vec::new(), 0, 0);
     let mut follows_word = false;
     while let Some(next) = text[at..].chars().next() {
@@ -347,14 +347,14 @@ pub(super) fn parts(text: &str) -> Vec<Part<'_>> {
             None
         };
         let (part, length) = match (next, name) {
-            (_, Some(name)) => (Some(Part::Name(name)), 1 + name.len()),
-            ('*', None) => (Some(Part::Splat), 1),
+            (_, Some(name)) => (Some(PatternPart::Name(name)), 1 + name.len()),
+            ('*', None) => (Some(PatternPart::Splat), 1),
             _ => (None, next.len_utf8()),
         };
         follows_word = part.is_none() && next.is_alphanumeric();
         if let Some(part) = part {
             if begin < at {
-                parts.push(Part::Text(&text[begin..at]));
+                parts.push(PatternPart::Text(&text[begin..at]));
             }
             parts.push(part);
             begin = at + length;
@@ -362,7 +362,7 @@ pub(super) fn parts(text: &str) -> Vec<Part<'_>> {
         at += length;
     }
     if begin < text.len() {
-        parts.push(Part::Text(&text[begin..]));
+        parts.push(PatternPart::Text(&text[begin..]));
     }
     parts
 }

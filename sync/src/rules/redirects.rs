@@ -7,27 +7,27 @@
 use http::StatusCode;
 
 use super::condition::Condition;
-use super::diagnostic::{Diagnostics, Fault, Position, RuleCode, RuleFile, RuleLine};
+use super::diagnostic::{Diagnostics, Position, RuleCode, RuleFile, RuleLine, TokenFault};
 use super::line::{Line, Word, lines, words};
-use super::pattern::{Pattern, SPLAT, Slash};
-use super::target::Target;
+use super::pattern::{SPLAT, Slash, SourcePattern};
+use super::target::RedirectTarget;
 use crate::limits::{REDIRECT_RULES_MAX, RULE_LINE_BYTES_MAX};
 
 /// A rule of `_redirects`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct RedirectRule {
     pub(super) at: RuleLine,
-    pub(super) pattern: Pattern,
+    pub(super) pattern: SourcePattern,
     pub(super) conditions: Vec<Condition>,
-    pub(super) target: Target,
-    pub(super) action: Action,
+    pub(super) target: RedirectTarget,
+    pub(super) action: RuleAction,
     /// Whether the rule comes before files.
     pub(super) is_forced: bool,
 }
 
 /// What a rule does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Action {
+pub(super) enum RuleAction {
     /// Sends the client to the target.
     Redirect(StatusCode),
     /// Answers with a page of the site under the URL that was requested.
@@ -37,7 +37,7 @@ pub(super) enum Action {
 impl RedirectRule {
     /// Whether the rule comes before files.
     pub(super) const fn is_before_files(&self) -> bool {
-        self.is_forced || matches!(self.action, Action::Redirect(_))
+        self.is_forced || matches!(self.action, RuleAction::Redirect(_))
     }
 }
 
@@ -51,7 +51,7 @@ pub(super) fn parse(text: &str, diagnostics: &mut Diagnostics) -> Vec<RedirectRu
             break;
         }
         let source = line.text.split_whitespace().next().unwrap_or_default();
-        if Pattern::is_doubly_wild(source) {
+        if SourcePattern::is_doubly_wild(source) {
             diagnostics.warn(line.at, RuleCode::Hidden, DOUBLY_WILD);
             continue;
         }
@@ -72,7 +72,7 @@ pub(super) fn parse(text: &str, diagnostics: &mut Diagnostics) -> Vec<RedirectRu
 const DOUBLY_WILD: &str =
     "the rule never applies: a source has at most one *; name the other parts, as in /:a/x/*";
 
-type Placed<T> = Result<T, (Position, Fault)>;
+type Placed<T> = Result<T, (Position, TokenFault)>;
 
 /// A warning of a line that is a rule all the same.
 type Warning = (Position, RuleCode, &'static str);
@@ -80,16 +80,19 @@ type Warning = (Position, RuleCode, &'static str);
 fn rule(line: Line<'_>) -> Placed<(RedirectRule, Vec<Warning>)> {
     if line.text.len() > RULE_LINE_BYTES_MAX {
         let message = format!("the line has more than {RULE_LINE_BYTES_MAX} bytes");
-        return Err((line.at, Fault::new(RuleCode::Limit, message)));
+        return Err((line.at, TokenFault::new(RuleCode::Limit, message)));
     }
     let words = words(line);
     let Some((source, rest)) = words.split_first() else {
-        return Err((line.at, Fault::new(RuleCode::Syntax, "the line is empty")));
+        return Err((
+            line.at,
+            TokenFault::new(RuleCode::Syntax, "the line is empty"),
+        ));
     };
     let (parameters, rest) = rest.split_at(parameter_words(rest));
     let Some((target, rest)) = rest.split_first() else {
         let message = "a rule needs a target: SOURCE TARGET [STATUS]";
-        return Err((source.at, Fault::new(RuleCode::Syntax, message)));
+        return Err((source.at, TokenFault::new(RuleCode::Syntax, message)));
     };
     let (status, rest) = match rest.split_first() {
         Some((status, rest)) if !status.text.contains('=') => (Some(status), rest),
@@ -102,18 +105,19 @@ fn rule(line: Line<'_>) -> Placed<(RedirectRule, Vec<Warning>)> {
     for word in rest {
         conditions.push(condition(word)?);
     }
-    let to = Target::parse(target.text, pattern.names()).map_err(|fault| (target.at, fault))?;
+    let to =
+        RedirectTarget::parse(target.text, pattern.names()).map_err(|fault| (target.at, fault))?;
     let (action, is_forced) = match status {
         Some(word) => action(word.text).map_err(|fault| (word.at, fault))?,
-        None => (Action::Redirect(StatusCode::FOUND), false),
+        None => (RuleAction::Redirect(StatusCode::FOUND), false),
     };
-    if matches!(action, Action::Rewrite(_)) && !to.is_local() {
+    if matches!(action, RuleAction::Rewrite(_)) && !to.is_local() {
         let message = "200, 404 and 410 answer with a page of the site, not of another host";
-        return Err((target.at, Fault::new(RuleCode::Target, message)));
+        return Err((target.at, TokenFault::new(RuleCode::Target, message)));
     }
     if leads_to_itself(source.text, target.text, &to, &conditions, action) {
         let message = "the rule leads to its own source";
-        return Err((source.at, Fault::new(RuleCode::Loop, message)));
+        return Err((source.at, TokenFault::new(RuleCode::Loop, message)));
     }
     let rule = RedirectRule {
         at: RuleLine {
@@ -138,11 +142,11 @@ fn parameter_words(words: &[Word<'_>]) -> usize {
     words.iter().take_while(is_parameter).count()
 }
 
-fn source_of(word: &Word<'_>) -> Placed<(Pattern, Vec<Condition>)> {
+fn source_of(word: &Word<'_>) -> Placed<(SourcePattern, Vec<Condition>)> {
     let placed = |fault| (word.at, fault);
     let text = word.text.split('#').next().unwrap_or_default();
     let (path, query) = text.split_once('?').unwrap_or((text, ""));
-    let mut pattern = Pattern::parse(path).map_err(placed)?;
+    let mut pattern = SourcePattern::parse(path).map_err(placed)?;
     let pairs = query.split('&').filter(|pair| !pair.is_empty());
     let conditions = pairs.map(|pair| parameter(pair, &mut pattern).map_err(placed));
     let conditions = conditions.collect::<Result<_, _>>()?;
@@ -150,7 +154,7 @@ fn source_of(word: &Word<'_>) -> Placed<(Pattern, Vec<Condition>)> {
 }
 
 /// A query parameter: `key=value`, or `key=:name`.
-fn parameter(text: &str, pattern: &mut Pattern) -> Result<Condition, Fault> {
+fn parameter(text: &str, pattern: &mut SourcePattern) -> Result<Condition, TokenFault> {
     let (key, value) = text.split_once('=').unwrap_or((text, ""));
     let name = value.strip_prefix(':').filter(|name| {
         let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
@@ -168,7 +172,7 @@ fn parameter(text: &str, pattern: &mut Pattern) -> Result<Condition, Fault> {
 fn condition(word: &Word<'_>) -> Placed<Condition> {
     let Some((key, values)) = word.text.split_once('=') else {
         let message = format!("{:?} is too much: SOURCE TARGET [STATUS]", word.text);
-        return Err((word.at, Fault::new(RuleCode::Syntax, message)));
+        return Err((word.at, TokenFault::new(RuleCode::Syntax, message)));
     };
     let split = |lower: bool| -> Vec<Box<str>> {
         let values = values.split(',').map(str::trim);
@@ -188,7 +192,7 @@ fn condition(word: &Word<'_>) -> Placed<Condition> {
         "cookie" => Condition::Cookie(split(false)),
         _ => {
             let message = format!("{key}= is no condition; use Language=, Country= or Cookie=");
-            return Err((word.at, Fault::new(RuleCode::Condition, message)));
+            return Err((word.at, TokenFault::new(RuleCode::Condition, message)));
         }
     };
     let is_empty = match &condition {
@@ -199,32 +203,32 @@ fn condition(word: &Word<'_>) -> Placed<Condition> {
     };
     if is_empty {
         let message = format!("{key}= needs a value");
-        return Err((word.at, Fault::new(RuleCode::Condition, message)));
+        return Err((word.at, TokenFault::new(RuleCode::Condition, message)));
     }
     Ok(condition)
 }
 
-fn action(text: &str) -> Result<(Action, bool), Fault> {
+fn action(text: &str) -> Result<(RuleAction, bool), TokenFault> {
     let (digits, is_forced) = match text.strip_suffix('!') {
         Some(digits) => (digits, true),
         None => (text, false),
     };
     // Other hosts read a number here, so files with 301.0 exist.
     let status = match digits.strip_suffix(".0").unwrap_or(digits) {
-        "200" => Action::Rewrite(StatusCode::OK),
-        "404" => Action::Rewrite(StatusCode::NOT_FOUND),
-        "410" => Action::Rewrite(StatusCode::GONE),
-        "301" => Action::Redirect(StatusCode::MOVED_PERMANENTLY),
-        "302" => Action::Redirect(StatusCode::FOUND),
-        "303" => Action::Redirect(StatusCode::SEE_OTHER),
-        "307" => Action::Redirect(StatusCode::TEMPORARY_REDIRECT),
-        "308" => Action::Redirect(StatusCode::PERMANENT_REDIRECT),
+        "200" => RuleAction::Rewrite(StatusCode::OK),
+        "404" => RuleAction::Rewrite(StatusCode::NOT_FOUND),
+        "410" => RuleAction::Rewrite(StatusCode::GONE),
+        "301" => RuleAction::Redirect(StatusCode::MOVED_PERMANENTLY),
+        "302" => RuleAction::Redirect(StatusCode::FOUND),
+        "303" => RuleAction::Redirect(StatusCode::SEE_OTHER),
+        "307" => RuleAction::Redirect(StatusCode::TEMPORARY_REDIRECT),
+        "308" => RuleAction::Redirect(StatusCode::PERMANENT_REDIRECT),
         _ => {
             let message = format!(
                 "{text} is no status of a redirect; use 301, 302, 303, 307, 308, or 200, 404, 410 \
                  for a page"
             );
-            return Err(Fault::new(RuleCode::Status, message));
+            return Err(TokenFault::new(RuleCode::Status, message));
         }
     };
     Ok((status, is_forced))
@@ -245,11 +249,11 @@ fn slash(source: &str, target: &str) -> Slash {
 fn leads_to_itself(
     source: &str,
     target: &str,
-    parsed: &Target,
+    parsed: &RedirectTarget,
     conditions: &[Condition],
-    action: Action,
+    action: RuleAction,
 ) -> bool {
-    let is_redirect = matches!(action, Action::Redirect(_));
+    let is_redirect = matches!(action, RuleAction::Redirect(_));
     let is_of_query = conditions.iter().any(Condition::is_of_query);
     let (source, target) = (spelt_as_target(source), path_of(target));
     is_redirect && parsed.is_local() && source == target && !is_of_query

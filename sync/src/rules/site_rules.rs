@@ -4,15 +4,15 @@ use http::StatusCode;
 use http::header::HeaderName;
 
 use super::compared_path::ComparedPath;
-use super::condition::{Client, DependsOn};
+use super::condition::{ClientContext, DependsOn};
 use super::diagnostic::{Diagnostic, Diagnostics, RuleCode, RuleFile, RuleLine, Severity};
-use super::generated::{CachePolicy, GeneratedRules, Route};
+use super::generated::{CachePolicy, GeneratedRoute, GeneratedRules};
 use super::headers::{self, HeaderBlock};
 use super::index::RuleIndex;
 use super::pattern::Values;
-use super::redirects::{self, Action, RedirectRule};
+use super::redirects::{self, RedirectRule, RuleAction};
 use super::settings::{self, HtmlMode, Missing, SiteSettings};
-use super::target::Target;
+use super::target::RedirectTarget;
 use crate::limits::{GENERATED_RULES_BYTES_MAX, HEADER_RULE_BYTES_MAX, RULE_FILE_BYTES_MAX};
 use crate::manifest::Entry;
 use crate::path::SitePath;
@@ -39,7 +39,7 @@ pub struct RuleRequest<'a> {
     /// The path as requested.
     pub path: &'a str,
     /// What conditions read.
-    pub client: Client<'a>,
+    pub client: ClientContext<'a>,
 }
 
 /// What the rules of a site say about a request.
@@ -200,9 +200,9 @@ impl SiteRules {
 
     fn route(&self, request: &RuleRequest<'_>) -> Option<MatchedRule> {
         let action = match self.generated.routes.get(request.path)? {
-            Route::File { file } => MatchedAction::File(file.clone()),
-            Route::Redirect { status, to } => {
-                let target = Target::parse(to, &[]).ok()?;
+            GeneratedRoute::File { file } => MatchedAction::File(file.clone()),
+            GeneratedRoute::Redirect { status, to } => {
+                let target = RedirectTarget::parse(to, &[]).ok()?;
                 redirect(&target, &Values::default(), status.get(), request)?
             }
         };
@@ -285,8 +285,8 @@ fn matched<'a>(
         }
     }
     let action = match rule.action {
-        Action::Redirect(status) => redirect(&rule.target, &values, status, request)?,
-        Action::Rewrite(status) => MatchedAction::Rewrite {
+        RuleAction::Redirect(status) => redirect(&rule.target, &values, status, request)?,
+        RuleAction::Rewrite(status) => MatchedAction::Rewrite {
             status,
             path: rule.target.path(&values),
             is_wide: rule.pattern.has_splat() && !rule.is_forced,
@@ -309,7 +309,7 @@ fn same_but_slash(one: &str, other: &str) -> bool {
 
 /// A redirect, unless it leads to the URL that was requested.
 fn redirect(
-    target: &Target,
+    target: &RedirectTarget,
     values: &Values<'_>,
     status: StatusCode,
     request: &RuleRequest<'_>,

@@ -6,8 +6,8 @@
 
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
-use super::diagnostic::{Fault, RuleCode};
-use super::pattern::{Part, Values, parts};
+use super::diagnostic::{RuleCode, TokenFault};
+use super::pattern::{PatternPart, Values, parts};
 
 /// Characters of a path that a target's author may write and a URL cannot hold.
 const PATH: &AsciiSet = &CONTROLS
@@ -33,7 +33,7 @@ const QUERY: &AsciiSet = &CONTROLS
 
 /// A parsed target.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Target {
+pub(super) struct RedirectTarget {
     /// `https://host[:port]`; nothing for a path of the site.
     origin: Option<Vec<Piece>>,
     path: Vec<Piece>,
@@ -48,9 +48,9 @@ enum Piece {
     Value(usize),
 }
 
-impl Target {
+impl RedirectTarget {
     /// Parses a target, whose names are those of its source.
-    pub(super) fn parse(text: &str, names: &[Box<str>]) -> Result<Self, Fault> {
+    pub(super) fn parse(text: &str, names: &[Box<str>]) -> Result<Self, TokenFault> {
         let (origin, rest) = split_origin(text)?;
         let origin = origin.map(|origin| host(&origin, names)).transpose()?;
         let (rest, fragment) = split(rest, '#');
@@ -58,7 +58,7 @@ impl Target {
         let path = if path.is_empty() { "/" } else { path };
         let path = resolved(path).ok_or_else(|| {
             let message = format!("{text:?} leads above the top of the site");
-            Fault::new(RuleCode::Target, message)
+            TokenFault::new(RuleCode::Target, message)
         })?;
         Ok(Self {
             origin,
@@ -119,7 +119,7 @@ fn split(text: &str, at: char) -> (&str, Option<&str>) {
 }
 
 /// Splits `https://host` from the rest.
-fn split_origin(text: &str) -> Result<(Option<String>, &str), Fault> {
+fn split_origin(text: &str) -> Result<(Option<String>, &str), TokenFault> {
     if text.starts_with('/') && !text.starts_with("//") && !text.starts_with("/\\") {
         return Ok((None, text));
     }
@@ -129,7 +129,7 @@ fn split_origin(text: &str) -> Result<(Option<String>, &str), Fault> {
     });
     let Some(scheme) = scheme else {
         let message = format!("{text:?} is no target: it starts with one / or with https://");
-        return Err(Fault::new(RuleCode::Target, message));
+        return Err(TokenFault::new(RuleCode::Target, message));
     };
     let rest = text[scheme.len()..].trim_start_matches('/');
     let end = rest.find(['/', '?', '#', '\\']).unwrap_or(rest.len());
@@ -137,7 +137,7 @@ fn split_origin(text: &str) -> Result<(Option<String>, &str), Fault> {
     Ok((Some(format!("{scheme}{host}")), path))
 }
 
-fn host(origin: &str, names: &[Box<str>]) -> Result<Vec<Piece>, Fault> {
+fn host(origin: &str, names: &[Box<str>]) -> Result<Vec<Piece>, TokenFault> {
     let pieces = pieces(&lower_text(origin), names, CONTROLS)?;
     // Each value stands for one label, so a host without values shows the form.
     let sample: String = pieces.iter().map(sample).collect();
@@ -146,7 +146,7 @@ fn host(origin: &str, names: &[Box<str>]) -> Result<Vec<Piece>, Fault> {
     let is_port = port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port != 0));
     if !is_port || !is_host(name) {
         let message = format!("{origin:?} is no host: a value stands for one whole label of it");
-        return Err(Fault::new(RuleCode::Host, message));
+        return Err(TokenFault::new(RuleCode::Host, message));
     }
     for (at, piece) in pieces.iter().enumerate() {
         let before = at.checked_sub(1).and_then(|at| pieces.get(at));
@@ -155,7 +155,7 @@ fn host(origin: &str, names: &[Box<str>]) -> Result<Vec<Piece>, Fault> {
         let ends = after.is_none() || text_of(after).is_some_and(|text| text.starts_with('.'));
         if matches!(piece, Piece::Value(_)) && !(begins && ends && after.is_some()) {
             let message = format!("{origin:?}: a value stands for one whole label, not the last");
-            return Err(Fault::new(RuleCode::Host, message));
+            return Err(TokenFault::new(RuleCode::Host, message));
         }
     }
     Ok(pieces)
@@ -165,9 +165,9 @@ fn host(origin: &str, names: &[Box<str>]) -> Result<Vec<Piece>, Fault> {
 fn lower_text(origin: &str) -> String {
     let parts = parts(origin).into_iter();
     let texts = parts.map(|part| match part {
-        Part::Text(text) => text.to_ascii_lowercase(),
-        Part::Name(name) => format!(":{name}"),
-        Part::Splat => "*".into(),
+        PatternPart::Text(text) => text.to_ascii_lowercase(),
+        PatternPart::Name(name) => format!(":{name}"),
+        PatternPart::Splat => "*".into(),
     });
     texts.collect()
 }
@@ -221,15 +221,19 @@ fn resolved(path: &str) -> Option<String> {
     Some(format!("/{}", segments.join("/")))
 }
 
-fn pieces(text: &str, names: &[Box<str>], set: &'static AsciiSet) -> Result<Vec<Piece>, Fault> {
+fn pieces(
+    text: &str,
+    names: &[Box<str>],
+    set: &'static AsciiSet,
+) -> Result<Vec<Piece>, TokenFault> {
     let pieces = parts(text).into_iter().map(|part| match part {
-        Part::Text(text) => Ok(Piece::Text(encoded(text, set).into())),
-        Part::Splat => Ok(Piece::Text("*".into())),
-        Part::Name(name) => {
+        PatternPart::Text(text) => Ok(Piece::Text(encoded(text, set).into())),
+        PatternPart::Splat => Ok(Piece::Text("*".into())),
+        PatternPart::Name(name) => {
             let index = names.iter().position(|known| **known == *name);
             index.map(Piece::Value).ok_or_else(|| {
                 let message = format!("the source has no {}", spelt(name));
-                Fault::new(RuleCode::Name, message)
+                TokenFault::new(RuleCode::Name, message)
             })
         }
     });

@@ -24,7 +24,7 @@ use super::spelling::is_canonical;
 use crate::limits::URL_PATH_BYTES_MAX;
 use crate::manifest::Entry;
 use crate::path::{PathFault, SitePath};
-use crate::rules::{Client, RuleRequest};
+use crate::rules::{ClientContext, RuleRequest};
 
 /// A request to a site.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -143,7 +143,7 @@ impl SiteRequest {
         RuleRequest {
             host: &self.host,
             path: &self.path,
-            client: Client {
+            client: ClientContext {
                 query: self.query.as_deref(),
                 languages: self.languages.as_ref(),
                 cookies: self.cookies.as_ref(),

@@ -1,7 +1,7 @@
 use super::*;
 
 fn values(source: &str, host: &str, path: &str) -> Option<Vec<String>> {
-    let pattern = Pattern::parse(source).unwrap();
+    let pattern = SourcePattern::parse(source).unwrap();
     let path = ComparedPath::parse(path)?;
     let values = pattern.values(host, &path)?;
     Some(values.0.into_iter().map(str::to_owned).collect())
@@ -85,7 +85,7 @@ fn sources_that_match_no_request_are_refused() {
         ("https:///x", RuleCode::Source),
         ("https://a b/x", RuleCode::Source),
     ] {
-        let refused = Pattern::parse(source).map_err(|fault| fault.code);
+        let refused = SourcePattern::parse(source).map_err(|fault| fault.code);
         assert_eq!(refused, Err(code), "{source}");
     }
 }
@@ -108,7 +108,10 @@ fn covers_is_right_where_it_says_yes() {
         ("/a/*", "/ab", false),
         ("/:a", "/b", false),
     ] {
-        let (one, other) = (Pattern::parse(one).unwrap(), Pattern::parse(other).unwrap());
+        let (one, other) = (
+            SourcePattern::parse(one).unwrap(),
+            SourcePattern::parse(other).unwrap(),
+        );
         assert_eq!(one.covers(&other), expected, "{one:?} {other:?}");
     }
 }

@@ -11,7 +11,7 @@ fn codes(text: &str) -> Vec<(u32, u32, RuleCode)> {
         .collect()
 }
 
-fn statuses(text: &str) -> Vec<(u32, Action, bool)> {
+fn statuses(text: &str) -> Vec<(u32, RuleAction, bool)> {
     let mut diagnostics = Diagnostics::of(RuleFile::Redirects);
     let rules = parse(text, &mut diagnostics).into_iter();
     rules
@@ -23,11 +23,19 @@ fn statuses(text: &str) -> Vec<(u32, Action, bool)> {
 fn parse_reads_statuses() {
     let text = "/a /b\n/c /d 301\n# x\n/e /f 200!\n/g /h 404\n/i /j 308 # k\n";
     let expected = [
-        (1, Action::Redirect(StatusCode::FOUND), false),
-        (2, Action::Redirect(StatusCode::MOVED_PERMANENTLY), false),
-        (4, Action::Rewrite(StatusCode::OK), true),
-        (5, Action::Rewrite(StatusCode::NOT_FOUND), false),
-        (6, Action::Redirect(StatusCode::PERMANENT_REDIRECT), false),
+        (1, RuleAction::Redirect(StatusCode::FOUND), false),
+        (
+            2,
+            RuleAction::Redirect(StatusCode::MOVED_PERMANENTLY),
+            false,
+        ),
+        (4, RuleAction::Rewrite(StatusCode::OK), true),
+        (5, RuleAction::Rewrite(StatusCode::NOT_FOUND), false),
+        (
+            6,
+            RuleAction::Redirect(StatusCode::PERMANENT_REDIRECT),
+            false,
+        ),
     ];
     assert_eq!(statuses(text), expected);
 }

@@ -10,9 +10,9 @@ fn rules(files: &[(RuleFile, &str)]) -> SiteRules {
 }
 
 fn request<'a>(path: &'a str, query: Option<&'a str>) -> RuleRequest<'a> {
-    let client = Client {
+    let client = ClientContext {
         query,
-        ..Client::default()
+        ..ClientContext::default()
     };
     RuleRequest {
         host: "site.localhost",

@@ -1,10 +1,10 @@
 use super::super::compared_path::ComparedPath;
-use super::super::pattern::Pattern;
+use super::super::pattern::SourcePattern;
 use super::*;
 
 fn location(source: &str, target: &str, path: &str, query: Option<&str>) -> Option<String> {
-    let pattern = Pattern::parse(source).unwrap();
-    let target = Target::parse(target, pattern.names()).unwrap();
+    let pattern = SourcePattern::parse(source).unwrap();
+    let target = RedirectTarget::parse(target, pattern.names()).unwrap();
     let path = ComparedPath::parse(path).unwrap();
     let values = pattern.values("", &path).unwrap();
     target.location(&values, query)
@@ -116,8 +116,8 @@ fn targets_that_lead_nowhere_are_refused() {
         ("/a", "https://example.com:0/", RuleCode::Host),
         ("/a", "https://", RuleCode::Host),
     ] {
-        let pattern = Pattern::parse(source).unwrap();
-        let refused = Target::parse(target, pattern.names()).map_err(|fault| fault.code);
+        let pattern = SourcePattern::parse(source).unwrap();
+        let refused = RedirectTarget::parse(target, pattern.names()).map_err(|fault| fault.code);
         assert_eq!(refused.unwrap_err(), code, "{source} {target}");
     }
 }

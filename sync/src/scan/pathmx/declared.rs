@@ -13,7 +13,7 @@ use super::json::{self, Members, PATHS_FILE, invalid};
 use super::rules::{BuildRules, raw_path};
 use crate::limits::FILES_MAX;
 use crate::path::SitePath;
-use crate::rules::{CachePolicy, RedirectStatus, Route};
+use crate::rules::{CachePolicy, GeneratedRoute, RedirectStatus};
 
 /// The folder of a site that belongs to the server.
 const RESERVED: &str = "_pmx/";
@@ -179,7 +179,8 @@ impl<'a> Declared<'a> {
                 self.publish(&path, &source, artifact.policy())?;
             } else {
                 let file = lists.site_path(&artifact.artifact_path)?;
-                self.rules.add_route(list, &path, Route::File { file })?;
+                self.rules
+                    .add_route(list, &path, GeneratedRoute::File { file })?;
             }
         }
         Ok(())
@@ -242,7 +243,7 @@ impl<'a> Declared<'a> {
             // PathMX compares the path of a request as it came, and a server decodes it.
             let file = path.clone();
             self.rules
-                .add_missing_route(path.as_str(), Route::File { file });
+                .add_missing_route(path.as_str(), GeneratedRoute::File { file });
         }
         Ok(())
     }
@@ -312,7 +313,7 @@ impl DeclaredRoute {
         url: &str,
         lists: &PathLists<'_>,
         named: &BTreeMap<String, SitePath>,
-    ) -> Result<Route, ScanFault> {
+    ) -> Result<GeneratedRoute, ScanFault> {
         let fault = |fault: String| {
             let fault = format!("has a route \"{}\" {fault}", shown(url));
             invalid(lists.routes.as_str(), fault)
@@ -320,7 +321,7 @@ impl DeclaredRoute {
         match (self.r#type.as_str(), self.artifact_path, self.to) {
             ("document", Some(artifact), _) if named.contains_key(&artifact) => {
                 let file = lists.site_path(&artifact)?;
-                Ok(Route::File { file })
+                Ok(GeneratedRoute::File { file })
             }
             ("document", Some(artifact), _) => {
                 let artifact = shown(&artifact);
@@ -337,12 +338,12 @@ impl DeclaredRoute {
 }
 
 /// A redirect within a Path.
-fn redirect(status: Option<u16>, to: &str, prefix: &str) -> Result<Route, String> {
+fn redirect(status: Option<u16>, to: &str, prefix: &str) -> Result<GeneratedRoute, String> {
     let status = status.and_then(|status| RedirectStatus::try_from(status).ok());
     let status = status.ok_or("whose status is none of 301, 302, 303, 307, 308")?;
     match to.strip_prefix('/') {
         // A second slash would name another host.
-        Some(rest) if !rest.starts_with(['/', '\\']) => Ok(Route::Redirect {
+        Some(rest) if !rest.starts_with(['/', '\\']) => Ok(GeneratedRoute::Redirect {
             status,
             to: format!(
                 "{}{}",

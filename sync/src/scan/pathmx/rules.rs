@@ -8,7 +8,7 @@ use super::super::error::{ScanFault, shown};
 use super::json::invalid;
 use crate::limits::GENERATED_RULES_BYTES_MAX;
 use crate::path::SitePath;
-use crate::rules::{CachePolicy, GeneratedRules, Route, RuleFile};
+use crate::rules::{CachePolicy, GeneratedRoute, GeneratedRules, RuleFile};
 
 /// Bytes that no path of a request has. A percent sign stays: PathMX writes paths as they are
 /// requested.
@@ -52,7 +52,7 @@ impl BuildRules {
         &mut self,
         list: &SitePath,
         path: &str,
-        route: Route,
+        route: GeneratedRoute,
     ) -> Result<(), ScanFault> {
         match self.0.routes.entry(raw_path(path).into()) {
             Entry::Vacant(free) => {
@@ -69,7 +69,7 @@ impl BuildRules {
     }
 
     /// Adds a route, unless its path has one.
-    pub(super) fn add_missing_route(&mut self, path: &str, route: Route) {
+    pub(super) fn add_missing_route(&mut self, path: &str, route: GeneratedRoute) {
         self.0.routes.entry(raw_path(path).into()).or_insert(route);
     }
 
