@@ -15,7 +15,7 @@ use super::backend::{Backend, DomainRoutes as _};
 use super::body::Body;
 use super::nonce::Nonce;
 use super::publish_request::{check_version, head};
-use super::route::{Query, Route};
+use super::route::{ApiRoute, Query};
 use super::server::{Server, SiteUrls};
 use crate::domains::{
     Claim, CustomHost, DomainCommand, DomainRegistry as _, DomainReply, Finding, Fresh, ServerId,
@@ -75,20 +75,20 @@ impl<B: Backend> Server<B> {
     /// Answers an authorised request for the domains of a space.
     pub(super) async fn domain_route(
         &self,
-        route: Route,
+        route: ApiRoute,
         request: &Request<Bytes>,
         now: Timestamp,
         nonce: Nonce,
     ) -> Result<Response<Body>, Problem> {
-        if route == Route::AddDomain {
+        if route == ApiRoute::AddDomain {
             let head: AddDomainHead = head(request.body())?;
             check_version(head.v)?;
             return self.add_domain(head, now, nonce).await;
         }
         let space = Query::of(request.uri())?.space()?;
         match route {
-            Route::CheckDomain(host) => self.check_domain(&space, host, now).await,
-            Route::RemoveDomain(host) => self.remove_domain(&space, host, now).await,
+            ApiRoute::CheckDomain(host) => self.check_domain(&space, host, now).await,
+            ApiRoute::RemoveDomain(host) => self.remove_domain(&space, host, now).await,
             _ => self.domains(&space, now).await,
         }
     }

@@ -19,7 +19,7 @@ use super::body::Body;
 use super::events::{channel, is_events};
 use super::min_deploy::min_deploy;
 use super::nonce::Nonce;
-use super::route::{Query, Route};
+use super::route::{ApiRoute, Query};
 use super::server::Server;
 use super::site::{SiteQuery, bodiless};
 use crate::live::{SCRIPT_PATH, script};
@@ -51,7 +51,7 @@ impl<B: Backend> Server<B> {
     }
 
     fn admit_api(&self, head: &Parts) -> Result<usize, Problem> {
-        let route = Route::of_head(head)?;
+        let route = ApiRoute::of_head(head)?;
         if route.is_open() {
             return Ok(0);
         }
@@ -91,7 +91,7 @@ impl<B: Backend> Server<B> {
     /// Whether an answer may take long or block (the publish API). A platform with threads runs
     /// such requests beside the quick reads of sites.
     pub fn is_heavy(&self, head: &Parts) -> bool {
-        let route = Route::of(&head.method, &head.uri);
+        let route = ApiRoute::of(&head.method, &head.uri);
         self.is_api(head) && route.is_ok_and(|route| !route.is_open())
     }
 
@@ -156,13 +156,13 @@ impl<B: Backend> Server<B> {
     }
 
     /// Repeats the checks of [`Self::admit`], because a platform may forget to call it.
-    fn admitted(&self, head: &Parts, body: &Bytes) -> Result<Route, Problem> {
+    fn admitted(&self, head: &Parts, body: &Bytes) -> Result<ApiRoute, Problem> {
         let most = self.admit_api(head)?;
         if body.len() > most {
             let detail = format!("the body has {} bytes; the limit is {most}", body.len());
             return Err(Problem::new(Code::TooLarge, detail));
         }
-        Route::of_head(head)
+        ApiRoute::of_head(head)
     }
 
     pub(super) fn addressed(&self, head: &Parts) -> Addressed {

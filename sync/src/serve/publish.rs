@@ -19,7 +19,7 @@ use super::backend::{Backend, Spaces};
 use super::body::Body;
 use super::nonce::Nonce;
 use super::publish_request::{PublishContent, check_version, head, offer, packs};
-use super::route::{Query, Route};
+use super::route::{ApiRoute, Query};
 use super::server::Server;
 use crate::limits::DEPLOYS_PAGE_MAX;
 use crate::space::{Command, PublishCommand, Reply};
@@ -37,7 +37,7 @@ impl<B: Backend> Server<B> {
     /// Answers an authorised API request.
     pub(super) async fn api(
         &self,
-        route: Route,
+        route: ApiRoute,
         request: Request<Bytes>,
         now: Timestamp,
         nonce: Nonce,
@@ -45,41 +45,42 @@ impl<B: Backend> Server<B> {
         let query = Query::of(request.uri())?;
         let space = || query.space();
         match route {
-            Route::Health => json(&serde_json::json!({
+            ApiRoute::Health => json(&serde_json::json!({
                 "ok": true, "name": "pmx", "version": env!("CARGO_PKG_VERSION")
             })),
-            Route::Home => Ok(self.home()),
-            Route::Begin => json(&self.begin(request.body(), now, nonce).await?),
-            Route::Commit => json(&self.commit(request.body(), now, nonce).await?),
-            Route::JsonBegin => self.json_begin(request.body(), now, nonce).await,
-            Route::JsonCommit => self.json_commit(request.body(), now, nonce).await,
-            Route::Upload => {
+            ApiRoute::Home => Ok(self.home()),
+            ApiRoute::Begin => json(&self.begin(request.body(), now, nonce).await?),
+            ApiRoute::Commit => json(&self.commit(request.body(), now, nonce).await?),
+            ApiRoute::JsonBegin => self.json_begin(request.body(), now, nonce).await,
+            ApiRoute::JsonCommit => self.json_commit(request.body(), now, nonce).await,
+            ApiRoute::Upload => {
                 let blob = query.required("hash", blob_id)?;
                 self.raw_blob(blob, &space()?, request.into_body(), now, nonce)
                     .await
             }
-            Route::Rollback => self.rollback_request(request.body(), now, nonce).await,
-            Route::Resume => {
+            ApiRoute::Rollback => self.rollback_request(request.body(), now, nonce).await,
+            ApiRoute::Resume => {
                 let head: ResumeHead = head(request.body())?;
                 check_version(head.v)?;
                 self.resume(&head.space, now).await
             }
-            Route::Pack(id) => {
+            ApiRoute::Pack(id) => {
                 self.pack(id, &space()?, request.into_body(), now, nonce)
                     .await
             }
-            Route::Part(blob, number) => {
+            ApiRoute::Part(blob, number) => {
                 let size = query.required_number("size")?;
                 let part = PartSent { blob, size, number };
                 self.part(part, &space()?, request.into_body(), now, nonce)
                     .await
             }
-            Route::Alias(alias) => self.unalias(&space()?, alias, now).await,
-            Route::Previews => self.previews(&space()?, now).await,
-            Route::Domains | Route::AddDomain | Route::CheckDomain(_) | Route::RemoveDomain(_) => {
-                self.domain_route(route, &request, now, nonce).await
-            }
-            Route::Deploys => {
+            ApiRoute::Alias(alias) => self.unalias(&space()?, alias, now).await,
+            ApiRoute::Previews => self.previews(&space()?, now).await,
+            ApiRoute::Domains
+            | ApiRoute::AddDomain
+            | ApiRoute::CheckDomain(_)
+            | ApiRoute::RemoveDomain(_) => self.domain_route(route, &request, now, nonce).await,
+            ApiRoute::Deploys => {
                 let limit = query
                     .number("limit")?
                     .unwrap_or(DEPLOYS_SHOWN)
@@ -90,15 +91,15 @@ impl<B: Backend> Server<B> {
                 };
                 self.deploys(&space()?, command, now).await
             }
-            Route::Deploy(number) => self.deploy(&space()?, number, now).await,
-            Route::Diff(sides) => {
+            ApiRoute::Deploy(number) => self.deploy(&space()?, number, now).await,
+            ApiRoute::Diff(sides) => {
                 let (from, to) = match sides {
                     Some(sides) => sides,
                     None => (query.required_number("from")?, query.required_number("to")?),
                 };
                 self.diff(&space()?, Command::Diff { from, to }, now).await
             }
-            Route::Nodes => {
+            ApiRoute::Nodes => {
                 let ids = query.required("ids", node_ids)?;
                 self.nodes(&space()?, ids, now).await
             }

@@ -14,7 +14,7 @@ use crate::limits::{BODY_BYTES_MAX, HEAD_BYTES_MAX, JSON_BYTES_MAX};
 
 /// Route of a request to the API host.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Route {
+pub(crate) enum ApiRoute {
     /// `POST /api/publish/begin`
     Begin,
     /// `POST /api/publish/commit`
@@ -59,7 +59,7 @@ pub(crate) enum Route {
     Home,
 }
 
-impl Route {
+impl ApiRoute {
     /// Reads the head of a request. The media type of its body decides between JSON and envelopes.
     pub(crate) fn of_head(head: &Parts) -> Result<Self, Problem> {
         let route = Self::of(&head.method, &head.uri)?;
@@ -253,7 +253,7 @@ mod tests {
 
     fn outcome(method: &str, path: &str) -> String {
         let method = Method::from_bytes(method.as_bytes()).unwrap();
-        match Route::of(&method, &path.parse().unwrap()) {
+        match ApiRoute::of(&method, &path.parse().unwrap()) {
             Ok(route) => format!("{route:?}")
                 .split('(')
                 .next()
