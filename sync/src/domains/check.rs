@@ -68,18 +68,7 @@ pub async fn check_due<D: DomainRegistry, R: Resolver>(
     let is_due = !claims.is_empty();
     for claim in claims {
         let (finding, _) = look_up(resolver, &server, &claim).await;
-        let Claim {
-            host,
-            space,
-            challenge,
-            ..
-        } = claim;
-        let record = DomainCommand::Record {
-            host,
-            space,
-            challenge,
-            finding,
-        };
+        let record = DomainCommand::record(claim, finding);
         // A claim that was removed during the check has nothing to record.
         let _recorded = registry.call(record, now).await;
     }

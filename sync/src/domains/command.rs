@@ -69,6 +69,24 @@ pub enum DomainCommand {
     Routes,
 }
 
+impl DomainCommand {
+    /// Records what a lookup found about a claim.
+    pub(crate) fn record(claim: Claim, finding: Finding) -> Self {
+        let Claim {
+            host,
+            space,
+            challenge,
+            ..
+        } = claim;
+        Self::Record {
+            host,
+            space,
+            challenge,
+            finding,
+        }
+    }
+}
+
 /// Randomness for a claim; the first command that needs it draws the server's id from it as well.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct Fresh {

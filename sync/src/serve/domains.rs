@@ -179,18 +179,7 @@ impl<B: Backend> Server<B> {
             return json(&self.view(&server, &claim, now));
         }
         let (finding, fault) = look_up(self.backend().domains(), &server, &claim).await;
-        let Claim {
-            host,
-            space,
-            challenge,
-            ..
-        } = claim;
-        let record = DomainCommand::Record {
-            host,
-            space,
-            challenge,
-            finding,
-        };
+        let record = DomainCommand::record(claim, finding);
         let (server, claim) = self.claim(record, now).await?;
         let is_waiting = finding == Finding::Present && !claim.is_served(now);
         let taken = || "another space of this server has the host; remove it there".to_owned();
