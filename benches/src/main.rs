@@ -30,6 +30,7 @@
 //! | `worker` | the same publishes and pages through the Worker on workerd; needs Node.js |
 //! | `pages` | page views through the Worker, cold, warm and under load |
 //! | `views` | what a warm page costs the Worker's processor, beside a bare Worker |
+//! | `rules` | what a page costs a site with 5,000 redirects, on both hosts, beside a site without |
 //! | `packs` | what taking in a pack costs the Worker's module |
 //! | `streams` | what appends, catch-ups and live readers cost; needs `npm install` in `benches/streams` |
 //!
@@ -81,6 +82,7 @@ mod pmx;
 mod program;
 mod round;
 mod rsync;
+mod rules;
 mod run;
 mod scan;
 mod serve;
@@ -100,7 +102,7 @@ use table::{Row, Table};
 /// A workload: its name for `--only`, and its function.
 type Workload = (&'static str, fn(&Bench) -> Result<Vec<Row>>);
 
-const WORKLOADS: [Workload; 15] = [
+const WORKLOADS: [Workload; 16] = [
     ("scan", scan::rows),
     ("noop", noop::rows),
     ("page", page::rows),
@@ -113,6 +115,7 @@ const WORKLOADS: [Workload; 15] = [
     ("worker", worker::rows),
     ("pages", worker::views),
     ("views", views::rows),
+    ("rules", rules::rows),
     ("packs", packs::rows),
     ("streams", streams::rows),
     ("live", live::rows),

@@ -34,7 +34,7 @@ const WARM_TURNS: usize = 3;
 const LINES: usize = 490;
 
 /// Seconds of processor time for one request.
-const CPU: &str = "cpu";
+pub(crate) const CPU: &str = "cpu";
 
 /// Processor time of a warm page, as a multiple of the bare Worker's.
 const GOAL: f64 = 1.5;
@@ -56,18 +56,20 @@ pub(crate) fn rows(bench: &Bench) -> Result<Vec<Row>> {
     let [view, known, short, bare, empty] = interleave(
         bench.rounds.min(ROUNDS),
         [
-            Contender::new("pmx", |_| View::page(ours.port()).measure(|| ours.cpu())),
+            Contender::new("pmx", |_| {
+                View::page(ours.port()).measure(REQUESTS, || ours.cpu())
+            }),
             Contender::new("pmx, a page the client has", |_| {
-                View::known(ours.port(), &etag).measure(|| ours.cpu())
+                View::known(ours.port(), &etag).measure(REQUESTS, || ours.cpu())
             }),
             Contender::new("pmx, its shortest answer", |_| {
-                View::short(ours.port()).measure(|| ours.cpu())
+                View::short(ours.port()).measure(REQUESTS, || ours.cpu())
             }),
             Contender::new("a bare Worker", |_| {
-                View::page(bare.node.port).measure(|| bare.node.cpu())
+                View::page(bare.node.port).measure(REQUESTS, || bare.node.cpu())
             }),
             Contender::new("a bare Worker without KV", |_| {
-                View::page(empty.node.port).measure(|| empty.node.cpu())
+                View::page(empty.node.port).measure(REQUESTS, || empty.node.cpu())
             }),
         ],
     );
@@ -92,7 +94,7 @@ pub(crate) fn rows(bench: &Bench) -> Result<Vec<Row>> {
 }
 
 /// A page that compresses like ordinary pages.
-fn page() -> String {
+pub(crate) fn page() -> String {
     let head = "<!doctype html><html><head><title>A page</title></head><body>\n".to_owned();
     let lines = (0..LINES).map(|line| format!("<p id=\"p{line}\">Paragraph {line}.</p>\n"));
     head + &lines.collect::<Vec<_>>().concat()
@@ -140,7 +142,7 @@ impl Bare {
 }
 
 /// The repeated request, and its answer.
-struct View {
+pub(crate) struct View {
     port: u16,
     request: String,
     status: u16,
@@ -161,7 +163,13 @@ impl View {
         Self::of(port, "127.0.0.1", "/healthz", "", (200, 3))
     }
 
-    fn of(port: u16, host: &str, path: &str, header: &str, answer: (u16, usize)) -> Self {
+    pub(crate) fn of(
+        port: u16,
+        host: &str,
+        path: &str,
+        header: &str,
+        answer: (u16, usize),
+    ) -> Self {
         let host = format!("Host: {host}:{port}\r\n");
         Self {
             port,
@@ -172,17 +180,17 @@ impl View {
     }
 
     /// Sends requests until V8 has compiled the Worker.
-    fn warm(&self) -> Result<()> {
-        (0..WARM_TURNS).try_for_each(|_| self.measure(|| Ok(0.0)).map(drop))
+    pub(crate) fn warm(&self) -> Result<()> {
+        (0..WARM_TURNS).try_for_each(|_| self.measure(REQUESTS, || Ok(0.0)).map(drop))
     }
 
-    /// Sends requests, and returns the processor time of one.
-    fn measure(&self, cpu: impl Fn() -> Result<f64>) -> Result<Sample> {
+    /// Sends `requests`, and returns the processor time of one.
+    pub(crate) fn measure(&self, requests: usize, cpu: impl Fn() -> Result<f64>) -> Result<Sample> {
         let stream = TcpStream::connect(("127.0.0.1", self.port))?;
         stream.set_nodelay(true)?;
         let mut stream = BufReader::new(stream);
         let before = cpu()?;
-        for _ in 0..REQUESTS {
+        for _ in 0..requests {
             stream.get_mut().write_all(self.request.as_bytes())?;
             let (status, bytes) = answer(&mut stream)?;
             ensure!(
@@ -191,7 +199,7 @@ impl View {
                 self.request
             );
         }
-        let each = (cpu()? - before) / REQUESTS as f64;
+        let each = (cpu()? - before) / requests as f64;
         Ok(Sample::default().with(CPU, each))
     }
 }
