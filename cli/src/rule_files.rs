@@ -45,6 +45,12 @@ impl RuleFiles {
         Ok(Self(files))
     }
 
+    /// The bytes of a file, if the folder has it.
+    pub(crate) fn bytes(&self, file: RuleFile) -> Option<&[u8]> {
+        let found = self.0.iter().find(|(known, _)| *known == file);
+        found.map(|(_, bytes)| &bytes[..])
+    }
+
     pub(crate) const fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -76,15 +82,23 @@ fn is_error(found: &Diagnostic) -> bool {
     found.severity == Severity::Error
 }
 
-/// Prints the diagnostics of a folder's rules, and refuses those with errors.
+/// Prints the diagnostics of a folder's rules, and refuses those with errors: the failure has
+/// their lines.
 pub(crate) fn check(scan: &Scan, exists: &Exists<'_>, ui: &Ui) -> Result<(), Failure> {
     let files = RuleFiles::of(scan)?;
     if files.is_empty() {
         return Ok(());
     }
     let (_, diagnostics) = files.checked(exists);
-    print(&diagnostics, ui);
-    refuse(&diagnostics)
+    print_objects(&diagnostics, ui);
+    let (errors, warnings): (Vec<_>, Vec<_>) = diagnostics.iter().partition(|it| is_error(it));
+    for found in warnings {
+        ui.note(found);
+    }
+    refuse(&diagnostics).map_err(|failure| Failure {
+        items: errors.iter().map(ToString::to_string).collect(),
+        ..failure
+    })
 }
 
 /// Prints diagnostics: one line or one object for each.

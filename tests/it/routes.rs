@@ -114,6 +114,12 @@ const ROUTES: &[(&str, &str, Asks)] = &[
     ("GET", "/api/deploys/1?space=docs", Asks::PublishSecret),
     (
         "GET",
+        "/api/deploys/1/file?space=docs&path=index.html",
+        Asks::PublishSecret,
+    ),
+    ("GET", "/api/nodes?space=docs&ids=", Asks::PublishSecret),
+    (
+        "GET",
         "/api/diff?space=docs&from=1&to=1",
         Asks::PublishSecret,
     ),

@@ -9,6 +9,7 @@ use pmx_sync::push::Mode;
 use pmx_sync::wire::{DiffRow, Summary};
 use serde_json::json;
 
+use super::rule_diff::{self, RuleChange, RuleSource};
 use super::{Context, Ended};
 use crate::args::{Compression, DiffArgs};
 use crate::cache::Active;
@@ -17,6 +18,7 @@ use crate::client::publish::{PublishTask, Terms};
 use crate::client::remote;
 use crate::config::{FolderConfig, SiteConfig};
 use crate::error::Failure;
+use crate::rule_files::RuleFiles;
 use crate::source_tree::SourceTree;
 use crate::ui;
 
@@ -58,6 +60,7 @@ struct Difference {
     to: Option<u64>,
     summary: Summary,
     paths: Paths,
+    rules: Vec<RuleChange>,
 }
 
 /// The differing paths.
@@ -68,6 +71,16 @@ enum Paths {
     Some(Vec<DiffRow>),
     /// The manifest of the active deploy is too large to fetch, so only the counts are known.
     Unknown,
+}
+
+impl Paths {
+    /// The paths, if all are known.
+    fn all(&self) -> Option<&[DiffRow]> {
+        match self {
+            Self::All(rows) => Some(rows),
+            Self::Some(_) | Self::Unknown => None,
+        }
+    }
 }
 
 impl Difference {
@@ -81,6 +94,10 @@ impl Difference {
         for row in rows {
             ui.result(line(row));
             ui.object("change", row);
+        }
+        for rule in &self.rules {
+            ui.result(format!("  {rule}"));
+            ui.object("rule_change", rule);
         }
         let Summary {
             added,
@@ -138,10 +155,13 @@ fn between(client: &Client, site: &SiteConfig, from: u64, to: u64) -> Result<Dif
     } else {
         Paths::All(reply.rows)
     };
+    let sides = [from, to].map(|number| RuleSource::Deploy(&site.space, number));
+    let [before, after] = &sides;
     Ok(Difference {
         from: reply.from,
         to: Some(reply.to),
         summary: reply.summary,
+        rules: rule_diff::changes(before, after, paths.all(), client)?,
         paths,
     })
 }
@@ -155,7 +175,7 @@ fn folder_difference(
 ) -> Result<Difference, Failure> {
     let tree = SourceTree::read(folder, &args.scan, context.cache.folder(folder), context.ui)?;
     let active = active(client, site)?;
-    let difference = match active {
+    let mut difference = match active {
         Some(active) if tree.contains(&active.root) => {
             named(&tree, active, &tree.changes_since(active.root)?)
         }
@@ -165,6 +185,12 @@ fn folder_difference(
             None => asked(&tree, site, client, context, active)?,
         },
     };
+    let files = RuleFiles::of(tree.scan())?;
+    let (before, after) = (
+        RuleSource::Deploy(&site.space, difference.from),
+        RuleSource::Folder(&files),
+    );
+    difference.rules = rule_diff::changes(&before, &after, difference.paths.all(), client)?;
     tree.keep(
         &active
             .map(|active| active.root)
@@ -215,6 +241,7 @@ fn named(tree: &SourceTree, active: Active, changes: &[Change]) -> Difference {
     Difference {
         from: active.deploy,
         to: None,
+        rules: Vec::new(),
         summary: Summary::of(changes, tree.totals().files),
         paths: if rows.len() == changes.len() {
             Paths::All(rows)
@@ -242,6 +269,7 @@ fn first(tree: &SourceTree) -> Difference {
     Difference {
         from: 0,
         to: None,
+        rules: Vec::new(),
         summary: Summary {
             added: files,
             ..Summary::default()
@@ -285,6 +313,7 @@ fn asked(
     Ok(Difference {
         from: active.deploy,
         to: None,
+        rules: Vec::new(),
         summary,
         paths: Paths::Unknown,
     })

@@ -14,6 +14,7 @@ mod promote;
 mod report;
 mod resume;
 mod rollback;
+mod rule_diff;
 mod rules;
 mod serve;
 mod shell;

@@ -1,13 +1,17 @@
 //! `pmx status`: the server, the site, its active deploy, and whether the folder differs.
 
-use pmx_sync::wire::DeployView;
+use pmx_core::code::Code;
+use pmx_sync::wire::{DeployView, DomainView};
 use serde_json::json;
 
 use super::{Context, Ended};
 use crate::address;
 use crate::args::StatusArgs;
+use crate::client::http::Client;
+use crate::config::SiteConfig;
 use crate::error::Failure;
 use crate::source_tree::SourceTree;
+use crate::ui;
 
 pub(super) fn run(args: &StatusArgs, context: &Context<'_>) -> Result<Ended, Failure> {
     let folder = context.layers.folder(&args.folder)?;
@@ -15,6 +19,10 @@ pub(super) fn run(args: &StatusArgs, context: &Context<'_>) -> Result<Ended, Fai
     let client = context.client(&site);
     let seen = client.active(&site.space)?;
     let hold = seen.as_ref().and_then(|seen| seen.hold);
+    let domains = match &seen {
+        Some(_) => domains(&client, &site)?,
+        None => Vec::new(),
+    };
     let (active, url) = seen.map(|seen| (seen.deploy, seen.url)).unzip();
     let tree = if folder.dir.is_dir() {
         let cache = context.cache.folder(&folder);
@@ -33,6 +41,10 @@ pub(super) fn run(args: &StatusArgs, context: &Context<'_>) -> Result<Ended, Fai
     ui.result(format!("space   {}", site.space));
     if let Some(url) = &url {
         ui.result(format!("url     {url}"));
+    }
+    for domain in &domains {
+        let host = ui::escaped(&domain.host);
+        ui.result(format!("domain  {host} ({})", domain.state.as_str()));
     }
     ui.result(format!("active  {}", shown(active.as_ref())));
     if let Some(hold) = &hold {
@@ -53,6 +65,7 @@ pub(super) fn run(args: &StatusArgs, context: &Context<'_>) -> Result<Ended, Fai
         "server": site.server.as_str(),
         "space": site.space,
         "url": url,
+        "domains": domains,
         "deploy_url": deploy_url,
         "active": active,
         "hold": hold,
@@ -77,6 +90,17 @@ pub(super) fn run(args: &StatusArgs, context: &Context<'_>) -> Result<Ended, Fai
     } else {
         Ended::Done
     })
+}
+
+/// The domains of the site. A server that keeps none has none.
+fn domains(client: &Client, site: &SiteConfig) -> Result<Vec<DomainView>, Failure> {
+    match client.domains(&site.space) {
+        Ok(reply) => Ok(reply.domains),
+        Err(failure) if matches!(failure.code, Code::NotFound | Code::NotConfigured) => {
+            Ok(Vec::new())
+        }
+        Err(failure) => Err(failure),
+    }
 }
 
 /// The folder, compared with the active deploy.

@@ -8,6 +8,9 @@ use serde_json::json;
 use crate::error::Failure;
 use crate::ui::Ui;
 
+/// Paths or lines of a failure that open pages show.
+const ITEMS_MAX: usize = 20;
+
 /// Subject of a problem. Each subject has at most one problem at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum About {
@@ -71,7 +74,9 @@ impl<'a> Troubles<'a> {
 
     /// Prints a failure, unless its problem is open already.
     pub(super) fn fail(&mut self, about: About, failure: &Failure) {
-        let lines: Vec<String> = failure.message.lines().map(ToOwned::to_owned).collect();
+        let message = failure.message.lines().map(ToOwned::to_owned);
+        let items = failure.items.iter().take(ITEMS_MAX).cloned();
+        let lines: Vec<String> = message.chain(items).collect();
         // The end of the command reports the interrupt.
         if self.lines(about) != lines && failure.code != Code::Interrupted {
             self.ui.failed(failure);

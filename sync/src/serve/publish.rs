@@ -1,6 +1,7 @@
 //! Publish API: maps requests to commands, and replies to responses.
 
 mod deploys;
+mod file;
 mod json;
 mod upload;
 
@@ -28,6 +29,7 @@ use crate::wire::{
 };
 
 use deploys::node_ids;
+use file::site_path;
 use upload::PartSent;
 
 /// Deploys in a history when the request gives no number.
@@ -92,6 +94,10 @@ impl<B: Backend> Server<B> {
                 self.deploys(&space()?, command, now).await
             }
             ApiRoute::Deploy(number) => self.deploy(&space()?, number, now).await,
+            ApiRoute::File(number) => {
+                let path = query.required("path", site_path)?;
+                self.file(&space()?, number, path, now).await
+            }
             ApiRoute::Diff(sides) => {
                 let (from, to) = match sides {
                     Some(sides) => sides,

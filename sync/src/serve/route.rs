@@ -49,6 +49,8 @@ pub(crate) enum ApiRoute {
     Deploys,
     /// `GET /api/deploys/<n>`
     Deploy(u64),
+    /// `GET /api/deploys/<n>/file`
+    File(u64),
     /// `GET /api/diff`, `GET /api/deploys/<a>/diff/<b>`
     Diff(Option<(u64, u64)>),
     /// `GET /api/nodes`
@@ -101,6 +103,7 @@ impl ApiRoute {
             }
             ["api", "deploys"] => (Self::Deploys, Method::GET),
             ["api", "deploys", n] => (Self::Deploy(number(n)?), Method::GET),
+            ["api", "deploys", n, "file"] => (Self::File(number(n)?), Method::GET),
             ["api", "deploys", a, "diff", b] => {
                 (Self::Diff(Some((number(a)?, number(b)?))), Method::GET)
             }
@@ -141,6 +144,7 @@ impl ApiRoute {
             | Self::RemoveDomain(_)
             | Self::Deploys
             | Self::Deploy(_)
+            | Self::File(_)
             | Self::Diff(_)
             | Self::Nodes
             | Self::Health
@@ -302,6 +306,8 @@ mod tests {
                 "E_NUMBER_TOO_LARGE",
             ),
             ("GET", "/api/deploys/", "E_REQUEST_MALFORMED"),
+            ("GET", "/api/deploys/7/file?space=x&path=a", "File"),
+            ("POST", "/api/deploys/7/file", "E_METHOD_NOT_ALLOWED"),
             ("GET", "/api/aliases?space=x", "Previews"),
             ("POST", "/api/aliases", "E_METHOD_NOT_ALLOWED"),
             ("GET", "/api/domains?space=x", "Domains"),

@@ -14,13 +14,17 @@ use pmx_sync::testing::client::Client;
 use pmx_sync::testing::host::{Host, block_on};
 use pmx_tests::sql::Sqlite;
 
-use crate::world::{World, on_both_hosts};
+use serde_json::Value;
+
+use crate::world::{World, noise, on_both_hosts};
 
 on_both_hosts!(
     rules_follow_their_deploy,
     bad_lines_are_refused_at_once,
     rules_depend_on_the_client,
-    redirects_take_every_method
+    redirects_take_every_method,
+    diff_names_the_rules_that_changed,
+    file_of_a_deploy_is_read_by_its_path
 );
 
 /// Writes the rules and a page that names the version.
@@ -172,5 +176,77 @@ fn redirects_take_every_method(world: World) {
     ] {
         let answer = world.request(method, "docs", path, &[], b"a body");
         assert_eq!(answer.status, status, "{method} {path}");
+    }
+}
+
+fn diff_names_the_rules_that_changed(world: World) {
+    let rules = |args: &[&str]| {
+        let ran = world.pmx(&[&["diff"], args, &["--space", "docs", "--json"]].concat());
+        let stdout = ran.ok().stdout;
+        let objects = stdout
+            .lines()
+            .map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let rules = objects.filter(|it| it["type"] == "rule_change");
+        let text = |it: Value| {
+            let line = it["line"]
+                .as_u64()
+                .map_or(String::new(), |line| format!(":{line}"));
+            let of = |name: &str| it[name].as_str().unwrap_or_default().to_owned();
+            format!("{} {}{line} {}", of("change"), of("file"), of("rule"))
+        };
+        rules.map(text).collect::<Vec<_>>()
+    };
+    write(&world, "one", "# old\n/a /new 301\n");
+    assert_eq!(rules(&["site"]), ["added _redirects:2 /a /new 301"]);
+    world.sync("docs", &[]).ok();
+    assert_eq!(rules(&["site"]), [] as [&str; 0]);
+    world.write(&[("_headers", "/*\n  X-A: 1\n")]);
+    write(&world, "two", "/a /new 302\n/b /new\n");
+    let changes = [
+        "removed _redirects:2 /a /new 301",
+        "added _redirects:1 /a /new 302",
+        "added _redirects:2 /b /new",
+        "added _headers:2 /* X-A: 1",
+    ];
+    assert_eq!(rules(&["site"]), changes);
+    world.sync("docs", &[]).ok();
+    assert_eq!(rules(&["1", "2"]), changes);
+    let text = world
+        .pmx(&["diff", "2", "1", "--space", "docs"])
+        .ok()
+        .stdout;
+    assert!(text.contains("\n  - _redirects:2 /b /new\n"), "{text}");
+}
+
+fn file_of_a_deploy_is_read_by_its_path(world: World) {
+    write(&world, "one", "/a /new 301\n");
+    world.write_bytes("big.bin", &noise(1, 9_000_000));
+    world.sync("docs", &[]).ok();
+    write(&world, "two", "");
+    world.sync("docs", &[]).ok();
+    let token = world.token();
+    let read = |number: u64, path: &str| {
+        let path = format!("/api/deploys/{number}/file?space=docs&path={path}");
+        world.ask("GET", "", &path, &[("authorization", &token)], b"")
+    };
+    assert_eq!(read(1, "_redirects").text(), "/a /new 301\n");
+    assert_eq!(read(2, "_redirects").text(), "");
+    let page = read(1, "index.html");
+    assert_eq!((page.status, page.text()), (200, "one".to_owned()));
+    assert_eq!(
+        page.header("content-type"),
+        Some("application/octet-stream")
+    );
+    let tag = format!("\"{}\"", BlobId::of(b"one"));
+    assert_eq!(page.header("etag"), Some(&*tag));
+    assert_eq!(read(2, "big.bin").body, noise(1, 9_000_000));
+    for (number, path, code) in [
+        (1, "none", "E_NOT_FOUND"),
+        (1, "new", "E_NOT_FOUND"),
+        (1, "../x", "E_PATH_INVALID"),
+        (3, "index.html", "E_DEPLOY_UNKNOWN"),
+    ] {
+        let refused = read(number, path);
+        assert_eq!(refused.json()["code"], code, "{number} {path}: {refused:?}");
     }
 }

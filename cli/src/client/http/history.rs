@@ -1,10 +1,12 @@
 //! History requests: pages of a site's deploys.
 
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use pmx_core::code::Code;
 use pmx_core::encode::{ByteReader, Malformed};
 use pmx_core::id::NodeId;
 use pmx_core::name::{AliasName, SpaceName};
 use pmx_sync::limits::NODE_BYTES_MAX;
+use pmx_sync::path::SitePath;
 use pmx_sync::wire::{DeployView, DeploysReply, DiffReply, HoldView, UnaliasReply};
 
 use super::{ApiRequest, Client, media};
@@ -68,6 +70,18 @@ impl Client {
             nodes.push(node.map_err(malformed)?.to_vec());
         }
         Ok(nodes)
+    }
+
+    /// `GET /api/deploys/<n>/file`: a small file of a deploy.
+    pub fn file(
+        &self,
+        space: &SpaceName,
+        number: u64,
+        path: &SitePath,
+    ) -> Result<Vec<u8>, Failure> {
+        let path = utf8_percent_encode(path.as_str(), NON_ALPHANUMERIC);
+        let path = format!("/api/deploys/{number}/file?space={space}&path={path}");
+        Ok(self.send(&ApiRequest::get(&path))?.bytes)
     }
 
     /// The active deploy of a site; `None` if the site has none yet.
