@@ -162,9 +162,16 @@ fn json_publish_uploads_what_is_missing_and_commits(world: World) {
     let mut preview = listed(&plain);
     preview["alias"] = json!("pr-7");
     preview["files"][0]["type"] = json!("text/html");
+    preview["expires"] = json!("7d");
     upload(&world, &begin(&world, &preview), &plain);
     let url = format!("http://pr-7--docs.localhost:{}/", world.server.port);
-    assert_eq!(commit(&world, &preview)["url"], url);
+    let committed = commit(&world, &preview);
+    assert_eq!(committed["url"], url);
+    let at = committed["deploy"]["at"].as_u64().unwrap();
+    assert_eq!(committed["expires"], at + 7 * 86_400_000);
+    preview["expires"] = json!("400d");
+    let refused = post(&world, "/api/publish/commit", &preview);
+    assert_eq!(code(&refused), "E_PUBLISH_FORM", "{}", refused.text());
     let page = world.get("pr-7--docs", "/page");
     assert!(
         page.header("content-type")

@@ -80,6 +80,25 @@ impl<'de> Deserialize<'de> for PreviewExpiry {
     }
 }
 
+/// An expiry as people write it: `12h`, `7d` or `never`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct ExpiryText(pub PreviewExpiry);
+
+impl TryFrom<String> for ExpiryText {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse().map(Self)
+    }
+}
+
+impl From<ExpiryText> for String {
+    fn from(ExpiryText(expiry): ExpiryText) -> Self {
+        expiry.to_string()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -7,10 +7,12 @@ use pmx_core::code::Code;
 use pmx_core::id::{BlobId, Root};
 use pmx_core::name::{AliasName, SpaceName};
 use pmx_core::problem::Problem;
+use pmx_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::VERSION;
 use super::deploys::{DeployMeta, DeployView};
+use super::expiry::ExpiryText;
 use super::max_delete::MaxDelete;
 use super::order::Order;
 
@@ -48,6 +50,10 @@ pub struct JsonPublish {
     /// The most files of the replaced deploy that the commit may remove.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_delete: Option<MaxDelete>,
+    /// With a preview: how long it stays, such as `7d`, or `never`. Absent, it keeps the end that it
+    /// has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires: Option<ExpiryText>,
     /// The metadata of the deploy.
     #[serde(default, skip_serializing_if = "DeployMeta::is_empty")]
     pub meta: DeployMeta,
@@ -162,6 +168,9 @@ pub struct JsonCommitted {
     pub root: Root,
     /// Whether the commit changed the site.
     pub outcome: JsonOutcome,
+    /// With a preview: when it ends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires: Option<Timestamp>,
 }
 
 /// Whether a commit changed the site.

@@ -24,7 +24,7 @@ pub use domains::{
     AddDomainHead, DomainRecord, DomainState, DomainView, DomainsReply, RemoveDomainReply,
 };
 pub use envelope::{Envelope, EnvelopeError, Section, SectionKind};
-pub use expiry::PreviewExpiry;
+pub use expiry::{ExpiryText, PreviewExpiry};
 pub use json_publish::{
     DeployId, JsonBegun, JsonCommitted, JsonFile, JsonOrder, JsonOutcome, JsonPublish,
     JsonRollback, JsonRolledBack, MissingBlob,

@@ -28,9 +28,9 @@ use crate::path::SitePath;
 use crate::rules::{GeneratedRules, RuleFile};
 use crate::space::{Command, Offer, Reply};
 use crate::wire::{
-    BeginHead, BeginReply, CommitPreconditions, DeployView, JsonBegun, JsonCommitted, JsonFile,
-    JsonOutcome, JsonPublish, JsonRollback, JsonRolledBack, MissingBlob, Order, PublishState,
-    Replace, RollbackHead, VERSION,
+    BeginHead, BeginReply, CommitPreconditions, DeployView, ExpiryText, JsonBegun, JsonCommitted,
+    JsonFile, JsonOutcome, JsonPublish, JsonRollback, JsonRolledBack, MissingBlob, Order,
+    PublishState, Replace, RollbackHead, VERSION,
 };
 
 /// A listed site: its rows in path order, and the nodes of its manifest.
@@ -201,6 +201,7 @@ impl<B: Backend> Server<B> {
             deploy,
             root: site.root,
             outcome,
+            expires: reply.expires,
         })
     }
 
@@ -314,7 +315,7 @@ fn preconditions(publish: &JsonPublish, nonce: Nonce) -> CommitPreconditions {
         order: publish.order.clone().map(Order::from),
         max_delete: publish.max_delete,
         meta: publish.meta.clone(),
-        expires: None,
+        expires: publish.expires.map(|ExpiryText(expiry)| expiry),
     }
 }
 
