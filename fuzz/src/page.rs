@@ -19,6 +19,7 @@ pub(crate) fn injection(bytes: &[u8]) {
             Served {
                 deploy: 7,
                 is_missing,
+                shown: None,
             },
         );
         let added = with.len().checked_sub(page.len());

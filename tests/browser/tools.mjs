@@ -211,6 +211,36 @@ const stories = {
     await site.end();
   },
 
+  async lines_of_a_bad_rule_are_shown_and_the_last_good_deploy_stays() {
+    const rules = "/app/* /index 200!\n";
+    const site = await dev("rules", { "index.html": page("v1"), _redirects: rules }, { path: "/app/x" });
+    put(site.folder, { "index.html": page("v2"), _redirects: `${rules}/old /new 999\n` });
+    const notice = () => document.querySelector("pmx-notice")?.shadowRoot.textContent ?? "";
+    await site.tab.waitForFunction(`(${notice})().includes("_redirects:2:11: error[rules-status]")`, patient);
+    await site.shows("v1");
+    put(site.folder, { _redirects: rules });
+    await site.shows("v2");
+    await site.tab.waitForFunction(`(${notice})() === ""`, patient);
+    await site.end();
+  },
+
+  async page_at_another_path_is_loaded_again() {
+    const shell = (text) => ({ "shell.html": page(text), "index.html": page("home") });
+    const settings = 'missing = "spa"\nshell = "shell.html"\n';
+    const site = await dev("shell", { ...shell("v1"), "_site.toml": settings }, { path: "/deep/link" });
+    put(site.folder, shell("v2"));
+    await site.shows("v2");
+    await site.known(["/shell.html"]);
+    // Another rule shows another page there.
+    put(site.folder, { "other.html": page("v3"), _redirects: "/deep/* /other 200\n" });
+    await site.shows("v3");
+    await site.known(["/other.html"]);
+    put(site.folder, { "other.html": page("v4") });
+    await site.shows("v4");
+    assert(site.statuses.every((status) => status === 200), `${site.statuses}`);
+    await site.end();
+  },
+
   async used_file_that_cannot_be_replaced_reloads_the_page() {
     const svg = (id) => `<svg xmlns="http://www.w3.org/2000/svg"><g id="${id}"/></svg>`;
     const files = {

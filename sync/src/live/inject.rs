@@ -7,22 +7,26 @@
 //! blocks the script: such a page is not live.
 
 use bytes::Bytes;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use pmx_streams::Offset;
 
 use super::head::insertion_point;
 use super::script::SCRIPT_PATH;
+use crate::path::SitePath;
 
-/// The deploy of a page.
+/// The deploy of a page, and what of it the page is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Served {
+pub struct Served<'a> {
     /// The deploy's number; 0 without a site.
     pub deploy: u64,
     /// Whether the page replaces a missing one.
     pub is_missing: bool,
+    /// The page's file, if a rule or the shell shows it at another path.
+    pub shown: Option<&'a SitePath>,
 }
 
 /// Injects the script into a page, if its encoding is a superset of ASCII.
-pub fn inject(page: &Bytes, served: Served) -> Bytes {
+pub fn inject(page: &Bytes, served: Served<'_>) -> Bytes {
     let place = insertion_point(page).map(|place| {
         if page.contains(&b'<') {
             place.at
@@ -42,7 +46,7 @@ pub fn inject(page: &Bytes, served: Served) -> Bytes {
 
 /// A page's beginning with the script, and the number of page bytes in it. `None` if the insertion
 /// point depends on the rest of the page.
-pub(crate) fn opening(start: &[u8], served: Served) -> Option<(Bytes, usize)> {
+pub(crate) fn opening(start: &[u8], served: Served<'_>) -> Option<(Bytes, usize)> {
     let place = insertion_point(start).filter(|place| place.is_sure)?;
     let before = start.get(..place.at)?;
     let opening = [before, script(start, served).as_bytes()].concat();
@@ -50,7 +54,7 @@ pub(crate) fn opening(start: &[u8], served: Served) -> Option<(Bytes, usize)> {
 }
 
 /// The injected element.
-fn script(page: &[u8], served: Served) -> String {
+fn script(page: &[u8], served: Served<'_>) -> String {
     let nonce = nonce(page).map(|nonce| format!(" nonce=\"{nonce}\""));
     let nonce = nonce.unwrap_or_default();
     let missing = if served.is_missing {
@@ -58,12 +62,25 @@ fn script(page: &[u8], served: Served) -> String {
     } else {
         ""
     };
+    let shown = served.shown.map(|path| {
+        let path = utf8_percent_encode(path.as_str(), ENCODED);
+        format!(" data-shown=\"/{path}\"")
+    });
+    let shown = shown.unwrap_or_default();
     let (deploy, offset) = (served.deploy, Offset::at(served.deploy));
     format!(
-        "<script src=\"{SCRIPT_PATH}\" data-deploy=\"{deploy}\" data-offset=\"{offset}\"{missing}{nonce} \
+        "<script src=\"{SCRIPT_PATH}\" data-deploy=\"{deploy}\" data-offset=\"{offset}\"{missing}{shown}{nonce} \
          async></script>"
     )
 }
+
+/// Characters of a path that might mean something in an attribute.
+const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'/')
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
 
 /// The nonce of the first element that has a well-formed one (base64, RFC 4648).
 fn nonce(page: &[u8]) -> Option<&str> {
@@ -99,6 +116,7 @@ mod tests {
         let served = Served {
             deploy: 7,
             is_missing: false,
+            shown: None,
         };
         let page = inject(&Bytes::from_static(page.as_bytes()), served);
         let script = "<script src=\"/_pmx/live.js\" data-deploy=\"7\" \
@@ -136,6 +154,26 @@ mod tests {
             ),
         ] {
             assert_eq!(injected(page), expected, "{page}");
+        }
+    }
+
+    #[test]
+    fn injected_script_names_the_file_that_is_shown() {
+        for (file, named) in [
+            ("app/index.html", "/app/index.html"),
+            ("a\"><b>.html", "/a%22%3E%3Cb%3E.html"),
+            ("\u{fc} &amp;.html", "/%C3%BC%20%26amp%3B.html"),
+        ] {
+            let file = SitePath::parse(file).unwrap();
+            let served = Served {
+                deploy: 7,
+                is_missing: false,
+                shown: Some(&file),
+            };
+            let page = inject(&Bytes::from_static(b"<p>"), served);
+            let page = String::from_utf8(page.to_vec()).unwrap();
+            let attribute = format!(" data-shown=\"{named}\" async></script><p>");
+            assert!(page.ends_with(&attribute), "{page}");
         }
     }
 }

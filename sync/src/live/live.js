@@ -259,12 +259,17 @@
     location.reload();
   };
 
-  // Where this page came from, and what it is called by now. In the place of a page that is not
-  // there, the site shows the nearest `404.html`.
+  // Where this page came from, and what it is called by now. A rule or the shell may show another
+  // file there. In the place of a page that is not there, the site shows the nearest `404.html`.
   const came = location.pathname;
+  const RULES = ["/_redirects", "/_site.toml", "/_pmx/rules.json"];
   const pages = () => {
     const all = [came, location.pathname];
-    if (script?.dataset.missing !== undefined) {
+    const { missing, shown } = script?.dataset ?? {};
+    if (shown) all.push(shown);
+    // Other rules may show another page.
+    if (shown || missing !== undefined) all.push(...RULES);
+    if (missing !== undefined) {
       const folders = came.split("/").slice(0, -1);
       folders.forEach((_, depth) => all.push([...folders.slice(0, depth + 1), "404"].join("/")));
     }

@@ -18,7 +18,7 @@ use crate::live::{Served, inject, opening};
 use crate::site::LocatedFile;
 
 /// Injects the live script into a page in memory.
-pub(super) fn live(page: &Bytes, served: Served, headers: &mut HeaderMap) -> Body {
+pub(super) fn live(page: &Bytes, served: Served<'_>, headers: &mut HeaderMap) -> Body {
     let page = inject(page, served);
     headers.insert(CONTENT_LENGTH, page.len().into());
     Body::Bytes(page)
@@ -30,7 +30,7 @@ impl<B: Backend> Server<B> {
         &self,
         scope: Scope<'_>,
         held: &LocatedFile,
-        served: Served,
+        served: Served<'_>,
         headers: &mut HeaderMap,
     ) -> Result<Body, Problem> {
         let size = held.entry.size;

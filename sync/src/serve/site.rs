@@ -22,6 +22,7 @@ use super::site_headers::channel_of;
 use super::stored::Scope;
 use crate::index::IndexError;
 use crate::live::Served;
+use crate::path::SitePath;
 use crate::pointer::Pointer;
 use crate::rules::SiteRules;
 use crate::site::{
@@ -147,6 +148,7 @@ impl<B: Backend> Server<B> {
             body,
             described,
             rule,
+            shown,
             ..
         } = plan;
         if let Some(described) = &described {
@@ -172,12 +174,12 @@ impl<B: Backend> Server<B> {
         let body = match body {
             PlanBody::Blob { .. } if let Some(difference) = difference => Body::Bytes(difference),
             PlanBody::Blob { held, .. } if request.makes_live(&held.entry) => {
-                let served = served(pointer.deploy, status);
+                let served = served(pointer.deploy, status, shown.as_ref());
                 self.live_page(scope, &held, served, &mut headers).await?
             }
             PlanBody::Page(page) => {
                 let page = Bytes::from_static(page.as_bytes());
-                live(&page, served(pointer.deploy, status), &mut headers)
+                live(&page, served(pointer.deploy, status, None), &mut headers)
             }
             PlanBody::Empty => Body::Empty,
             PlanBody::Text(text) => Body::Bytes(Bytes::from_static(text.as_bytes())),
@@ -408,9 +410,13 @@ pub(super) fn piece(
     }
 }
 
-const fn served(deploy: u64, status: StatusCode) -> Served {
+const fn served(deploy: u64, status: StatusCode, shown: Option<&SitePath>) -> Served<'_> {
     let is_missing = status.as_u16() == StatusCode::NOT_FOUND.as_u16();
-    Served { deploy, is_missing }
+    Served {
+        deploy,
+        is_missing,
+        shown,
+    }
 }
 
 /// Whether a blob is stored whole, in one place.
@@ -430,7 +436,7 @@ pub(super) fn bodiless(plan: Plan) -> Response<Body> {
         PlanBody::Text(text) => Body::Bytes(Bytes::from_static(text.as_bytes())),
         PlanBody::Page(page) => {
             let page = Bytes::from_static(page.as_bytes());
-            live(&page, served(0, plan.status), &mut headers)
+            live(&page, served(0, plan.status, None), &mut headers)
         }
         PlanBody::Empty | PlanBody::Blob { .. } => Body::Empty,
     };

@@ -10,6 +10,7 @@ use super::content_sniffing::SniffedContent;
 use super::lookups::LocatedFile;
 use super::request::Verb;
 use crate::limits::ASSET_RETENTION_DEPLOYS;
+use crate::path::SitePath;
 use crate::rules::RuleLine;
 
 /// The deploy that answers, and the number of earlier deploys that may supply assets.
@@ -72,6 +73,8 @@ pub struct Plan {
     pub(crate) origin: Origin,
     /// The rule that answers, if one does.
     pub rule: Option<RuleLine>,
+    /// The file that a rule or the shell shows at the requested path.
+    pub shown: Option<SitePath>,
 }
 
 /// What a response consists of.

@@ -198,8 +198,12 @@ impl<'a> Planner<'a> {
         let held = self.known.held(&lookup);
         Ok(held.map(|held| {
             let plan = self.draft().found(self.request, shell, held, None);
-            let origin = Origin::Page;
-            Plan { origin, ..plan }
+            let (origin, shown) = (Origin::Page, Some(shell.clone()));
+            Plan {
+                origin,
+                shown,
+                ..plan
+            }
         }))
     }
 

@@ -99,6 +99,7 @@ impl ResponseBuilder {
             body,
             origin: Origin::Nothing,
             rule: None,
+            shown: None,
         }
     }
 

@@ -93,13 +93,19 @@ impl Planner<'_> {
         };
         let found = clean_urls::file(self.rules.html(), &asked, self.known)?;
         Ok(found.map(|(path, held)| {
+            let shown = Some(path.clone());
             if status != StatusCode::OK {
-                return self.draft().page(self.request, status, held);
+                let plan = self.draft().page(self.request, status, held);
+                return Plan { shown, ..plan };
             }
             let policy = self.rules.cache_policy(&path);
             let plan = self.draft().found(self.request, &path, held, policy);
             let origin = if is_wide { Origin::Page } else { Origin::Rule };
-            Plan { origin, ..plan }
+            Plan {
+                origin,
+                shown,
+                ..plan
+            }
         }))
     }
 
@@ -113,8 +119,12 @@ impl Planner<'_> {
         Ok(held.map(|held| {
             let policy = self.rules.cache_policy(file);
             let plan = self.draft().found(self.request, file, held, policy);
-            let origin = Origin::Rule;
-            Plan { origin, ..plan }
+            let (origin, shown) = (Origin::Rule, Some(file.clone()));
+            Plan {
+                origin,
+                shown,
+                ..plan
+            }
         }))
     }
 

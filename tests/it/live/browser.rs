@@ -16,7 +16,7 @@ const STORIES: usize = 10;
 const USES: usize = 3;
 
 /// The number of stories of build tools and editors in `tests/browser/tools.mjs`.
-const TOOLS: usize = 11;
+const TOOLS: usize = 13;
 
 #[test]
 fn live_pages_work_in_a_real_browser() {

@@ -169,7 +169,7 @@ proptest! {
     ) {
         let bom = if bom { "\u{feff}" } else { "" };
         let page = [bom, &before.concat(), &content.concat(), end].concat();
-        let served = Served { deploy: 7, is_missing: false };
+        let served = Served { deploy: 7, is_missing: false, shown: None };
         let live = inject(&Bytes::from(page.clone()), served);
         let element = script(page.as_bytes(), served);
         let text = std::str::from_utf8(&live).unwrap();
