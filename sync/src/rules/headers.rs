@@ -260,6 +260,17 @@ const OWNED: &[&str] = &[
 mod tests {
     use super::*;
 
+    impl ValueTemplate {
+        /// The text of the value.
+        pub(in super::super) fn written(&self, names: &[Box<str>]) -> String {
+            let pieces = self.0.iter().map(|piece| match piece {
+                Piece::Text(text) => text.to_string(),
+                Piece::Value(index) => format!(":{}", names[*index]),
+            });
+            pieces.collect()
+        }
+    }
+
     fn codes(text: &str) -> Vec<(u32, RuleCode)> {
         let mut diagnostics = Diagnostics::of(RuleFile::Headers);
         parse(text, &mut diagnostics);

@@ -16,6 +16,8 @@ mod line;
 mod overview;
 mod pattern;
 mod redirects;
+#[cfg(test)]
+mod round_trip;
 mod settings;
 mod site_rules;
 mod target;

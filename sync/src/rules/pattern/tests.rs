@@ -115,3 +115,33 @@ fn covers_is_right_where_it_says_yes() {
         assert_eq!(one.covers(&other), expected, "{one:?} {other:?}");
     }
 }
+
+impl SourcePattern {
+    /// The text of the pattern, if what it matches has only characters that stay as they are, or
+    /// are always encoded.
+    pub(in super::super) fn written(&self) -> String {
+        let mut names = self.names.iter();
+        let mut name = || names.next().expect("a name for each token");
+        let mut text = Vec::new();
+        if let Some(host) = &self.host {
+            text.push("https://".to_owned());
+            text.extend(host.iter().map(|token| match token {
+                Token::Text(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+                Token::Name | Token::Splat => format!(":{}", name()),
+            }));
+        }
+        text.extend(self.path.iter().map(|token| match token {
+            Token::Text(bytes) => {
+                let parts = bytes.split(|&byte| byte == ENCODED_SLASH);
+                let parts = parts.map(|part| percent_encode(part, PATH).to_string());
+                parts.collect::<Vec<_>>().join("%2F")
+            }
+            Token::Name => format!(":{}", name()),
+            Token::Splat => {
+                name();
+                "*".to_owned()
+            }
+        }));
+        text.concat()
+    }
+}

@@ -121,3 +121,23 @@ fn targets_that_lead_nowhere_are_refused() {
         assert_eq!(refused.unwrap_err(), code, "{source} {target}");
     }
 }
+
+impl RedirectTarget {
+    /// The text of the target, if it has only characters that a URL can hold.
+    pub(in super::super) fn written(&self, names: &[Box<str>]) -> String {
+        let written = |pieces: &[Piece]| {
+            let pieces = pieces.iter().map(|piece| match piece {
+                Piece::Text(text) => text.to_string(),
+                Piece::Value(index) => format!(":{}", names[*index]),
+            });
+            pieces.collect::<String>()
+        };
+        let part = |sign: &str, pieces: &Option<Vec<Piece>>| {
+            let pieces = pieces.as_ref();
+            pieces.map_or(String::new(), |pieces| format!("{sign}{}", written(pieces)))
+        };
+        let (origin, path) = (part("", &self.origin), written(&self.path));
+        let (query, fragment) = (part("?", &self.query), part("#", &self.fragment));
+        format!("{origin}{path}{query}{fragment}")
+    }
+}
