@@ -2,6 +2,7 @@
 
 mod resolver;
 
+use rusqlite::Connection;
 use serde_json::{Value, json};
 
 use crate::live::socket::Socket;
@@ -12,6 +13,7 @@ started_on_kind_hosts!(
     domain_shows_its_space_once_its_record_is_there,
     domain_belongs_to_one_space,
     domain_outlives_a_restart_and_a_resolver_that_is_down,
+    domain_without_its_record_is_found_by_the_daily_check,
     domain_names_are_checked,
     domain_serves_live_pages,
     unknown_hosts_get_one_answer,
@@ -185,6 +187,37 @@ fn domain_outlives_a_restart_and_a_resolver_that_is_down(host: Host) {
     assert_eq!(ran.at("/state"), json!("failing"));
     let days = (ran.number("/ends") - ran.number("/checked")) / 86_400_000;
     assert_eq!(days, 3);
+    assert_eq!(get(&world, HOST, "/").status, 200);
+}
+
+fn domain_without_its_record_is_found_by_the_daily_check(host: Host) {
+    let (mut world, resolver) = world(host);
+    added(&world, &resolver, HOST, "docs");
+    domain(&world, &["check", HOST], "docs").ok();
+    let shown = |world: &World| {
+        let ran = world
+            .pmx(&["status", "site", "--space", "docs", "--json"])
+            .ok();
+        let state = ran.at("/domains/0/state").as_str().unwrap().to_owned();
+        (state, resolver.asked())
+    };
+    let (state, asked) = shown(&world);
+    assert_eq!(state, "active");
+    resolver.set("_pmx.docs.example.com", &[]);
+    world.server.kill();
+    let due = "UPDATE domain SET due = 1";
+    if host == Host::Embedded {
+        let path = world.temp.path().join("data/access.db");
+        let registry = Connection::open(path).unwrap();
+        assert_eq!(registry.execute(due, []).unwrap(), 1);
+    } else {
+        world.objects().run_in("DomainsDO", due);
+        world.objects().wake_all(true);
+    }
+    world.restart();
+    eventually("the alarm looks the record up", || {
+        shown(&world) == ("failing".to_owned(), asked + 1)
+    });
     assert_eq!(get(&world, HOST, "/").status, 200);
 }
 

@@ -39,7 +39,7 @@ fn append_whose_second_row_fails_keeps_nothing_on_the_worker() {
     let made = ask(port, "PUT", "jobs", &[JSON], b"").unwrap();
     assert_eq!(made.status, 201, "{made:?}");
     assert_eq!(append(port, 0, &[]).status, 204);
-    world.reborn(&[], |objects| objects.run_in_streams(PLANTED));
+    world.reborn(&[], |objects| objects.run_in("StreamDO", PLANTED));
 
     // Alone: by one statement, and by three.
     let producer = [
@@ -82,7 +82,7 @@ fn append_whose_second_row_fails_keeps_nothing_on_the_worker() {
 
     // The client can repeat a failed append once the storage works, also as the same producer.
     world.reborn(&[], |objects| {
-        objects.run_in_streams("DROP TRIGGER planted");
+        objects.run_in("StreamDO", "DROP TRIGGER planted");
     });
     assert_eq!(append(port, 1000, &[FAILS]).status, 204);
     assert_eq!(append(port, 1001, &producer).status, 200);

@@ -58,7 +58,7 @@ pub(crate) struct Objects {
     folder: PathBuf,
 }
 
-const CLASSES: [&str; 3] = ["SpaceDO", "StreamDO", "HubDO"];
+const CLASSES: [&str; 4] = ["SpaceDO", "StreamDO", "HubDO", "DomainsDO"];
 
 impl Objects {
     fn folders(&self) -> impl Iterator<Item = PathBuf> {
@@ -82,11 +82,11 @@ impl Objects {
             .map(|(_, nanos, _)| nanos.cast_unsigned() / 1_000_000)
     }
 
-    /// Runs a statement in the database of each existing stream.
-    pub(crate) fn run_in_streams(&self, statement: &str) {
+    /// Runs a statement in the database of each existing object of a class.
+    pub(crate) fn run_in(&self, class: &str, statement: &str) {
         let all = self.folders();
-        let streams = all.filter(|folder| folder.to_string_lossy().ends_with("StreamDO"));
-        for entry in streams.flat_map(|folder| std::fs::read_dir(folder).unwrap().flatten()) {
+        let own = all.filter(|folder| folder.to_string_lossy().ends_with(class));
+        for entry in own.flat_map(|folder| std::fs::read_dir(folder).unwrap().flatten()) {
             let path = entry.path();
             let is_database = path.extension().is_some_and(|it| it == "sqlite");
             if is_database && !path.ends_with("metadata.sqlite") {
