@@ -139,13 +139,23 @@ impl SourcePattern {
         }
     }
 
-    /// The decoded first segment, if it has no wildcard and something follows it.
-    pub(super) fn first_segment(&self) -> Option<&[u8]> {
+    /// The decoded segments before the first wildcard; the last of them is whole.
+    pub(super) fn prefix(&self) -> &[u8] {
         let Some(Token::Text(text)) = self.path.first() else {
+            return &[];
+        };
+        let end = text.iter().rposition(|&byte| byte == b'/');
+        &text[..end.unwrap_or(0)]
+    }
+
+    /// The decoded last segment without the slash at the end, if it has no wildcard.
+    pub(super) fn last_segment(&self) -> Option<&[u8]> {
+        let Some(Token::Text(text)) = self.path.last() else {
             return None;
         };
-        let end = text[1..].iter().position(|&byte| byte == b'/')?;
-        Some(&text[1..=end])
+        let text = text.strip_suffix(b"/").unwrap_or(text);
+        let slash = text.iter().rposition(|&byte| byte == b'/')?;
+        Some(&text[slash + 1..])
     }
 
     /// Whether the source has a `*`.
@@ -192,6 +202,9 @@ impl SourcePattern {
 
     /// The values of the names, if the pattern matches a request.
     pub(super) fn values<'a>(&self, host: &'a str, path: &ComparedPath<'a>) -> Option<Values<'a>> {
+        if !self.may_match(path) {
+            return None;
+        }
         let mut values = Vec::with_capacity(self.names.len());
         if let Some(tokens) = &self.host {
             let found = matched(tokens, host.as_bytes(), b'.')?;
@@ -200,6 +213,14 @@ impl SourcePattern {
         let found = self.ranges(path)?;
         values.extend(found.iter().map(|range| path.raw(range)));
         Some(Values(values))
+    }
+
+    /// Whether a path begins like the pattern, found without memory: most candidates do not.
+    fn may_match(&self, path: &ComparedPath<'_>) -> bool {
+        match self.path.first() {
+            Some(Token::Text(text)) => path.bytes().starts_with(without_slash(text)),
+            Some(Token::Name | Token::Splat) | None => true,
+        }
     }
 
     fn ranges(&self, path: &ComparedPath<'_>) -> Option<Vec<Range<usize>>> {
