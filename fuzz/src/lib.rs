@@ -10,6 +10,7 @@ mod http_head;
 mod manifest;
 mod page;
 mod publish;
+mod rules;
 mod seeds;
 mod segment;
 
@@ -25,7 +26,7 @@ pub struct Format {
 }
 
 /// All formats.
-pub const FORMATS: [Format; 9] = [
+pub const FORMATS: [Format; 10] = [
     Format {
         name: "node",
         check: manifest::node,
@@ -70,6 +71,11 @@ pub const FORMATS: [Format; 9] = [
         name: "injection",
         check: page::injection,
         seeds: seeds::pages,
+    },
+    Format {
+        name: "rules",
+        check: rules::files,
+        seeds: seeds::rules,
     },
 ];
 

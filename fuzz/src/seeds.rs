@@ -1,10 +1,15 @@
-//! Fuzz seeds: valid inputs, most of them from the golden vectors.
+//! Fuzz seeds: valid inputs, most of them from the golden vectors and from recorded answers.
+
+use std::collections::BTreeMap;
 
 use data_encoding::HEXLOWER;
 use pmx_streams::segment::{SegmentBuilder, StreamKind};
 use serde_json::Value;
 
 const VECTORS: &str = include_str!("../../tests/golden/vectors.json");
+
+/// Requests to sites with rules, as a test sends them to both hosts.
+const HOSTING: &str = include_str!("../../tests/hosting/cases.json");
 
 pub(crate) fn nodes() -> Vec<Vec<u8>> {
     golden("exact", |name| name.contains("/node/"))
@@ -76,6 +81,35 @@ pub(crate) fn pages() -> Vec<Vec<u8>> {
         "plain text",
         "\u{feff}<!DOCTYPE html><head lang=\"a>b\"><base href=/x>",
     ])
+}
+
+/// One request for each pair of rule files that the recorded cases have, and some for the others.
+pub(crate) fn rules() -> Vec<Vec<u8>> {
+    let hosting: Value = serde_json::from_str(HOSTING).expect("recorded cases are JSON");
+    let text = |name: &Value| {
+        let text = name
+            .as_str()
+            .and_then(|name| hosting["texts"][name].as_str());
+        text.unwrap_or_default()
+    };
+    let cases = hosting["cases"].as_array().expect("a list of cases");
+    let mut seeds = BTreeMap::new();
+    for case in cases {
+        let files = (text(&case["redirects_file"]), text(&case["headers_file"]));
+        let path = case["request"]["path"].as_str().unwrap_or("/");
+        seeds.entry(files).or_insert(path);
+    }
+    let seeds = seeds.iter();
+    let seeds = seeds.map(|((redirects, headers), path)| format!("{path}\n{redirects}\0{headers}"));
+    let mut seeds: Vec<_> = seeds.map(String::into_bytes).collect();
+    seeds.extend(texts(&[
+        "/a/x\n/a/* /b/:splat\n/b/:x /a/:x 301\n/* /about 200\0\0html = \"both\"\nmissing = \"spa\"",
+        "/x\n\0\0html = \"no-slash\"\nmissing = \"none\"\ncanonical = 308\n[types]\n\".x\" = \"a/b\"",
+        "/\n\0\0\0{\"cache\":{\"assets/app.js\":\"immutable\"},\"html\":\"exact\",\"routes\":{\"/\":\
+         {\"status\":308,\"to\":\"/index.path\"},\"/index.path\":{\"file\":\"index.path.html\"}},\
+         \"version\":1}",
+    ]));
+    seeds
 }
 
 fn texts(texts: &[&str]) -> Vec<Vec<u8>> {
