@@ -99,12 +99,12 @@ pub(super) fn c_name(name: &str) -> io::Result<std::ffi::CString> {
 pub(super) struct Listing {
     names: Vec<u8>,
     /// One per name, in the order of the listing.
-    pub(super) entries: Vec<DirectoryEntry>,
+    pub(super) entries: Vec<ListingEntry>,
 }
 
 /// One name of a listing.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct DirectoryEntry {
+pub(super) struct ListingEntry {
     start: u32,
     len: u32,
     pub(super) kind: FileKind,
@@ -115,7 +115,7 @@ impl Listing {
         if self.entries.len() as u64 > FILES_MAX {
             return Err(io::ErrorKind::FileTooLarge.into());
         }
-        self.entries.push(DirectoryEntry {
+        self.entries.push(ListingEntry {
             start: self.names.len() as u32,
             len: name.len() as u32,
             kind,
@@ -133,13 +133,13 @@ impl Listing {
     }
 
     /// The bytes of a name.
-    pub(super) fn name(&self, listed: DirectoryEntry) -> &[u8] {
+    pub(super) fn name(&self, listed: ListingEntry) -> &[u8] {
         let start = listed.start as usize;
         &self.names[start..start + listed.len as usize]
     }
 
     /// A name with the NUL that system calls need.
-    pub(super) fn c_name(&self, listed: DirectoryEntry) -> &CStr {
+    pub(super) fn c_name(&self, listed: ListingEntry) -> &CStr {
         let start = listed.start as usize;
         CStr::from_bytes_with_nul(&self.names[start..=start + listed.len as usize])
             .unwrap_or_default()

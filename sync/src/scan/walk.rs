@@ -22,7 +22,7 @@ use crate::path::{InvalidPath, segment_fault};
 
 use super::cache::{CachedFolder, StatCache};
 use super::error::{Problems, ScanFault, TOP, shown};
-use super::filesystem::{DirectoryEntry, FileSystem, Listing};
+use super::filesystem::{FileSystem, Listing, ListingEntry};
 use super::media::MediaTypes;
 use super::own::OwnFolder;
 use super::prefetch::Prefetch;
@@ -140,10 +140,10 @@ impl<G: FileSystem> Walk<'_, G> {
         here: &WalkPosition<'_>,
         folder: &G::Folder,
         listing: &Listing,
-        folders: &[DirectoryEntry],
+        folders: &[ListingEntry],
         cached: Option<CachedFolder<'_>>,
     ) -> Vec<(String, Tree)> {
-        let scan = |&listed: &DirectoryEntry| {
+        let scan = |&listed: &ListingEntry| {
             let open = || self.filesystem.folder(folder, listing.c_name(listed));
             self.child(here, listing.name(listed), None, open, cached)
         };
@@ -155,10 +155,10 @@ impl<G: FileSystem> Walk<'_, G> {
         &self,
         here: &WalkPosition<'_>,
         listing: &Listing,
-        folders: &[DirectoryEntry],
+        folders: &[ListingEntry],
         cached: Option<CachedFolder<'_>>,
     ) -> Vec<(String, Tree)> {
-        let scan = |&listed: &DirectoryEntry| {
+        let scan = |&listed: &ListingEntry| {
             let open = || {
                 let parent = self.filesystem.descend(here.real)?;
                 self.filesystem.folder(&parent, listing.c_name(listed))

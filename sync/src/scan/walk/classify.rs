@@ -1,7 +1,7 @@
 //! Classified listing: the files, folders and links of a folder that may be published.
 
 use super::super::error::{ScanFault, shown};
-use super::super::filesystem::{DirectoryEntry, FileSystem, Listing, Virtual};
+use super::super::filesystem::{FileSystem, Listing, ListingEntry, Virtual};
 use super::super::own::{self, OwnFolder};
 use super::super::rules::Shape;
 use super::super::stat::FileKind;
@@ -11,9 +11,9 @@ use super::{Walk, WalkPosition, lossy};
 /// The names of a listing that may be published, by kind.
 #[derive(Default)]
 pub(super) struct Parts {
-    pub(super) files: Vec<DirectoryEntry>,
-    pub(super) folders: Vec<DirectoryEntry>,
-    pub(super) links: Vec<DirectoryEntry>,
+    pub(super) files: Vec<ListingEntry>,
+    pub(super) folders: Vec<ListingEntry>,
+    pub(super) links: Vec<ListingEntry>,
 }
 
 impl<G: FileSystem> Walk<'_, G> {

@@ -2,7 +2,7 @@
 
 use super::super::cache::{CachedFile, CachedFolder};
 use super::super::error::{ScanFault, shown};
-use super::super::filesystem::{DirectoryEntry, FileSystem, Listing};
+use super::super::filesystem::{FileSystem, Listing, ListingEntry};
 use super::super::names::{self, NameFault};
 use super::super::suspect;
 use super::super::tree::{ScannedFolder, Tree, site_path};
@@ -111,7 +111,7 @@ fn assemble(
     mut outcome: FilesOutcome,
     cached: Option<CachedFolder<'_>>,
 ) {
-    let name = |listed: DirectoryEntry| listing.name(listed);
+    let name = |listed: ListingEntry| listing.name(listed);
     outcome
         .fresh
         .sort_unstable_by(|a, b| name(a.0).cmp(name(b.0)));
@@ -120,7 +120,7 @@ fn assemble(
     let clean = cached.map_or_else(Vec::new, |cached| {
         let files = parts.files.into_iter().chain(parts.links);
         let left_out =
-            |listed: DirectoryEntry| outcome.left_out.iter().any(|&it| name(it) == name(listed));
+            |listed: ListingEntry| outcome.left_out.iter().any(|&it| name(it) == name(listed));
         let mut clean: Vec<_> = files
             .filter(|&listed| folder.folder_at(name(listed)).is_err() && !left_out(listed))
             .filter_map(|listed| cached.find_file(name(listed)))

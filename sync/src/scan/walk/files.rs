@@ -11,7 +11,7 @@ use rayon::prelude::*;
 
 use super::super::cache::{CachedFile, CachedFolder};
 use super::super::error::{ScanFault, shown};
-use super::super::filesystem::{DirectoryEntry, FileSystem, Listing};
+use super::super::filesystem::{FileSystem, Listing, ListingEntry};
 use super::super::read::{FileHasher, publishable};
 use super::super::stat::Stat;
 use super::super::{PathChange, Secrets};
@@ -38,10 +38,10 @@ pub(super) struct FilesOutcome {
     read: Totals,
     /// Bytes of long files, which were already counted during the read.
     streamed: u64,
-    pub(super) fresh: Vec<(DirectoryEntry, Stat, Entry)>,
+    pub(super) fresh: Vec<(ListingEntry, Stat, Entry)>,
     pub(super) changes: Vec<PathChange>,
     /// Links into folders of pmx itself, whether or not the cache has them.
-    pub(super) left_out: Vec<DirectoryEntry>,
+    pub(super) left_out: Vec<ListingEntry>,
 }
 
 impl FilesOutcome {
@@ -86,7 +86,7 @@ impl<G: FileSystem> Walk<'_, G> {
         here: &WalkPosition<'_>,
         folder: &G::Folder,
         listing: &Listing,
-        files: &[DirectoryEntry],
+        files: &[ListingEntry],
         cached: Option<CachedFolder<'_>>,
     ) -> FilesOutcome {
         let before = self
@@ -139,7 +139,7 @@ impl<G: FileSystem> Walk<'_, G> {
         &self,
         here: &WalkPosition<'_>,
         spot: &DirEntryRef<'_, G::Folder>,
-        listed: DirectoryEntry,
+        listed: ListingEntry,
         name: &[u8],
         cached: Option<CachedFolder<'_>>,
         outcome: &mut FilesOutcome,

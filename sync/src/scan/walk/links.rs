@@ -10,7 +10,7 @@ use crate::path::SitePath;
 
 use super::super::cache::CachedFolder;
 use super::super::error::{LinkFault, ScanFault, is_loop, shown};
-use super::super::filesystem::{DirectoryEntry, FileSystem, Listing, c_name};
+use super::super::filesystem::{FileSystem, Listing, ListingEntry, c_name};
 use super::super::own::OwnFolder;
 use super::super::stat::FileKind;
 use super::super::tree::Tree;
@@ -23,7 +23,7 @@ impl<G: FileSystem> Walk<'_, G> {
         &self,
         here: &WalkPosition<'_>,
         listing: &Listing,
-        links: &[DirectoryEntry],
+        links: &[ListingEntry],
         cached: Option<CachedFolder<'_>>,
     ) -> (FilesOutcome, Vec<(String, Tree)>) {
         let (mut outcome, mut children) = (FilesOutcome::default(), Vec::new());
@@ -51,7 +51,7 @@ impl<G: FileSystem> Walk<'_, G> {
         &self,
         here: &WalkPosition<'_>,
         name: &[u8],
-        listed: DirectoryEntry,
+        listed: ListingEntry,
         cached: Option<CachedFolder<'_>>,
         outcome: &mut FilesOutcome,
     ) -> Result<Option<(String, Tree)>, ScanFault> {
