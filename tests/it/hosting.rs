@@ -3,6 +3,8 @@
 //! `tests/hosting/cases.json` has 847 requests and their answers; `differences.json` lists where
 //! this design differs, and what is expected instead. The first entry that fits counts.
 
+mod documented;
+mod page;
 mod stories;
 
 use std::collections::BTreeMap;

@@ -81,6 +81,7 @@ mod schema;
 mod sections;
 mod serving;
 mod sim;
+mod sites;
 mod strangers;
 mod stream_access;
 mod stream_bodies;

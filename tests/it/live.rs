@@ -1,7 +1,7 @@
 //! Live pages and event readers: each gets the events of its subscription, and never sees stale
 //! bytes.
 
-mod browser;
+pub(crate) mod browser;
 mod crowd;
 mod https;
 mod lagging;

@@ -1,6 +1,6 @@
 //! PathMX builds: published as PathMX serves them, on both hosts.
 
-mod build;
+pub(crate) mod build;
 
 use std::fs;
 use std::path::PathBuf;

@@ -81,7 +81,7 @@ fn check(host: Host, settings: &[(&str, &str)], which: &[&str], count: usize) {
 }
 
 /// `node` with the environment of the world's `pmx`.
-pub(super) fn node(world: &World) -> Command {
+pub(crate) fn node(world: &World) -> Command {
     let mut node = Command::new("node");
     for (name, value) in world.command(&[]).get_envs() {
         match value {
@@ -93,7 +93,7 @@ pub(super) fn node(world: &World) -> Command {
 }
 
 /// Runs stories and checks that `count` passed.
-pub(super) fn check_stories(mut stories: Command, count: usize) {
+pub(crate) fn check_stories(mut stories: Command, count: usize) {
     let ran = stories
         .current_dir(folder())
         .stdin(Stdio::null())
@@ -118,7 +118,7 @@ fn folder() -> PathBuf {
 }
 
 /// Installs the browser driver, and finds a browser: `CHROMIUM`, or an installed one.
-pub(super) fn chromium() -> Result<PathBuf, String> {
+pub(crate) fn chromium() -> Result<PathBuf, String> {
     install_in(&folder())?;
     if let Some(named) = std::env::var_os("CHROMIUM") {
         return Ok(named.into());

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 /// The lists of one Path, and the files on disk that they lead to.
 #[derive(Debug, Default, Clone)]
-pub(super) struct Build {
+pub(crate) struct Build {
     artifacts: Map<String, Value>,
     routes: Map<String, Value>,
     files: BTreeMap<String, String>,
@@ -16,15 +16,15 @@ pub(super) struct Build {
 
 /// What a URL answers.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Expected {
-    pub(super) status: u16,
-    pub(super) location: Option<String>,
-    pub(super) cache: Option<&'static str>,
-    pub(super) body: Option<String>,
+pub(crate) struct Expected {
+    pub(crate) status: u16,
+    pub(crate) location: Option<String>,
+    pub(crate) cache: Option<&'static str>,
+    pub(crate) body: Option<String>,
 }
 
-pub(super) const IMMUTABLE: &str = "public, max-age=31536000, immutable";
-pub(super) const REVALIDATE: &str = "public, max-age=0, must-revalidate";
+pub(crate) const IMMUTABLE: &str = "public, max-age=31536000, immutable";
+pub(crate) const REVALIDATE: &str = "public, max-age=0, must-revalidate";
 
 impl Expected {
     fn page(body: String, cache: &'static str) -> Self {
@@ -45,7 +45,7 @@ impl Expected {
         }
     }
 
-    pub(super) const fn absent() -> Self {
+    pub(crate) const fn absent() -> Self {
         Self {
             status: 404,
             location: None,
@@ -56,11 +56,11 @@ impl Expected {
 }
 
 /// The URLs of a build with their answers.
-pub(super) type Table = BTreeMap<String, Expected>;
+pub(crate) type Table = BTreeMap<String, Expected>;
 
 impl Build {
     /// A build with this many artifacts and routes, and what its URLs answer.
-    pub(super) fn sized(artifacts: usize, routes: usize) -> (Self, Table) {
+    pub(crate) fn sized(artifacts: usize, routes: usize) -> (Self, Table) {
         let (mut build, mut table) = (Self::default(), Table::new());
         for number in 0..artifacts {
             match number % 9 {
@@ -126,24 +126,24 @@ impl Build {
         table.insert(format!("/{path}"), Expected::page(body, REVALIDATE));
     }
 
-    pub(super) fn artifact(&mut self, public: &str, path: &str, mode: &str, body: &str) {
+    pub(crate) fn artifact(&mut self, public: &str, path: &str, mode: &str, body: &str) {
         let artifact = json!({"artifactPath": path, "cachePolicy": {"mode": mode}});
         self.artifacts.insert(public.to_owned(), artifact);
         self.files.insert(path.to_owned(), body.to_owned());
     }
 
-    pub(super) fn document(&mut self, url: &str, path: &str) {
+    pub(crate) fn document(&mut self, url: &str, path: &str) {
         let route = json!({"type": "document", "artifactPath": path});
         self.routes.insert(url.to_owned(), route);
     }
 
-    pub(super) fn redirect(&mut self, url: &str, to: &str, status: u16) {
+    pub(crate) fn redirect(&mut self, url: &str, to: &str, status: u16) {
         let route = json!({"type": "redirect", "to": to, "status": status});
         self.routes.insert(url.to_owned(), route);
     }
 
     /// Writes the Path into a folder, with files that no list declares.
-    pub(super) fn write(&self, folder: &Path, id: &str) {
+    pub(crate) fn write(&self, folder: &Path, id: &str) {
         let place = folder.join(id);
         for (path, body) in &self.files {
             write(&place.join(path), body);
@@ -158,7 +158,7 @@ impl Build {
 }
 
 /// Writes the list of a build's Paths; the first is the default one.
-pub(super) fn write_paths(folder: &Path, ids: &[&str]) {
+pub(crate) fn write_paths(folder: &Path, ids: &[&str]) {
     let paths = ids.iter().map(|id| {
         let entry = json!({
             "outputPath": id,
