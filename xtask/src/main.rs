@@ -25,7 +25,7 @@ fn main() -> ExitCode {
         ["worker"] => worker::build(Kind::Deployed, Shrink::Yes),
         ["worker", "--quick"] => worker::build(Kind::Deployed, Shrink::No),
         ["worker", "--measured"] => worker::build(Kind::Measured, Shrink::Yes),
-        ["sites"] => sites::run(),
+        ["sites", ref options @ ..] => sites::run(options),
         ["unkind", ref options @ ..] => unkind::run(options),
         ["fuzz", ref options @ ..] => fuzz::run(options),
         ["conformance", ref options @ ..] => deployed::conformance(options),
@@ -58,7 +58,8 @@ cargo xtask CHORE
   worker --measured    builds the Worker that the benches measure, into worker/build-measured
   unkind [--runs N] [--seed N]
                        the stories of the unkind platform, with seeds by chance
-  sites                builds sites with the newest Vite, VitePress, MkDocs and Hugo, and browses them
+  sites [--build]      builds sites with the newest Vite, VitePress, MkDocs and Hugo, into
+                       target/sites, and browses them on both hosts; --build does not browse
   fuzz [--seconds N | --executions N]
                        every format that comes from outside, under libFuzzer: 20 s each
   dev-worker [--port N] [--data DIR]

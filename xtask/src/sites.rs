@@ -54,8 +54,13 @@ const GENERATORS: [Generator; 4] = [
     },
 ];
 
-/// Builds each site and runs the stories over them.
-pub(crate) fn run() -> Result<()> {
+/// Builds each site, and runs the stories over them unless only the build is asked for.
+pub(crate) fn run(options: &[&str]) -> Result<()> {
+    let only_builds = match options {
+        [] => false,
+        ["--build"] => true,
+        _ => bail!("{} is no option of `cargo xtask sites`", options.join(" ")),
+    };
     let folder = target_folder().join("sites");
     if folder.exists() {
         fs::remove_dir_all(&folder)?;
@@ -68,7 +73,11 @@ pub(crate) fn run() -> Result<()> {
         generator.build(&place)?;
         say(&format!("{} files", files(&place.join("site"))?));
     }
-    worker::build(Kind::Deployed, Shrink::No)?;
+    if only_builds {
+        say(&format!("the sites are in {}", folder.display()));
+        return Ok(());
+    }
+    worker::build(Kind::Deployed, Shrink::Yes)?;
     browse(&folder)
 }
 
