@@ -44,6 +44,7 @@ use crate::trust::Trust;
 
 pub use counted_body::BodyProgress;
 use counted_body::CountedBody;
+pub use history::LiveDeploy;
 pub use transfer::{Activity, Traffic, Transfer};
 
 /// Bytes of an answer. The longest valid one reports every second of 2,000,000 files as missing, in

@@ -7,11 +7,11 @@ use serde_json::json;
 use super::{Context, Ended};
 use crate::address;
 use crate::args::StatusArgs;
-use crate::client::http::Client;
+use crate::client::http::{Client, LiveDeploy};
 use crate::config::SiteConfig;
 use crate::error::Failure;
 use crate::source_tree::SourceTree;
-use crate::ui;
+use crate::ui::{self, Ui};
 
 pub(super) fn run(args: &StatusArgs, context: &Context<'_>) -> Result<Ended, Failure> {
     let folder = context.layers.folder(&args.folder)?;
@@ -19,22 +19,11 @@ pub(super) fn run(args: &StatusArgs, context: &Context<'_>) -> Result<Ended, Fai
     let client = context.client(&site);
     let seen = client.active(&site.space)?;
     let hold = seen.as_ref().and_then(|seen| seen.hold);
-    let domains = match &seen {
-        Some(_) => domains(&client, &site)?,
-        None => Vec::new(),
-    };
+    let domains = domains(seen.as_ref(), &client, &site)?;
     let (active, url) = seen.map(|seen| (seen.deploy, seen.url)).unzip();
-    let tree = if folder.dir.is_dir() {
-        let cache = context.cache.folder(&folder);
-        Some(SourceTree::read(
-            &folder,
-            &args.folder.scan,
-            cache,
-            context.ui,
-        )?)
-    } else {
-        None
-    };
+    let cache = context.cache.folder(&folder);
+    let read = || SourceTree::read(&folder, &args.folder.scan, cache, context.ui);
+    let tree = folder.dir.is_dir().then(read).transpose()?;
     let standing = Standing::of(tree.as_ref(), active.as_ref());
     let ui = context.ui;
     ui.result(format!("server  {}", site.server));
@@ -42,10 +31,7 @@ pub(super) fn run(args: &StatusArgs, context: &Context<'_>) -> Result<Ended, Fai
     if let Some(url) = &url {
         ui.result(format!("url     {url}"));
     }
-    for domain in &domains {
-        let host = ui::escaped(&domain.host);
-        ui.result(format!("domain  {host} ({})", domain.state.as_str()));
-    }
+    show_domains(&domains, ui);
     ui.result(format!("active  {}", shown(active.as_ref())));
     if let Some(hold) = &hold {
         ui.result(format!("held    {}", super::deploys::held(hold)));
@@ -92,14 +78,28 @@ pub(super) fn run(args: &StatusArgs, context: &Context<'_>) -> Result<Ended, Fai
     })
 }
 
-/// The domains of the site. A server that keeps none has none.
-fn domains(client: &Client, site: &SiteConfig) -> Result<Vec<DomainView>, Failure> {
+/// The domains of a published site. A server that keeps none has none.
+fn domains(
+    seen: Option<&LiveDeploy>,
+    client: &Client,
+    site: &SiteConfig,
+) -> Result<Vec<DomainView>, Failure> {
+    if seen.is_none() {
+        return Ok(Vec::new());
+    }
     match client.domains(&site.space) {
         Ok(reply) => Ok(reply.domains),
         Err(failure) if matches!(failure.code, Code::NotFound | Code::NotConfigured) => {
             Ok(Vec::new())
         }
         Err(failure) => Err(failure),
+    }
+}
+
+fn show_domains(domains: &[DomainView], ui: &Ui) {
+    for domain in domains {
+        let host = ui::escaped(&domain.host);
+        ui.result(format!("domain  {host} ({})", domain.state.as_str()));
     }
 }
 

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::condition::Condition;
-use super::diagnostic::{Diagnostics, RuleFile};
+use super::diagnostic::{Diagnostic, Diagnostics, RuleCode, RuleFile};
 use super::headers::{self, HeaderBlock};
 use super::redirects::{self, RedirectRule, RuleAction};
 
@@ -145,13 +145,14 @@ proptest! {
         let loops: Vec<_> = found.iter().map(|found| found.at.line as usize).collect();
         let kept = lines.iter().enumerate().filter(|(index, _)| !loops.contains(&(index + 1)));
         let kept: String = kept.map(|(_, line)| line.as_str()).collect();
-        prop_assert!(found.iter().all(|it| it.code == super::RuleCode::Loop), "{found:?} of {text}");
+        let is_loop = |it: &Diagnostic| it.code == RuleCode::Loop;
+        prop_assert!(found.iter().all(is_loop), "{found:?} of {text}");
         prop_assert_eq!(rules.iter().map(redirect).collect::<String>(), kept);
     }
 
     #[test]
-    fn header_blocks_are_written_as_they_were(blocks in prop::collection::vec(header_block(), 0..5)) {
-        let text = blocks.concat();
+    fn headers_are_written_as_they_were(lines in prop::collection::vec(header_block(), 0..5)) {
+        let text = lines.concat();
         let mut diagnostics = Diagnostics::of(RuleFile::Headers);
         let parsed = headers::parse(&text, &mut diagnostics);
         prop_assert_eq!(diagnostics.into_all(), []);

@@ -82,17 +82,7 @@ impl<B: Backend> Server<B> {
             | ApiRoute::AddDomain
             | ApiRoute::CheckDomain(_)
             | ApiRoute::RemoveDomain(_) => self.domain_route(route, &request, now, nonce).await,
-            ApiRoute::Deploys => {
-                let limit = query
-                    .number("limit")?
-                    .unwrap_or(DEPLOYS_SHOWN)
-                    .min(DEPLOYS_PAGE_MAX);
-                let command = Command::Deploys {
-                    before: query.number("before")?,
-                    limit,
-                };
-                self.deploys(&space()?, command, now).await
-            }
+            ApiRoute::Deploys => self.deploys(&space()?, page_of_deploys(&query)?, now).await,
             ApiRoute::Deploy(number) => self.deploy(&space()?, number, now).await,
             ApiRoute::File(number) => {
                 let path = query.required("path", site_path)?;
@@ -262,6 +252,15 @@ impl<B: Backend> Server<B> {
         // The publish has succeeded, whether the pointer is written now or by the retry alarm.
         let _later = self.deliver(space, now).await;
     }
+}
+
+/// The page of a history that a request asks for.
+fn page_of_deploys(query: &Query) -> Result<Command, Problem> {
+    let limit = query.number("limit")?.unwrap_or(DEPLOYS_SHOWN);
+    Ok(Command::Deploys {
+        before: query.number("before")?,
+        limit: limit.min(DEPLOYS_PAGE_MAX),
+    })
 }
 
 fn blob_id(text: &str) -> Result<BlobId, Problem> {

@@ -50,8 +50,7 @@ pub struct JsonPublish {
     /// The most files of the replaced deploy that the commit may remove.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_delete: Option<MaxDelete>,
-    /// With a preview: how long it stays, such as `7d`, or `never`. Absent, it keeps the end that it
-    /// has.
+    /// With a preview: how long it stays, such as `7d`, or `never`. Absent, it keeps its end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires: Option<ExpiryText>,
     /// The metadata of the deploy.
