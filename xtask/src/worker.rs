@@ -59,7 +59,11 @@ pub(crate) fn build(kind: Kind, shrink: Shrink) -> Result<()> {
     }
     // Also without a rebuild: the file's time marks the build as current.
     fs::write(marked, stamp)?;
-    weigh(&folder)?;
+    let gzipped = weigh(&folder)?;
+    // Only the shrunk module is deployed.
+    if shrink == Shrink::Yes && gzipped > GZIPPED_MAX {
+        bail!("the Worker has become too large");
+    }
     if shrink == Shrink::Yes {
         let took = startup::measure(&folder)?;
         say(&format!(
@@ -157,8 +161,8 @@ fn optimise(module: &Path) -> Result<()> {
     Ok(fs::rename(shrunk, module)?)
 }
 
-/// Prints the Worker's size as Cloudflare counts it, and fails if it is too large.
-fn weigh(folder: &Path) -> Result<()> {
+/// Prints the bytes of the Worker as Cloudflare counts them, and returns them.
+fn weigh(folder: &Path) -> Result<usize> {
     let mut gzipped = 0;
     for file in ["index.js", "glue.js", MODULE] {
         let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
@@ -173,8 +177,5 @@ fn weigh(folder: &Path) -> Result<()> {
         gzipped / 1000,
         GZIPPED_MAX / 1000
     ));
-    if gzipped > GZIPPED_MAX {
-        bail!("the Worker has become too large");
-    }
-    Ok(())
+    Ok(gzipped)
 }
