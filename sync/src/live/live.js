@@ -262,18 +262,20 @@
   // Where this page came from, and what it is called by now. A rule or the shell may show another
   // file there. In the place of a page that is not there, the site shows the nearest `404.html`.
   const came = location.pathname;
-  const RULES = ["/_redirects", "/_site.toml", "/_pmx/rules.json"];
+  const RULES = ["/_redirects", "/_site.toml"];
   const pages = () => {
-    const all = [came, location.pathname];
+    const all = [];
     const { missing, shown } = script?.dataset ?? {};
     if (shown) all.push(shown);
-    // Other rules may show another page.
+    // Other rules may show another page. Those of a build change with each of its files, so only
+    // a missing page waits for them.
     if (shown || missing !== undefined) all.push(...RULES);
     if (missing !== undefined) {
+      all.push("/_pmx/rules.json");
       const folders = came.split("/").slice(0, -1);
       folders.forEach((_, depth) => all.push([...folders.slice(0, depth + 1), "404"].join("/")));
     }
-    return [...new Set(all)];
+    return [...new Set([location.pathname, came, ...all])];
   };
 
   // Shows what keeps the site from being published whole; nothing is shown where all is well.
@@ -344,7 +346,7 @@
   // Says what this page is, uses, and how far it is.
   const say = () => {
     look();
-    const [page, ...more] = pages().reverse();
+    const [page, ...more] = pages();
     const uses = [...more, ...loaded.keys()];
     // Where there is no site yet, its first deploy is news.
     const offset = at || script?.dataset.deploy === "0" ? `0_${at}` : "now";
