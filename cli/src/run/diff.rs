@@ -96,7 +96,7 @@ impl Difference {
             ui.object("change", row);
         }
         for rule in &self.rules {
-            ui.result(format!("  {rule}"));
+            ui.result(format!("  {}", ui::escaped(&rule.to_string())));
             ui.object("rule_change", rule);
         }
         let Summary {

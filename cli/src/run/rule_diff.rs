@@ -1,4 +1,4 @@
-//! RuleText difference: the rules that one deploy has and another lacks.
+//! Rule difference: the rules that one deploy has and another lacks.
 //!
 //! The unit is a rule, not a line: a header is named with its path, and comments do not count.
 
