@@ -1,7 +1,7 @@
 //! In-memory ledger over rusqlite.
 
 use pmx_core::sql::{Sql, SqlError, SqlRow, Value};
-use rusqlite::Connection;
+use rusqlite::{Connection, OpenFlags};
 use rusqlite::types::{Value as Held, ValueRef};
 
 /// A database in memory.
@@ -12,8 +12,11 @@ impl Sqlite {
     /// An empty database.
     #[expect(clippy::new_without_default, reason = "it may fail")]
     pub fn new() -> Self {
-        let connection = Connection::open_in_memory().unwrap();
-        connection.set_prepared_statement_cache_capacity(64);
+        let flags = OpenFlags::default().difference(OpenFlags::SQLITE_OPEN_FULL_MUTEX)
+            | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_in_memory_with_flags(flags).unwrap();
+        // More than the statements of a space: a schedule would parse most of them each time.
+        connection.set_prepared_statement_cache_capacity(512);
         Self(connection)
     }
 }

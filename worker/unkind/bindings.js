@@ -47,10 +47,11 @@ function namespace(objects, faults, kind) {
   });
 }
 
-// Points that are written, by what they are about; how long the longest took.
+// Points that are written, by what they are about; how long the shortest and the longest took.
 function counted(analytics, faults) {
   const writeDataPoint = (point) => {
     faults.note(`point ${point.blobs[1]}`);
+    faults.least(`shortest ${point.blobs[1]}`, point.doubles[2]);
     faults.most(`longest ${point.blobs[1]}`, point.doubles[2]);
     analytics.writeDataPoint(point);
   };

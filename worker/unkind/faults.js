@@ -60,6 +60,11 @@ export class Faults {
     this.counts[name] = Math.max(this.counts[name] ?? 0, number);
   }
 
+  // The smallest number of a name.
+  least(name, number) {
+    this.counts[name] = Math.min(this.counts[name] ?? number, number);
+  }
+
   // The next `times` operations of a kind fail before their effect.
   plan(failures) {
     this.#planned.push(failures);
