@@ -4,6 +4,7 @@
 //! this design differs, and what is expected instead. The first entry that fits counts.
 
 mod documented;
+mod memory;
 mod page;
 mod stories;
 

@@ -13,6 +13,7 @@ mod headers;
 mod index;
 mod lenient;
 mod line;
+mod memory;
 mod overview;
 mod pattern;
 mod redirects;

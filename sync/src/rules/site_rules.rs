@@ -9,11 +9,12 @@ use super::diagnostic::{Diagnostic, Diagnostics, RuleCode, RuleFile, RuleLine, S
 use super::generated::{CachePolicy, GeneratedRoute, GeneratedRules};
 use super::headers::{self, HeaderBlock};
 use super::index::RuleIndex;
+use super::memory;
 use super::pattern::Values;
 use super::redirects::{self, RedirectRule, RuleAction};
 use super::settings::{self, HtmlMode, Missing, SiteSettings};
 use super::target::RedirectTarget;
-use crate::limits::{GENERATED_RULES_BYTES_MAX, HEADER_RULE_BYTES_MAX, RULE_FILE_BYTES_MAX};
+use crate::limits::{HEADER_RULE_BYTES_MAX, RULES_MEMORY_BYTES_MAX};
 use crate::manifest::Entry;
 use crate::path::SitePath;
 use crate::site::LocatedFile;
@@ -28,7 +29,7 @@ pub struct SiteRules {
     headers: Vec<HeaderBlock>,
     header_index: RuleIndex,
     generated: GeneratedRules,
-    source_bytes: usize,
+    charged_bytes: usize,
 }
 
 /// The parts of a request that rules read.
@@ -89,7 +90,6 @@ impl SiteRules {
         for (file, bytes) in files {
             let mut found = Diagnostics::of(file);
             rules.add(file, bytes, &mut found);
-            rules.source_bytes += bytes.len();
             diagnostics.extend(found.into_all());
         }
         rules.redirect_index = RuleIndex::of(rules.redirects.iter().map(|rule| &rule.pattern));
@@ -104,6 +104,16 @@ impl SiteRules {
             let message = format!("the file has {size} bytes; the limit is {most}");
             return found.error(START, RuleCode::Limit, message);
         }
+        let memory = memory::most(file, &String::from_utf8_lossy(bytes));
+        if memory > Self::BYTES_MAX - self.charged_bytes() {
+            let message = format!(
+                "the rules up to this file take {} MiB of memory or more; the limit is {} MiB",
+                (self.charged_bytes() + memory).div_ceil(MIB),
+                Self::BYTES_MAX / MIB
+            );
+            return found.error(START, RuleCode::Limit, message);
+        }
+        self.charged_bytes += memory;
         if file == RuleFile::Generated {
             match GeneratedRules::decode(bytes) {
                 Ok(rules) => self.generated = rules,
@@ -123,13 +133,12 @@ impl SiteRules {
         }
     }
 
-    /// Most bytes that a cache charges for the rules of one site.
-    pub const BYTES_MAX: usize =
-        64 * 1024 + MEMORY_FACTOR * (3 * RULE_FILE_BYTES_MAX + GENERATED_RULES_BYTES_MAX);
+    /// Most bytes that a cache charges for the rules of one site: a part of an isolate's memory.
+    pub const BYTES_MAX: usize = RULES_MEMORY_BYTES_MAX;
 
     /// Bytes that a cache charges for these rules.
     pub fn charged_bytes(&self) -> usize {
-        size_of::<Self>() + MEMORY_FACTOR * self.source_bytes
+        size_of::<Self>() + self.charged_bytes
     }
 
     /// Whether the site has no rules at all.
@@ -260,9 +269,7 @@ pub(crate) enum HeaderChange {
     },
 }
 
-/// Bytes of memory for a byte of a rule file: it becomes a part of a token and of a map's key, each
-/// with a list around it.
-const MEMORY_FACTOR: usize = 4;
+const MIB: usize = 1024 * 1024;
 
 /// Whether diagnostics refuse the site.
 pub fn has_errors(diagnostics: &[Diagnostic]) -> bool {
