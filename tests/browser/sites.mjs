@@ -152,7 +152,7 @@ async function shows(tab, text, at) {
       const body = await tab.page.evaluate(() => document.body?.innerText);
       assert.fail(`${tab.page.url()} does not show ${JSON.stringify(text)} but ${JSON.stringify(body)}; ${tab.wrong}`);
     });
-  await tab.page.waitForNetworkIdle({ idleTime: 100 });
+  await tab.page.waitForNetworkIdle({ idleTime: 100, timeout: 120_000 });
   if (at !== undefined) assert.equal(path(tab), at);
   assert.deepEqual(tab.wrong, []);
 }
