@@ -12,6 +12,7 @@ mod host;
 mod preview;
 mod replacing;
 mod rules;
+mod spaces;
 mod stream_token;
 mod sync;
 
@@ -27,6 +28,7 @@ pub use host::{HostArgs, ServeArgs};
 pub use preview::PreviewName;
 pub use replacing::{PromoteArgs, Promoted, ResumeArgs, RollbackArgs};
 pub use rules::{RulesArgs, RulesCommand, RulesTestArgs};
+pub use spaces::{ServerArgs, SpacesCommand, SpacesDeleteArgs, SpacesListArgs};
 pub use stream_token::StreamTokenArgs;
 pub use sync::SyncArgs;
 
@@ -80,6 +82,12 @@ pub enum CliCommand {
         /// What to do
         #[command(subcommand)]
         command: PreviewCommand,
+    },
+    /// List the spaces of a server, or delete one
+    Spaces {
+        /// What to do
+        #[command(subcommand)]
+        command: SpacesCommand,
     },
     /// Let hosts of your own show a site
     #[command(after_long_help = DOMAIN_EXAMPLES)]

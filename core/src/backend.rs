@@ -24,6 +24,13 @@ pub struct ObjectKey {
     pub object: ObjectId,
 }
 
+impl ObjectKey {
+    /// The beginning of all keys of a space.
+    pub fn prefix(space: SpaceId) -> String {
+        format!("spaces/{space}/")
+    }
+}
+
 impl fmt::Display for ObjectKey {
     /// The key in the form of object stores.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -104,6 +111,14 @@ pub trait Blobs {
 
     /// Deletes objects; missing ones are no error.
     fn delete(&self, keys: &[ObjectKey]) -> impl Future<Output = Result<(), BackendError>>;
+
+    /// Deletes at most `most` objects of a space, whichever they are, and returns their number: 0
+    /// if the space has none.
+    fn delete_some(
+        &self,
+        space: SpaceId,
+        most: usize,
+    ) -> impl Future<Output = Result<usize, BackendError>>;
 }
 
 impl From<BackendError> for Problem {

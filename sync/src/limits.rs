@@ -171,6 +171,13 @@ pub const DNS_MESSAGE_BYTES_MAX: usize = 65_535;
 /// preview without an end stays until its removal.
 pub const PREVIEW_TIME_MAX: Duration = Duration::from_hours(365 * 24);
 
+/// Names of spaces in one page: each costs a read of its pointer, and a Worker may make a thousand
+/// requests for one.
+pub const SPACES_PAGE_MAX: usize = 200;
+
+/// Objects of a removed space that one step deletes: what R2 takes in one request.
+pub const PURGED_AT_ONCE_MAX: usize = 1_000;
+
 /// Deploys listed in one page of the history.
 pub const DEPLOYS_PAGE_MAX: u64 = 1_000;
 
@@ -263,6 +270,10 @@ pub const RULE_FILE_BYTES_MAX: usize = 1024 * 1024;
 /// Bytes of `_pmx/rules.json`, which build tools write: routes and policies of 10,000 artifacts
 /// take 1.2 MB, and the compiled rules of a site must fit an isolate beside everything else.
 pub const GENERATED_RULES_BYTES_MAX: usize = 2 * 1024 * 1024;
+
+/// Bytes of memory of the compiled rules of one site: the largest files that people and tools
+/// write, and a fifth of an isolate.
+pub const RULES_MEMORY_BYTES_MAX: usize = 24 * 1024 * 1024;
 
 /// Rules of `_redirects`: fifty times what Cloudflare takes of those with a wildcard, and what a
 /// site of twenty years collects.

@@ -33,9 +33,12 @@ pub struct Pointer {
     /// Whether the deploy has rule files, which the server then reads before it answers.
     #[serde(default, skip_serializing_if = "is_no")]
     pub rules: bool,
-    /// Whether its alias was deleted: the deploy is the last that the alias named.
+    /// Whether its alias or its space was deleted: the deploy is the last that it had.
     #[serde(default, skip_serializing_if = "is_no")]
     pub gone: bool,
+    /// The number of the last deploy of earlier spaces of the name; 0 if there were none.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub base: u64,
     /// When its preview ends: from then on readers see none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires: Option<Timestamp>,
@@ -53,10 +56,20 @@ impl Pointer {
         !self.gone && self.expires.is_none_or(|at| now < at)
     }
 
+    /// Whether the pointer is of a space that had the name before the space of `other`.
+    pub const fn is_before(&self, other: &Self) -> bool {
+        self.deploy <= other.base
+    }
+
     /// The order of a pointer to a deploy.
     pub const fn order_of(deploy: u64) -> u64 {
         deploy.saturating_mul(2)
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes it so")]
+const fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes it so")]

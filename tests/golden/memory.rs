@@ -10,6 +10,7 @@ use http::{Method, Request};
 use pmx_core::backend::{BackendError, Blobs, ObjectKey};
 use pmx_core::channel::Channel;
 use pmx_core::domain::Domain;
+use pmx_core::id::SpaceId;
 use pmx_core::name::SpaceName;
 use pmx_core::problem::Problem;
 use pmx_core::time::Timestamp;
@@ -58,6 +59,16 @@ impl Blobs for Memory {
             .borrow_mut()
             .retain(|key, _| !keys.contains(key));
         Ok(())
+    }
+
+    async fn delete_some(&self, space: SpaceId, most: usize) -> Result<usize, BackendError> {
+        let mut objects = self.objects.borrow_mut();
+        let of_space = objects.keys().filter(|key| key.space == space);
+        let keys: Vec<ObjectKey> = of_space.take(most).copied().collect();
+        for key in &keys {
+            objects.remove(key);
+        }
+        Ok(keys.len())
     }
 }
 

@@ -12,6 +12,7 @@ use resolver::Resolver;
 started_on_kind_hosts!(
     domain_shows_its_space_once_its_record_is_there,
     domain_belongs_to_one_space,
+    domain_goes_with_its_space,
     domain_outlives_a_restart_and_a_resolver_that_is_down,
     domain_without_its_record_is_found_by_the_daily_check,
     domain_names_are_checked,
@@ -163,6 +164,25 @@ fn domain_belongs_to_one_space(host: Host) {
         asked,
         "nothing is looked up for a host that is vouched for"
     );
+}
+
+fn domain_goes_with_its_space(host: Host) {
+    let (world, _resolver) = world(host);
+    domain(&world, &["add", HOST, "--unverified"], "docs").ok();
+    becomes(&world, HOST, 200);
+    let deleted = world
+        .pmx(&["spaces", "delete", "docs", "--yes", "--json"])
+        .ok();
+    assert_eq!(deleted.number("/domains"), 1);
+    // A space that takes the name does not get the host, once readers see that the route is gone;
+    // another space may have it.
+    world.sync("docs", &[]).ok();
+    eventually("the site is back, and not at the host", || {
+        world.get("docs", "/").status == 200 && get(&world, HOST, "/").status == 404
+    });
+    world.sync("blog", &[]).ok();
+    domain(&world, &["add", HOST, "--unverified"], "blog").ok();
+    becomes(&world, HOST, 200);
 }
 
 fn domain_outlives_a_restart_and_a_resolver_that_is_down(host: Host) {

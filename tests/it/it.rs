@@ -36,6 +36,7 @@ mod content;
 mod conversation;
 mod costs;
 mod damage;
+mod deleted_spaces;
 mod dependencies;
 mod deployed;
 mod disk;

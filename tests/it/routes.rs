@@ -110,6 +110,8 @@ const ROUTES: &[(&str, &str, Asks)] = &[
         "/api/domains/docs.example.com?space=docs",
         Asks::PublishSecret,
     ),
+    ("GET", "/api/spaces", Asks::PublishSecret),
+    ("DELETE", "/api/spaces/other?expect=7", Asks::PublishSecret),
     ("GET", "/api/deploys?space=docs", Asks::PublishSecret),
     ("GET", "/api/deploys/1?space=docs", Asks::PublishSecret),
     (

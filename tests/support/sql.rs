@@ -1,8 +1,8 @@
 //! In-memory ledger over rusqlite.
 
 use pmx_core::sql::{Sql, SqlError, SqlRow, Value};
-use rusqlite::{Connection, OpenFlags};
 use rusqlite::types::{Value as Held, ValueRef};
+use rusqlite::{Connection, OpenFlags};
 
 /// A database in memory.
 #[derive(Debug)]

@@ -4,14 +4,16 @@
 //! pointer that it has seen, and uses the newer of the two. Only a space writes its pointer
 //! (`space_do`), one write after the other. So the pointer that KV stores never goes back either.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use pmx_core::backend::BackendError;
 use pmx_core::channel::Channel;
+use pmx_core::name::SpaceName;
 use pmx_core::time::Timestamp;
 use pmx_sync::bounded_cache::BoundedCache;
 use pmx_sync::pointer::Pointer;
-use pmx_sync::serve::{Lag, Pointers};
+use pmx_sync::serve::{Lag, NamesPage, Pointers};
 use worker::{Delay, KvStore};
 
 use crate::http::now;
@@ -48,6 +50,35 @@ impl Kv {
         let bytes = size_of::<Pointer>() + newest.earlier.capacity() * EARLIER_BYTES;
         self.seen.insert(channel.clone(), newest.clone(), bytes);
         newest
+    }
+
+    /// Lists names of spaces by the keys of their pointers.
+    pub(crate) async fn names(
+        &self,
+        after: Option<&str>,
+        most: usize,
+    ) -> Result<NamesPage, BackendError> {
+        let doing = || "listing pointers".to_owned();
+        let mut list = self
+            .store
+            .list()
+            .prefix(PREFIX.to_owned())
+            .limit(most as u64);
+        if let Some(after) = after {
+            list = list.cursor(after.to_owned());
+        }
+        op_counts::note(OpKind::KvList);
+        let page = list.execute().await.map_err(backend(doing()))?;
+        let labels = page
+            .keys
+            .iter()
+            .filter_map(|key| key.name.strip_prefix(PREFIX));
+        let spaces = labels.filter_map(|label| Some(Channel::of_label(label)?.space));
+        let names: BTreeSet<SpaceName> = spaces.collect();
+        Ok(NamesPage {
+            names: names.into_iter().collect(),
+            next: page.cursor.filter(|_| !page.list_complete),
+        })
     }
 
     fn newest(&self, channel: &Channel, pointer: Pointer) -> Pointer {
@@ -137,14 +168,18 @@ const PAUSE: Duration = Duration::from_millis(5);
 /// Seconds for which a location may cache a value: the least that KV accepts.
 const CACHE_SECONDS: u64 = 30;
 
+/// The beginning of all keys of pointers.
+const PREFIX: &str = "pointer/";
+
 fn key(channel: &Channel) -> String {
-    format!("pointer/{channel}")
+    format!("{PREFIX}{channel}")
 }
 
-/// The newer of a seen pointer and a read one. If two spaces had the name one after the other,
-/// their numbers are not comparable. Then the read pointer counts.
+/// The newer of a seen pointer and a read one. If two spaces had the name one after the other, and
+/// the second one does not know of the first, the read pointer counts.
 fn newer(seen: Pointer, read: Pointer) -> Pointer {
-    if seen.space == read.space && seen.order() > read.order() {
+    let is_same = seen.space == read.space;
+    if is_same && seen.order() > read.order() || !is_same && read.is_before(&seen) {
         seen
     } else {
         read
@@ -174,7 +209,16 @@ mod tests {
             rules: false,
             events: false,
             gone: false,
+            base: 0,
             expires: None,
+        }
+    }
+
+    /// A pointer of the space that took the name after deploy `base`.
+    fn later(deploy: u64, base: u64) -> Pointer {
+        Pointer {
+            base,
+            ..pointer(2, deploy)
         }
     }
 
@@ -194,6 +238,9 @@ mod tests {
             (pointer(1, 9), pointer(2, 1), pointer(2, 1)),
             (gone(3), pointer(1, 3), gone(3)),
             (gone(3), pointer(1, 4), pointer(1, 4)),
+            (later(4, 3), gone(3), later(4, 3)),
+            (later(4, 3), pointer(1, 2), later(4, 3)),
+            (gone(3), later(4, 3), later(4, 3)),
         ] {
             assert_eq!(newer(seen, read), expected);
         }

@@ -22,6 +22,8 @@ pub(crate) enum OpKind {
     CacheRead,
     /// A pointer read from KV.
     KvRead,
+    /// A page of pointer names in KV.
+    KvList,
     /// A pointer written to KV.
     KvWrite,
     /// A call of a Durable Object.
@@ -66,7 +68,7 @@ pub(crate) fn memory() -> usize {
     0
 }
 
-type Counts = [(OpKind, Cell<u64>); 11];
+type Counts = [(OpKind, Cell<u64>); 12];
 
 thread_local! {
     static COUNTS: Counts = const {
@@ -78,6 +80,7 @@ thread_local! {
             (OpKind::R2Delete, Cell::new(0)),
             (OpKind::CacheRead, Cell::new(0)),
             (OpKind::KvRead, Cell::new(0)),
+            (OpKind::KvList, Cell::new(0)),
             (OpKind::KvWrite, Cell::new(0)),
             (OpKind::SpaceCall, Cell::new(0)),
             (OpKind::RowRead, Cell::new(0)),
@@ -95,6 +98,7 @@ const fn name(kind: OpKind) -> &'static str {
         OpKind::R2Delete => "r2_delete",
         OpKind::CacheRead => "cache_read",
         OpKind::KvRead => "kv_read",
+        OpKind::KvList => "kv_list",
         OpKind::KvWrite => "kv_write",
         OpKind::SpaceCall => "space_call",
         OpKind::RowRead => "row_read",

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use pmx_core::backend::{BackendError, Blobs, ObjectKey};
+use pmx_core::id::SpaceId;
 use pmx_core::limits::EXACT_INTEGER_MAX;
 use pmx_streams::{Cold, Generation, SegmentKey};
 use worker::js_sys::{Promise, Uint8Array};
@@ -144,6 +145,18 @@ impl Blobs for R2 {
 
     async fn delete(&self, keys: &[ObjectKey]) -> Result<(), BackendError> {
         self.remove(keys).await
+    }
+
+    async fn delete_some(&self, space: SpaceId, most: usize) -> Result<usize, BackendError> {
+        let prefix = ObjectKey::prefix(space);
+        let most = most.min(DELETED_AT_ONCE_MAX);
+        op_counts::note(OpKind::R2List);
+        let list = self.bucket.list().prefix(&prefix).limit(most as u32);
+        let listed = list.execute().await;
+        let listed = listed.map_err(backend(format!("listing {prefix}")))?;
+        let names: Vec<String> = listed.objects().iter().map(Object::key).collect();
+        self.remove(&names).await?;
+        Ok(names.len())
     }
 }
 

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use pmx_core::channel::Channel;
 use pmx_core::crossing::arrived;
+use pmx_core::id::SpaceId;
 use pmx_core::name::SpaceName;
 use pmx_core::problem::Problem;
 use pmx_core::time::Timestamp;
@@ -88,7 +89,8 @@ impl DurableObject for SpaceDO {
         // Without a name, the object does not know whose pointers wait; the platform must wake it
         // again.
         let space = self.space().map_err(|problem| problem.to_string())?;
-        if let Err(problem) = self.deliver(&space, now()).await {
+        let purged = self.purge(&space, now()).await;
+        if let Err(problem) = purged.and(self.deliver(&space, now()).await) {
             console_error!("{problem}");
             // The platform retries only a few times. If even this fails, the platform must retry.
             self.backoff.failed();
@@ -155,6 +157,12 @@ impl SpaceDO {
         };
         let started = now();
         let outcome = self.carry_out(&call.space, call.command, call.now).await;
+        if let Ok(Reply::SpaceDeleted(removal)) = &outcome {
+            for alias in &removal.previews {
+                let (space, alias) = (call.space.clone(), Some(alias.clone()));
+                self.live.changed(&Channel { space, alias });
+            }
+        }
         let mut due = Vec::new();
         if let Some(channel) = announced.filter(|_| outcome.is_ok()) {
             self.live.changed(&channel);
@@ -196,7 +204,7 @@ impl SpaceDO {
     /// The alarm is set unless the outbox is empty and no preview ends, so that each failure has a
     /// retry.
     async fn deliver(&self, space: &SpaceName, now: Timestamp) -> Result<Vec<Due>, Problem> {
-        let ends = self.expire(space, now).await;
+        let ends = self.expire(space, now).await.map(|(ends, _)| ends);
         let outbox = self.outbox(space, now, Command::PendingPointers).await;
         let storage = self.ledger.storage();
         if let Ok(ends) = &ends
@@ -228,21 +236,39 @@ impl SpaceDO {
         Ok(due)
     }
 
-    /// Removes previews whose time is over. Returns when the next one ends.
+    /// Deletes some objects of a removed space that may go now. The outbox names the next time.
+    async fn purge(&self, space: &SpaceName, now: Timestamp) -> Result<(), Problem> {
+        let (_, Some(removed)) = self.expire(space, now).await? else {
+            return Ok(());
+        };
+        if self.server()?.purge(removed).await? {
+            return Ok(());
+        }
+        let forget = Command::ForgetRemoved { space: removed };
+        self.carry_out(space, forget, now).await.map(drop)
+    }
+
+    /// Removes previews whose time is over. Returns when the next one ends, and the removed space
+    /// whose objects may go now.
     async fn expire(
         &self,
         space: &SpaceName,
         now: Timestamp,
-    ) -> Result<Option<Timestamp>, Problem> {
+    ) -> Result<(Option<Timestamp>, Option<SpaceId>), Problem> {
         let reply = self.carry_out(space, Command::ExpirePreviews, now).await?;
-        let Reply::Expired { removed, next } = reply else {
-            return Ok(None);
+        let Reply::Expired {
+            removed,
+            next,
+            purge,
+        } = reply
+        else {
+            return Ok((None, None));
         };
         for alias in removed {
             let (space, alias) = (space.clone(), Some(alias));
             self.live.changed(&Channel { space, alias });
         }
-        Ok(next)
+        Ok((next, purge))
     }
 
     /// Sets the alarm to the time at which the next preview ends, or deletes it.
@@ -309,6 +335,7 @@ impl SpaceDO {
             | Reply::Index { .. }
             | Reply::Resumed(_)
             | Reply::Expired { .. }
+            | Reply::SpaceDeleted(_)
             | Reply::Previews(_)
             | Reply::AliasDeleted(_) => Ok(Outbox::default()),
         }

@@ -10,7 +10,7 @@ use pmx_core::crossing::arrived;
 use pmx_core::name::SpaceName;
 use pmx_core::problem::Problem;
 use pmx_core::time::Timestamp;
-use pmx_sync::serve::Spaces;
+use pmx_sync::serve::{NamesPage, Spaces};
 use pmx_sync::space::{Command, Due, Outbox, Reply, SpaceCall, SpaceResponse};
 use worker::ObjectNamespace;
 
@@ -66,8 +66,11 @@ impl Spaces for Objects {
     ) -> Result<Reply, Problem> {
         if matches!(command, Command::ExpirePreviews) {
             // A space does it itself, by its alarm.
-            let (removed, next) = (Vec::new(), None);
-            return Ok(Reply::Expired { removed, next });
+            return Ok(Reply::Expired {
+                removed: Vec::new(),
+                next: None,
+                purge: None,
+            });
         }
         if matches!(
             command,
@@ -88,6 +91,10 @@ impl Spaces for Objects {
             self.pointers.remember(&Channel { space, alias }, pointer);
         }
         outcome
+    }
+
+    async fn names(&self, after: Option<&str>, most: usize) -> Result<NamesPage, Problem> {
+        Ok(self.pointers.names(after, most).await?)
     }
 }
 

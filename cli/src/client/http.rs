@@ -11,6 +11,7 @@ mod exchange;
 mod fault;
 mod history;
 mod socket;
+mod spaces;
 mod stranger;
 mod transfer;
 

@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use pmx_core::backend::{BackendError, Blobs, ObjectKey};
+use pmx_core::id::{ObjectId, SpaceId};
 
 use super::durable;
 use super::error::{HostError, disk};
@@ -105,6 +106,33 @@ impl ObjectFolder {
         }
     }
 
+    /// See [`Blobs::delete_some`]; also removes folders that are empty then.
+    fn delete_some_now(&self, space: SpaceId, most: usize) -> io::Result<usize> {
+        let home = self.root.join("spaces").join(space.to_string());
+        let mut deleted = 0;
+        for folder in entries(&home)? {
+            for file in entries(&folder)? {
+                if deleted == most {
+                    return Ok(deleted);
+                }
+                let name = file.file_name().and_then(|name| name.to_str());
+                let object = name.and_then(|name| ObjectId::from_hex(name).ok());
+                match object {
+                    Some(object) => self.delete_now(ObjectKey { space, object })?,
+                    None => fs::remove_file(&file)?,
+                }
+                deleted += 1;
+            }
+            locked(&self.durable).remove(&folder);
+            fs::remove_dir(&folder)?;
+        }
+        locked(&self.durable).remove(&home);
+        match fs::remove_dir(&home) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            Ok(()) | Err(_) => Ok(deleted),
+        }
+    }
+
     fn object(&self, key: ObjectKey) -> io::Result<Option<Arc<Object>>> {
         if let Some(object) = locked(&self.open).find(key) {
             return Ok(Some(object));
@@ -154,6 +182,20 @@ impl Blobs for ObjectFolder {
         }
         Ok(())
     }
+
+    async fn delete_some(&self, space: SpaceId, most: usize) -> Result<usize, BackendError> {
+        let deleted = self.delete_some_now(space, most);
+        deleted.map_err(|error| BackendError::new(format!("deleting objects of {space}"), error))
+    }
+}
+
+/// What a folder contains; nothing if it does not exist.
+fn entries(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let listed = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        listed => listed?,
+    };
+    listed.map(|entry| Ok(entry?.path())).collect()
 }
 
 /// Files of objects that stay open. Some systems give a process only 256 files.

@@ -358,6 +358,7 @@ mod tests {
             rules: false,
             events: false,
             gone: false,
+            base: 0,
             expires: None,
         }
     }
@@ -365,6 +366,7 @@ mod tests {
     fn gone(deploy: u64) -> Pointer {
         Pointer {
             gone: true,
+            base: 0,
             ..pointer(deploy, 9)
         }
     }

@@ -12,10 +12,11 @@ use std::{fs, io};
 
 use pmx_core::channel::Channel;
 use pmx_core::code::Code;
-use pmx_core::name::SpaceName;
+use pmx_core::name::{AliasName, SpaceName};
 use pmx_core::problem::Problem;
+use pmx_core::sql::Sql as _;
 use pmx_core::time::Timestamp;
-use pmx_sync::serve::Spaces;
+use pmx_sync::serve::{NamesPage, Spaces};
 use pmx_sync::space::{Command, Reply, execute};
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::UnboundedSender;
@@ -145,11 +146,14 @@ impl Spaces for LocalSpaces {
             done.await
                 .unwrap_or_else(|error| Err(Problem::new(Code::Storage, error.to_string())))
         };
-        if let Ok(Reply::Expired { removed, .. }) = &reply {
-            for alias in removed {
-                let (space, alias) = (space.clone(), Some(alias.clone()));
-                notify(&self.topics, &Channel { space, alias });
-            }
+        let removed: &[AliasName] = match &reply {
+            Ok(Reply::Expired { removed, .. }) => removed,
+            Ok(Reply::SpaceDeleted(removal)) => &removal.previews,
+            _ => &[],
+        };
+        for alias in removed {
+            let (space, alias) = (space.clone(), Some(alias.clone()));
+            notify(&self.topics, &Channel { space, alias });
         }
         if let Some(channel) = announced {
             notify(&self.topics, &channel);
@@ -157,6 +161,18 @@ impl Spaces for LocalSpaces {
             let _ = self.changed.send(space.clone());
         }
         reply
+    }
+
+    async fn names(&self, after: Option<&str>, most: usize) -> Result<NamesPage, Problem> {
+        let listed = Self::names(self);
+        let mut names = listed.map_err(|error| Problem::new(Code::Storage, error.to_string()))?;
+        names.sort_unstable();
+        names.retain(|name| after.is_none_or(|after| name.as_str() > after));
+        let is_last = names.len() <= most;
+        names.truncate(most);
+        let last = names.last().map(|name| name.as_str().to_owned());
+        let next = last.filter(|_| !is_last);
+        Ok(NamesPage { names, next })
     }
 }
 
@@ -191,6 +207,10 @@ impl Work {
             ..
         } = self;
         let reply = block_on(execute(&ledger, &*blobs, &space, command, now));
+        if matches!(reply, Ok(Reply::SpaceDeleted(_))) {
+            // Gives the room of all tables back to the disk. Without it, the file is only larger.
+            let _ = ledger.run("VACUUM", &[]);
+        }
         *kept = keep.then_some(ledger);
         reply
     }

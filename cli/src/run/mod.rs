@@ -18,6 +18,7 @@ mod rule_diff;
 mod rules;
 mod serve;
 mod shell;
+mod spaces;
 mod status;
 mod stream_token;
 mod sync;
@@ -179,6 +180,7 @@ fn run_in(command: CliCommand, context: &Context<'_>) -> Result<Ended, Failure> 
         CliCommand::Promote(args) => promote::run(args, context),
         CliCommand::Resume(args) => resume::run(&args, context),
         CliCommand::Preview { command } => preview::run(command, context),
+        CliCommand::Spaces { command } => spaces::run(command, context),
         CliCommand::Domain { command } => domain::run(command, context),
         CliCommand::Status(args) => status::run(&args, context),
         CliCommand::Tail(args) => tail::run(&args, context),

@@ -8,6 +8,7 @@ use std::task::Poll;
 
 use pmx_core::backend::{BackendError, Blobs};
 use pmx_core::channel::Channel;
+use pmx_core::code::Code;
 use pmx_core::name::SpaceName;
 use pmx_core::problem::Problem;
 use pmx_core::time::Timestamp;
@@ -65,6 +66,26 @@ pub trait Spaces {
         command: Command,
         now: Timestamp,
     ) -> impl Future<Output = Result<Reply, Problem>>;
+
+    /// Lists names that have or had a space: a page of about `most`, after the place that the page
+    /// before named. A name may come twice.
+    fn names(
+        &self,
+        _after: Option<&str>,
+        _most: usize,
+    ) -> impl Future<Output = Result<NamesPage, Problem>> {
+        let detail = "this platform does not list its spaces";
+        std::future::ready(Err(Problem::new(Code::NotConfigured, detail)))
+    }
+}
+
+/// A page of names.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NamesPage {
+    /// The names.
+    pub names: Vec<SpaceName>,
+    /// The place of the next page, if there is one.
+    pub next: Option<String>,
 }
 
 /// The readers' copy of the routes of custom hosts (KV or memory). It may lag behind the registry.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use pmx_core::channel::Channel;
+use pmx_core::id::SpaceId;
 use pmx_core::name::SpaceName;
 use pmx_core::problem::Problem;
 use pmx_core::time::Timestamp;
@@ -16,8 +17,9 @@ use crate::space::{Command, Due, Outbox, Reply};
 const WRITE_PAUSE: Duration = Duration::from_secs(1);
 
 impl<B: Backend> Server<B> {
-    /// Removes previews whose time is over, and writes the pointers of the space's outbox, each
-    /// independent of the others. Returns when to call again, if a write failed or a preview ends.
+    /// Removes previews whose time is over and objects of removed spaces, and writes the pointers
+    /// of the space's outbox, each independent of the others. Returns when to call again, if a
+    /// write failed, a preview ends or objects are left.
     ///
     /// # Errors
     ///
@@ -27,7 +29,10 @@ impl<B: Backend> Server<B> {
         space: &SpaceName,
         now: Timestamp,
     ) -> Result<Option<Timestamp>, Problem> {
-        let ends = self.expire(space, now).await?;
+        let (ends, purge) = self.expire(space, now).await?;
+        if let Some(removed) = purge {
+            self.purge_of(space, removed, now).await?;
+        }
         let mut failed = Vec::new();
         let mut outbox = self.outbox(space, Command::PendingPointers, now).await?;
         // Each acknowledgement returns the current outbox: another deploy may have become active.
@@ -53,14 +58,15 @@ impl<B: Backend> Server<B> {
         }
     }
 
-    /// Removes previews whose time is over. Returns when the next one ends.
+    /// Removes previews whose time is over. Returns when the next one ends, and the removed space
+    /// whose objects may go now.
     async fn expire(
         &self,
         space: &SpaceName,
         now: Timestamp,
-    ) -> Result<Option<Timestamp>, Problem> {
+    ) -> Result<(Option<Timestamp>, Option<SpaceId>), Problem> {
         match self.call(space, Command::ExpirePreviews, now).await? {
-            Reply::Expired { next, .. } => Ok(next),
+            Reply::Expired { next, purge, .. } => Ok((next, purge)),
             other => Err(unexpected(&other)),
         }
     }

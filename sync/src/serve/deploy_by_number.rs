@@ -1,5 +1,7 @@
 //! Deploys by number: an immutable pointer for each, which only the space holds.
 
+use std::time::Duration;
+
 use pmx_core::channel::Channel;
 use pmx_core::code::Code;
 use pmx_core::domain::Selector;
@@ -13,6 +15,9 @@ use super::questions::Question;
 use super::server::Server;
 use crate::pointer::Pointer;
 use crate::space::{Command, Reply};
+
+/// How long an answer counts, although it never changes: the space may be removed.
+const PINNED_TIME: Duration = Duration::from_mins(1);
 
 impl<B: Backend> Server<B> {
     /// The pointer of the deploy with this number. The deploy's URL never shows anything else, so
@@ -29,8 +34,11 @@ impl<B: Backend> Server<B> {
         now: Timestamp,
     ) -> Result<Option<Pointer>, Problem> {
         let key = (space.clone(), number);
-        if let Some(pinned) = self.pinned().find(&key) {
-            return Ok(pinned);
+        let kept = self.pinned().find(&key);
+        if let Some((pinned, asked)) = &kept
+            && is_within(PINNED_TIME, *asked, now)
+        {
+            return Ok(pinned.clone());
         }
         let site = Channel::from(space.clone());
         let shown = self.backend().pointers().read(&site).await?;
@@ -45,8 +53,14 @@ impl<B: Backend> Server<B> {
             Question::Guess
         };
         // All names without a pointer share one budget, however many a client makes up.
-        self.questions()
-            .take(shown.is_some().then_some(space), question, now)?;
+        let granted = self
+            .questions()
+            .take(shown.is_some().then_some(space), question, now);
+        match (granted, kept) {
+            (Ok(()), _) => {}
+            (Err(_), Some((pinned, _))) => return Ok(pinned),
+            (Err(busy), None) => return Err(busy),
+        }
         let command = Command::Locate {
             deploy: Selector::Number(number),
         };
@@ -58,7 +72,7 @@ impl<B: Backend> Server<B> {
         };
         if found.is_some() || is_past {
             let bytes = size_of::<Pointer>() + space.as_str().len() + 64;
-            self.pinned().insert(key, found.clone(), bytes);
+            self.pinned().insert(key, (found.clone(), now), bytes);
         } else if self.backend().pointers().may_lag() {
             let bytes = space.as_str().len() + 64;
             self.unnumbered().insert(key, now, bytes);

@@ -10,7 +10,7 @@ use pmx_core::backend::{BackendError, Blobs, ObjectKey};
 use pmx_core::channel::Channel;
 use pmx_core::code::Code;
 use pmx_core::domain::Selector;
-use pmx_core::id::NodeId;
+use pmx_core::id::{NodeId, SpaceId};
 use pmx_core::name::SpaceName;
 use pmx_core::problem::Problem;
 use pmx_core::time::Timestamp;
@@ -157,6 +157,10 @@ impl Blobs for Counted {
 
     async fn delete(&self, _: &[ObjectKey]) -> Result<(), BackendError> {
         Ok(())
+    }
+
+    async fn delete_some(&self, _: SpaceId, _: usize) -> Result<usize, BackendError> {
+        Ok(0)
     }
 }
 

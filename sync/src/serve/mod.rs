@@ -38,12 +38,13 @@ mod secrets;
 mod server;
 mod site;
 mod site_headers;
+mod spaces;
 mod store_upload;
 mod stored;
 mod token;
 mod transport;
 
-pub use backend::{Backend, DomainRoutes, Pointers, Spaces};
+pub use backend::{Backend, DomainRoutes, NamesPage, Pointers, Spaces};
 pub use body::{Body, Check, Open, Piece};
 pub use body_budget::{BodyBudget, BodyPermit};
 pub use min_deploy::Lag;

@@ -13,7 +13,7 @@ impl<B: Backend> Server<B> {
     /// Replaces the place of a pointer's serving index by the last one that the space reported.
     pub(super) fn at_its_place(&self, space: &SpaceName, pointer: Pointer) -> Pointer {
         match self.pinned().find(&(space.clone(), pointer.deploy)) {
-            Some(Some(learned)) if learned.root == pointer.root => Pointer {
+            Some((Some(learned), _)) if learned.root == pointer.root => Pointer {
                 index: learned.index,
                 ..pointer
             },

@@ -175,7 +175,8 @@ impl Drop for QueryPermit<'_> {
 
 /// Whether a pointer follows another one, or belongs to another space that now has the name.
 pub(super) fn is_newer(pointer: &Pointer, than: &Pointer) -> bool {
-    pointer.space != than.space || pointer.order() > than.order()
+    let is_of_another = pointer.space != than.space && !pointer.is_before(than);
+    is_of_another || pointer.order() > than.order()
 }
 
 /// Whether two moments are at most `span` apart. Concurrent requests may be out of order.

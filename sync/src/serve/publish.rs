@@ -82,6 +82,9 @@ impl<B: Backend> Server<B> {
             | ApiRoute::AddDomain
             | ApiRoute::CheckDomain(_)
             | ApiRoute::RemoveDomain(_) => self.domain_route(route, &request, now, nonce).await,
+            ApiRoute::Spaces | ApiRoute::DeleteSpace(_) => {
+                self.space_route(route, &query, now).await
+            }
             ApiRoute::Deploys => self.deploys(&space()?, page_of_deploys(&query)?, now).await,
             ApiRoute::Deploy(number) => self.deploy(&space()?, number, now).await,
             ApiRoute::File(number) => {
@@ -248,7 +251,7 @@ impl<B: Backend> Server<B> {
     }
 
     /// Delivers the pointers of the outbox now; if that fails, the alarm delivers them.
-    async fn deliver_soon(&self, space: &SpaceName, now: Timestamp) {
+    pub(super) async fn deliver_soon(&self, space: &SpaceName, now: Timestamp) {
         // The publish has succeeded, whether the pointer is written now or by the retry alarm.
         let _later = self.deliver(space, now).await;
     }

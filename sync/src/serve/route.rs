@@ -45,6 +45,10 @@ pub(crate) enum ApiRoute {
     CheckDomain(CustomHost),
     /// `DELETE /api/domains/<host>`
     RemoveDomain(CustomHost),
+    /// `GET /api/spaces`
+    Spaces,
+    /// `DELETE /api/spaces/<name>`
+    DeleteSpace(SpaceName),
     /// `GET /api/deploys`
     Deploys,
     /// `GET /api/deploys/<n>`
@@ -101,6 +105,8 @@ impl ApiRoute {
             ["api", "domains", host, "check"] => {
                 (Self::CheckDomain(CustomHost::parse(host)?), Method::POST)
             }
+            ["api", "spaces"] => (Self::Spaces, Method::GET),
+            ["api", "spaces", name] => (Self::DeleteSpace(SpaceName::parse(name)?), Method::DELETE),
             ["api", "deploys"] => (Self::Deploys, Method::GET),
             ["api", "deploys", n] => (Self::Deploy(number(n)?), Method::GET),
             ["api", "deploys", n, "file"] => (Self::File(number(n)?), Method::GET),
@@ -142,6 +148,8 @@ impl ApiRoute {
             | Self::Domains
             | Self::CheckDomain(_)
             | Self::RemoveDomain(_)
+            | Self::Spaces
+            | Self::DeleteSpace(_)
             | Self::Deploys
             | Self::Deploy(_)
             | Self::File(_)
@@ -218,6 +226,11 @@ impl Query {
             .iter()
             .find(|(known, _)| known == name)
             .map(|(_, value)| value.as_str())
+    }
+
+    /// A text that the query may omit.
+    pub(crate) fn text(&self, name: &str) -> Option<&str> {
+        self.find(name)
     }
 
     /// A number that the query may omit.
@@ -321,6 +334,12 @@ mod tests {
                 "E_METHOD_NOT_ALLOWED",
             ),
             ("PUT", "/api/domains", "E_METHOD_NOT_ALLOWED"),
+            ("GET", "/api/spaces", "Spaces"),
+            ("GET", "/api/spaces?after=docs", "Spaces"),
+            ("POST", "/api/spaces", "E_METHOD_NOT_ALLOWED"),
+            ("DELETE", "/api/spaces/docs?expect=3", "DeleteSpace"),
+            ("DELETE", "/api/spaces/..", "E_NAME_INVALID"),
+            ("GET", "/api/spaces/docs", "E_METHOD_NOT_ALLOWED"),
             ("POST", "/api/publish/resume", "Resume"),
             ("GET", "/api/deploys/1/diff/2", "Diff"),
             ("GET", "/api/nodes?space=x&ids=", "Nodes"),

@@ -97,8 +97,9 @@ pub struct Server<B> {
     no_rules: Arc<SiteRules>,
 }
 
-/// Pointers of deploys by number; `None` is a number that never gets a deploy again.
-type Pinned = BoundedCache<(SpaceName, u64), Option<Pointer>>;
+/// Pointers of deploys by number, and when the space named them; `None` is a number that never gets
+/// a deploy again.
+type Pinned = BoundedCache<(SpaceName, u64), (Option<Pointer>, Timestamp)>;
 
 /// Numbers for which a space has no deploy, and the time of the question.
 type Unnumbered = BoundedCache<(SpaceName, u64), Timestamp>;

@@ -7,13 +7,20 @@ use pmx_core::name::AliasName;
 use pmx_core::problem::Problem;
 use pmx_core::sql::{Sql, SqlError};
 
-use super::columns::{alias_name, integer, text};
+use super::columns::{alias_name, integer, optional_text, text};
 use super::ledger::Ledger;
 use crate::pointer::Pointer;
 use crate::wire::DeployView;
 
-/// A pointer that is not yet propagated: its channel, and its order.
-pub(crate) type PendingPointer = (Option<AliasName>, u64);
+/// A pointer that is not yet propagated.
+#[derive(Debug)]
+pub(crate) struct PendingPointer {
+    pub(crate) alias: Option<AliasName>,
+    /// Its [`Pointer::order`].
+    pub(crate) order: u64,
+    /// The pointer itself, if it is of a space that was removed.
+    pub(crate) removed: Option<Pointer>,
+}
 
 impl<S: Sql> Ledger<'_, S> {
     /// The deploy that an alias names.
@@ -96,19 +103,25 @@ impl<S: Sql> Ledger<'_, S> {
     /// Queues a pointer of this order in the outbox.
     pub(super) fn announce(&self, alias: Option<&AliasName>, order: u64) -> Result<(), SqlError> {
         let upsert = "INSERT INTO outbox (kind, deploy) VALUES (?, ?)
-             ON CONFLICT (kind) DO UPDATE SET deploy = excluded.deploy";
+             ON CONFLICT (kind) DO UPDATE SET deploy = excluded.deploy, pointer = NULL";
         let params = [outbox_kind(alias).into(), order.into()];
         self.sql().run(upsert, &params).map(drop)
     }
 
     /// A page of the outbox: rows of an order below `before`, the newest first.
     pub(crate) fn pending_pointers(&self, before: u64) -> Result<Vec<PendingPointer>, SqlError> {
-        let select = "SELECT kind, deploy FROM outbox WHERE deploy < ?
+        let select = "SELECT kind, deploy, pointer FROM outbox WHERE deploy < ?
              ORDER BY deploy DESC LIMIT 8";
         let rows = self.sql().run(select, &[before.into()])?;
         let due = rows.iter().map(|row| {
             let alias = text(row, 0)?.strip_prefix(ALIAS_KIND).map(alias_name);
-            Ok((alias.transpose()?, integer(row, 1)?))
+            let removed = optional_text(row, 2)?.map(|json| serde_json::from_str(&json));
+            let removed = removed.transpose();
+            Ok(PendingPointer {
+                alias: alias.transpose()?,
+                order: integer(row, 1)?,
+                removed: removed.map_err(|error| SqlError(error.to_string()))?,
+            })
         });
         due.collect()
     }
@@ -125,9 +138,9 @@ impl<S: Sql> Ledger<'_, S> {
 }
 
 /// Prefix of an alias's rows in the outbox.
-const ALIAS_KIND: &str = "pointer/";
+pub(super) const ALIAS_KIND: &str = "pointer/";
 
-fn outbox_kind(alias: Option<&AliasName>) -> String {
+pub(super) fn outbox_kind(alias: Option<&AliasName>) -> String {
     alias.map_or_else(|| "pointer".into(), |alias| format!("{ALIAS_KIND}{alias}"))
 }
 

@@ -67,6 +67,19 @@ pub enum Command {
     },
     /// Removes previews whose time is over. A space sends it to itself, by its alarm.
     ExpirePreviews,
+    /// Deletes the space, with its history. Its objects go later, see [`Removal`].
+    DeleteSpace {
+        /// The number of the active deploy that the client saw; 0 for none.
+        expect: u64,
+        /// Whether the objects go at once, although some readers still have its pointers.
+        #[serde(default)]
+        purge: bool,
+    },
+    /// Records that a deleted space has no objects any more.
+    ForgetRemoved {
+        /// The deleted space.
+        space: SpaceId,
+    },
     /// Lists previews.
     Previews,
     /// Lists deploys, newest first.
@@ -147,6 +160,8 @@ impl Command {
             Self::Resume => "resume",
             Self::DeleteAlias { .. } => "unalias",
             Self::ExpirePreviews => "expire",
+            Self::DeleteSpace { .. } => "delete",
+            Self::ForgetRemoved { .. } => "forget",
             Self::Previews => "previews",
             Self::Deploys { .. } => "deploys",
             Self::Diff { .. } => "diff",
@@ -197,6 +212,8 @@ impl Command {
             | Self::Resume
             | Self::DeleteAlias { .. }
             | Self::ExpirePreviews
+            | Self::DeleteSpace { .. }
+            | Self::ForgetRemoved { .. }
             | Self::Lost(_)
             | Self::AckPointer { .. } => false,
         }
@@ -205,12 +222,16 @@ impl Command {
     /// Whether the command may leave something in the outbox.
     pub const fn may_announce(&self) -> bool {
         match self {
-            Self::Publish(_) | Self::Rollback(_) | Self::DeleteAlias { .. } => true,
+            Self::Publish(_)
+            | Self::Rollback(_)
+            | Self::DeleteAlias { .. }
+            | Self::DeleteSpace { .. } => true,
             Self::Open { .. }
             | Self::RecordPack { .. }
             | Self::RecordPart(_)
             | Self::Resume
             | Self::ExpirePreviews
+            | Self::ForgetRemoved { .. }
             | Self::Previews
             | Self::Deploys { .. }
             | Self::Diff { .. }
@@ -236,6 +257,8 @@ impl Command {
             | Self::Rollback(_)
             | Self::Resume
             | Self::ExpirePreviews
+            | Self::DeleteSpace { .. }
+            | Self::ForgetRemoved { .. }
             | Self::Previews
             | Self::Deploys { .. }
             | Self::Diff { .. }
@@ -388,9 +411,14 @@ pub enum Reply {
     Expired {
         /// The removed previews.
         removed: Vec<AliasName>,
-        /// When the next one ends.
+        /// When the next one ends, or the objects of a deleted space may go.
         next: Option<Timestamp>,
+        /// The deleted space whose objects may go now.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        purge: Option<SpaceId>,
     },
+    /// To the deletion of the space.
+    SpaceDeleted(Removal),
     /// The previews, in the order of their names.
     Previews(Vec<PreviewView>),
     /// A difference.
@@ -418,6 +446,17 @@ pub enum Reply {
     /// The changes between two deploys.
     #[serde(rename = "Net")]
     DiffSince(Box<ChangeMessage>),
+}
+
+/// What the deletion of a space removed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Removal {
+    /// Deploys.
+    pub deploys: u64,
+    /// Previews.
+    pub previews: Vec<AliasName>,
+    /// When its objects may go: readers may have its pointers until then.
+    pub purge: Option<Timestamp>,
 }
 
 /// A pointer to be delivered.

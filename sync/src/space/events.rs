@@ -70,16 +70,22 @@ pub(super) fn read<S: Sql>(
     asked: &Read,
     now: Timestamp,
 ) -> Result<Page, Problem> {
+    let base = ledger.base()?;
     let tail = match alias {
         // The channel has no deploy, or never had one.
-        None => ledger.active()?.map_or(0, |active| active.number),
+        None => ledger.active()?.map_or(base, |active| active.number),
         Some(_) => current(ledger, alias)?.number,
     };
     let tail = Offset::at(tail);
     let start = match asked.from {
-        From::Start => Offset::ZERO,
+        From::Start => Offset::at(base),
         From::Now => tail,
         From::At(offset) if offset > tail => return Err(failed(&Refusal::Beyond)),
+        From::At(offset) if offset == Offset::ZERO => Offset::at(base),
+        From::At(offset) if offset.position() < base => {
+            let detail = format!("{offset} is of a space that was removed");
+            return Err(Problem::new(Code::EventsGone, detail));
+        }
         From::At(offset) => offset,
     };
     if start == tail {
@@ -87,12 +93,30 @@ pub(super) fn read<S: Sql>(
         (page.start, page.end, page.view.next) = (tail, tail, tail);
         return Ok(page);
     }
-    let mut page = look(ledger, asked, now)?;
+    let mut page = look(ledger, &from_base(asked, start, base), now)?;
+    (page.start, page.end) = (after(page.start, base), after(page.end, base));
     if ledger.has_others(alias, start.position(), page.end.position())? {
         page.body = of_channel(&page, alias)?;
     }
     (page.end, page.view.next) = (page.end.min(tail), tail);
     Ok(page)
+}
+
+/// The log begins anew with each space of the name, and its offsets do not.
+fn from_base(asked: &Read, start: Offset, base: u64) -> Read {
+    match (base, asked.from) {
+        (0, _) | (_, From::Now) => *asked,
+        (_, From::Start | From::At(_)) => Read {
+            from: From::At(start.moved_to(start.position() - base)),
+        },
+    }
+}
+
+fn after(offset: Offset, base: u64) -> Offset {
+    match base {
+        0 => offset,
+        _ => offset.moved_to(offset.position() + base),
+    }
 }
 
 /// Keeps only the channel's messages of a page.

@@ -244,6 +244,7 @@ pub(crate) fn locate<S: Sql>(
         events: found.meta.events,
         rules: has_rules(ledger, found.root)?,
         gone: false,
+        base: ledger.base()?,
         expires: match selector {
             Selector::Alias(alias) => ledger.expiry(alias)?,
             Selector::Active | Selector::Number(_) => None,

@@ -49,14 +49,21 @@ pub(crate) struct Ledger<'a, S> {
     damaged: OnceCell<BTreeSet<NodeId>>,
     lost: OnceCell<BTreeSet<BlobId>>,
     expired_before: Cell<u64>,
+    base: Cell<Option<u64>>,
     now: Timestamp,
 }
 
 /// Records the name of a space, for a platform that wakes its object without one.
-fn keep_name<S: Sql>(sql: &S, name: &SpaceName) -> Result<(), SqlError> {
+pub(super) fn keep_name<S: Sql>(sql: &S, name: &SpaceName) -> Result<(), SqlError> {
     let upsert = "INSERT INTO meta (key, value) VALUES ('name', ?)
          ON CONFLICT (key) DO UPDATE SET value = excluded.value WHERE value <> excluded.value";
     sql.run(upsert, &[name.as_str().into()]).map(drop)
+}
+
+/// The number that `meta` has as text.
+fn parsed(base: Option<&str>) -> Result<u64, SqlError> {
+    let base = base.map_or(Ok(0), str::parse);
+    base.map_err(|_| SqlError("the last number of earlier spaces is no number".into()))
 }
 
 impl<'a, S: Sql> Ledger<'a, S> {
@@ -67,6 +74,7 @@ impl<'a, S: Sql> Ledger<'a, S> {
             damaged: OnceCell::new(),
             lost: OnceCell::new(),
             expired_before: Cell::new(0),
+            base: Cell::new(None),
             now: Timestamp::from_millis(0),
         }
     }
@@ -92,7 +100,10 @@ impl<'a, S: Sql> Ledger<'a, S> {
             return Ok(id);
         }
         self.sql.atomically(|sql| {
-            tables::make(sql)?;
+            if !self.has_tables()? {
+                tables::make(sql)?;
+            }
+            sql.run("DELETE FROM meta WHERE key = 'removal'", &[])?;
             let insert = "INSERT OR IGNORE INTO meta (key, value) VALUES ('space', ?)";
             sql.run(insert, &[fresh.to_string().into()])?;
             keep_name(sql, name)?;
@@ -105,7 +116,8 @@ impl<'a, S: Sql> Ledger<'a, S> {
     /// The space's id, if the space exists. A ledger without tables is no failure. A failure of the
     /// storage is one, and must not look like an absent space.
     pub(crate) fn space(&self) -> Result<Option<SpaceId>, SchemaError> {
-        let select = "SELECT key, value FROM meta WHERE key IN ('schema', 'readable_by', 'space')";
+        let select = "SELECT key, value FROM meta
+             WHERE key IN ('schema', 'readable_by', 'space', 'base')";
         let rows = match self.sql.run(select, &[]) {
             Ok(rows) => rows,
             Err(error) if self.has_tables()? => return Err(error.into()),
@@ -117,20 +129,34 @@ impl<'a, S: Sql> Ledger<'a, S> {
         }
         let of = |key| found.get(key).map(String::as_str);
         let recorded = tables::SCHEMA.parse(of("schema"), of("readable_by"))?;
-        let (Some(recorded), Some(space)) = (recorded, of("space")) else {
+        let Some(recorded) = recorded else {
             return Ok(None);
         };
+        self.base.set(Some(parsed(of("base"))?));
         if let Compatibility::Migrate { from } = tables::SCHEMA.check(recorded)? {
             self.sql.atomically(|sql| tables::migrate(sql, from))?;
         }
-        let id = SpaceId::from_hex(space);
-        id.map(Some)
-            .map_err(|error| SqlError(error.to_string()).into())
+        let id = of("space").map(SpaceId::from_hex).transpose();
+        id.map_err(|error| SqlError(error.to_string()).into())
+    }
+
+    /// The number of the last deploy of the spaces that had the name before; 0 if there were none.
+    pub(crate) fn base(&self) -> Result<u64, SqlError> {
+        if let Some(base) = self.base.get() {
+            return Ok(base);
+        }
+        let rows = self
+            .sql
+            .run("SELECT value FROM meta WHERE key = 'base'", &[])?;
+        let base = rows.first().map(|row| text(row, 0)).transpose()?;
+        let base = parsed(base.as_deref())?;
+        self.base.set(Some(base));
+        Ok(base)
     }
 
     /// The name under which the space was last opened, if that release recorded it.
     pub(crate) fn name(&self) -> Result<Option<SpaceName>, SchemaError> {
-        if self.space()?.is_none() {
+        if self.space()?.is_none() && !self.has_tables()? {
             return Ok(None);
         }
         let rows = self
@@ -140,7 +166,8 @@ impl<'a, S: Sql> Ledger<'a, S> {
         Ok(name.and_then(|name| SpaceName::parse(&name).ok()))
     }
 
-    fn has_tables(&self) -> Result<bool, SqlError> {
+    /// Whether the ledger has tables: those of a space, or of a removed one.
+    pub(super) fn has_tables(&self) -> Result<bool, SqlError> {
         let select = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'meta'";
         Ok(!self.sql.run(select, &[])?.is_empty())
     }
@@ -262,8 +289,11 @@ impl<'a, S: Sql> Ledger<'a, S> {
         &self,
         body: impl FnOnce(&Ledger<'_, S>) -> Result<T, E>,
     ) -> Result<T, E> {
-        self.sql
-            .atomically(|sql| body(&Ledger::new(sql).at(self.now)))
+        self.sql.atomically(|sql| {
+            let ledger = Ledger::new(sql).at(self.now);
+            ledger.base.set(self.base.get());
+            body(&ledger)
+        })
     }
 
     /// The bytes of a node.

@@ -26,17 +26,19 @@ mod pending;
 mod preconditions;
 mod previews;
 mod publish;
+mod removal;
 mod repair;
 mod tables;
 
 pub use call::{SpaceCall, SpaceResponse};
 pub use command::{
-    ArrivedPart, Command, Due, Loss, Lost, Offer, Outbox, PublishCommand, Reply, SmallPack,
+    ArrivedPart, Command, Due, Loss, Lost, Offer, Outbox, PublishCommand, Removal, Reply, SmallPack,
 };
 pub use lease::{LEASE, parse_lease};
 
 use pmx_core::backend::Blobs;
 use pmx_core::code::Code;
+use pmx_core::id::SpaceId;
 use pmx_core::name::{AliasName, SpaceName};
 use pmx_core::problem::Problem;
 use pmx_core::sql::Sql;
@@ -62,9 +64,9 @@ pub async fn execute<S: Sql, B: Blobs>(
     if let Command::Open { fresh } = command {
         return Ok(Reply::Space(ledger.open(name, fresh)?));
     }
-    let space = ledger
-        .space()?
-        .ok_or_else(|| Problem::new(Code::NotFound, format!("there is no space {name}")))?;
+    let Some(space) = ledger.space()? else {
+        return after_removal(&ledger, name, &command);
+    };
     match command {
         _ if command.is_of_another(space) => Ok(Reply::Space(space)),
         Command::Open { .. } => Ok(Reply::Space(space)),
@@ -93,6 +95,10 @@ pub async fn execute<S: Sql, B: Blobs>(
             ledger.atomically(|ledger| ledger.unalias(&alias))?,
         )),
         Command::ExpirePreviews => previews::expire(&ledger),
+        Command::DeleteSpace { expect, purge } => {
+            removal::delete(&ledger, name, space, (expect, purge))
+        }
+        Command::ForgetRemoved { space } => forgotten(&ledger, space),
         Command::Previews => previews::list(&ledger),
         Command::Deploys { before, limit } => history::deploys(&ledger, before, limit),
         Command::Diff { from, to } => {
@@ -100,10 +106,7 @@ pub async fn execute<S: Sql, B: Blobs>(
         }
         Command::Nodes { ids } => Ok(Reply::Nodes(history::nodes(&ledger, &ids)?)),
         Command::Events { alias, read } => read_events(&ledger, alias.as_ref(), &read, now),
-        Command::DiffSince { from, to, most } => {
-            let net = events::diff_since(&ledger, from, to, most.min(LIVE_PATHS_MAX))?;
-            Ok(Reply::DiffSince(Box::new(net)))
-        }
+        Command::DiffSince { from, to, most } => net(&ledger, from, to, most),
         Command::Locate { deploy } => {
             let pointer = history::locate(&ledger, space, &deploy)?;
             Ok(Reply::Pointer(Box::new(pointer)))
@@ -113,12 +116,58 @@ pub async fn execute<S: Sql, B: Blobs>(
             index: index_object::indexed_at(&ledger, &root)?,
         }),
         Command::Lost(loss) => repair::note(&ledger, &loss).map(|()| Reply::Noted),
-        Command::PendingPointers => Ok(Reply::Due(outbox::outbox(&ledger, space)?)),
+        Command::PendingPointers => Ok(Reply::Due(outbox::outbox(&ledger, Some(space))?)),
         Command::AckPointer { alias, order } => {
-            ledger.ack_pointer(alias.as_ref(), order)?;
-            Ok(Reply::Due(outbox::outbox(&ledger, space)?))
+            acknowledged(&ledger, Some(space), alias.as_ref(), order)
         }
     }
+}
+
+/// Carries out a command on a ledger without a space: of a removed one there is only what readers
+/// must still learn, and the objects.
+fn after_removal<S: Sql>(
+    ledger: &Ledger<'_, S>,
+    name: &SpaceName,
+    command: &Command,
+) -> Result<Reply, Problem> {
+    if ledger.has_tables()? {
+        match command {
+            Command::ExpirePreviews => return previews::expire(ledger),
+            Command::PendingPointers => return Ok(Reply::Due(outbox::outbox(ledger, None)?)),
+            Command::AckPointer { alias, order } => {
+                return acknowledged(ledger, None, alias.as_ref(), *order);
+            }
+            Command::ForgetRemoved { space } => return forgotten(ledger, *space),
+            Command::DeleteSpace { expect, .. } => {
+                if let Some(reply) = removal::repeated(ledger, *expect)? {
+                    return Ok(reply);
+                }
+            }
+            _ => {}
+        }
+    }
+    let detail = format!("there is no space {name}");
+    Err(Problem::new(Code::NotFound, detail))
+}
+
+fn acknowledged<S: Sql>(
+    ledger: &Ledger<'_, S>,
+    space: Option<SpaceId>,
+    alias: Option<&AliasName>,
+    order: u64,
+) -> Result<Reply, Problem> {
+    ledger.ack_pointer(alias, order)?;
+    Ok(Reply::Due(outbox::outbox(ledger, space)?))
+}
+
+fn forgotten<S: Sql>(ledger: &Ledger<'_, S>, removed: SpaceId) -> Result<Reply, Problem> {
+    ledger.forget_removed(removed)?;
+    Ok(Reply::Noted)
+}
+
+fn net<S: Sql>(ledger: &Ledger<'_, S>, from: u64, to: u64, most: usize) -> Result<Reply, Problem> {
+    let net = events::diff_since(ledger, from, to, most.min(LIVE_PATHS_MAX))?;
+    Ok(Reply::DiffSince(Box::new(net)))
 }
 
 /// The name under which a space was last opened, for a platform that wakes it without one.

@@ -15,16 +15,25 @@ use crate::pointer::Pointer;
 
 /// Makes the pointers of all channels in the outbox. A channel whose pointer cannot be made blocks
 /// no other channel; a failure of the storage ends the command.
-pub(crate) fn outbox<S: Sql>(ledger: &Ledger<'_, S>, space: SpaceId) -> Result<Outbox, Problem> {
+pub(crate) fn outbox<S: Sql>(
+    ledger: &Ledger<'_, S>,
+    space: Option<SpaceId>,
+) -> Result<Outbox, Problem> {
     let mut outbox = Outbox::default();
     let mut before = EXACT_INTEGER_MAX;
     // Blocked channels do not use up the page: older rows follow them.
     while outbox.due.is_empty() {
         let page = ledger.pending_pointers(before)?;
-        let Some((_, last)) = page.last() else { break };
-        before = *last;
-        for (alias, order) in page {
-            match pointer(ledger, space, alias.as_ref(), order) {
+        let Some(last) = page.last() else { break };
+        before = last.order;
+        for row in page {
+            let alias = row.alias;
+            let made = match (row.removed, space) {
+                (Some(pointer), _) => Ok(pointer),
+                (None, Some(space)) => pointer(ledger, space, alias.as_ref(), row.order),
+                (None, None) => continue,
+            };
+            match made {
                 Ok(pointer) => outbox.due.push(Due { alias, pointer }),
                 Err(problem) if problem.code == Code::Storage => return Err(problem),
                 Err(problem) => outbox.blocked.push(of_channel(alias.as_ref(), &problem)),

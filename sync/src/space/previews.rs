@@ -90,7 +90,7 @@ pub(super) fn with_end<S: Sql>(
     }
 }
 
-/// Removes previews whose time is over.
+/// Removes previews whose time is over, and names the removed space whose objects may go.
 pub(super) fn expire<S: Sql>(ledger: &Ledger<'_, S>) -> Result<Reply, Problem> {
     let removed = ledger.expired()?;
     if !removed.is_empty() {
@@ -100,8 +100,14 @@ pub(super) fn expire<S: Sql>(ledger: &Ledger<'_, S>) -> Result<Reply, Problem> {
                 .try_for_each(|alias| ledger.unalias(alias).map(drop))
         })?;
     }
-    let next = ledger.next_expiry()?;
-    Ok(Reply::Expired { removed, next })
+    let purge = ledger.next_removed()?;
+    let is_due = |(_, at): &(_, Timestamp)| *at <= ledger.now();
+    let ends = [ledger.next_expiry()?, purge.map(|(_, at)| at)];
+    Ok(Reply::Expired {
+        removed,
+        next: ends.into_iter().flatten().min(),
+        purge: purge.filter(is_due).map(|(space, _)| space),
+    })
 }
 
 /// Lists all previews with their deploys, in the order of their names.

@@ -5,12 +5,11 @@ use pmx_core::sql::{Sql, SqlError};
 
 use super::event_log;
 
-/// The schema of a space's ledger. Code that knows version 2 ignores what versions 3 and 4
-/// added.
+/// The schema of a space's ledger. Code that knows version 2 ignores what later versions added.
 pub(super) const SCHEMA: Schema = Schema {
     database: "the ledger of a space",
     table: "meta",
-    version: 4,
+    version: 5,
     readable_by: 2,
 };
 
@@ -20,6 +19,7 @@ const VERSIONS: [&[&[&str]]; SCHEMA.version as usize] = [
     &[PREVIEWS],
     &[HOLDS, LOSSES, LEASES],
     &[PREVIEW_ENDS],
+    &[REMOVALS],
 ];
 
 const FIRST: &[&str] = &[
@@ -107,6 +107,16 @@ const LEASES: &[&str] = &[
 const PREVIEW_ENDS: &[&str] = &[
     "ALTER TABLE alias ADD COLUMN expires INTEGER",
     "CREATE INDEX IF NOT EXISTS alias_expires ON alias (expires) WHERE expires IS NOT NULL",
+];
+
+/// Version 5: removals of a space, see [`removal`](super::removal).
+const REMOVALS: &[&str] = &[
+    // A pointer that no row of the ledger describes any more, as JSON.
+    "ALTER TABLE outbox ADD COLUMN pointer TEXT",
+    // Ids of earlier spaces of the name, and when their objects may go.
+    "CREATE TABLE IF NOT EXISTS removed (
+        space TEXT NOT NULL, due INTEGER NOT NULL,
+        PRIMARY KEY (due, space)) STRICT, WITHOUT ROWID",
 ];
 
 /// Creates all tables, in the transaction that creates a space.

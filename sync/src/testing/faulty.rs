@@ -7,6 +7,7 @@ use std::ops::Range;
 use bytes::Bytes;
 use pmx_core::backend::{BackendError, Blobs, ObjectKey};
 use pmx_core::channel::Channel;
+use pmx_core::id::SpaceId;
 use pmx_core::name::SpaceName;
 use pmx_core::problem::Problem;
 use pmx_core::sql::{Sql, SqlError, SqlRow, Value};
@@ -25,6 +26,8 @@ pub enum ServerEffect<'a> {
     WriteBlob(&'a ObjectKey),
     /// Objects are deleted.
     DeleteBlobs(&'a [ObjectKey]),
+    /// Objects of a space that was deleted are deleted.
+    DeleteSome(SpaceId),
     /// A pointer is read.
     ReadPointer(&'a Channel),
     /// A pointer is written.
@@ -39,6 +42,7 @@ impl fmt::Display for ServerEffect<'_> {
             Self::ReadBlob(key) => write!(f, "read {}", key.object),
             Self::WriteBlob(key) => write!(f, "write {}", key.object),
             Self::DeleteBlobs(keys) => write!(f, "delete {} objects", keys.len()),
+            Self::DeleteSome(space) => write!(f, "delete some objects of {space}"),
             Self::ReadPointer(channel) => write!(f, "read the pointer of {channel}"),
             Self::WritePointer(channel, pointer) => {
                 write!(f, "point {channel} to deploy {}", pointer.deploy)
@@ -97,6 +101,13 @@ impl<T: Blobs, H: Hook> Blobs for Faulty<T, H> {
         self.hook.before(ServerEffect::DeleteBlobs(keys)).await?;
         self.inner.delete(keys).await?;
         self.hook.after(ServerEffect::DeleteBlobs(keys)).await
+    }
+
+    async fn delete_some(&self, space: SpaceId, most: usize) -> Result<usize, BackendError> {
+        self.hook.before(ServerEffect::DeleteSome(space)).await?;
+        let count = self.inner.delete_some(space, most).await?;
+        self.hook.after(ServerEffect::DeleteSome(space)).await?;
+        Ok(count)
     }
 }
 
@@ -167,6 +178,8 @@ const fn name(command: &Command) -> &'static str {
         Command::Resume => "resume",
         Command::DeleteAlias { .. } => "unalias",
         Command::ExpirePreviews => "expire",
+        Command::DeleteSpace { .. } => "delete",
+        Command::ForgetRemoved { .. } => "forget",
         Command::Previews => "previews",
         Command::Deploys { .. } => "deploys",
         Command::Diff { .. } => "diff",

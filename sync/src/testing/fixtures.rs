@@ -50,6 +50,7 @@ pub fn pointer(deploy: u64) -> Pointer {
         rules: false,
         events: false,
         gone: false,
+        base: 0,
         expires: None,
     }
 }

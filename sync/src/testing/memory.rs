@@ -8,6 +8,7 @@ use bytes::Bytes;
 use pmx_core::backend::{BackendError, Blobs, ObjectKey};
 use pmx_core::channel::Channel;
 use pmx_core::code::Code;
+use pmx_core::id::SpaceId;
 use pmx_core::name::SpaceName;
 use pmx_core::problem::Problem;
 use pmx_core::sql::Sql;
@@ -143,6 +144,16 @@ impl Blobs for MemoryBlobs {
         }
         Ok(())
     }
+
+    async fn delete_some(&self, space: SpaceId, most: usize) -> Result<usize, BackendError> {
+        let mut objects = lock(&self.0);
+        let of_space = objects.keys().filter(|key| key.space == space);
+        let keys: Vec<ObjectKey> = of_space.take(most).copied().collect();
+        for key in &keys {
+            objects.remove(key);
+        }
+        Ok(keys.len())
+    }
 }
 
 /// Pointers in memory. Clones share them.
@@ -169,7 +180,9 @@ impl Pointers for MemoryPointers {
         let mut pointers = lock(&self.0);
         let held = pointers.get(channel);
         // An older deploy of the same space never replaces a newer one.
-        if held.is_none_or(|held| held.space != pointer.space || held.order() < pointer.order()) {
+        let is_of_another =
+            |held: &Pointer| held.space != pointer.space && !pointer.is_before(held);
+        if held.is_none_or(|held| is_of_another(held) || held.order() < pointer.order()) {
             pointers.insert(channel.clone(), pointer.clone());
         }
         Ok(())

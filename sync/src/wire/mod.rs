@@ -12,6 +12,7 @@ mod json_publish;
 mod max_delete;
 mod order;
 mod ranges;
+mod spaces;
 
 pub use begin::{
     ArrivedParts, BeginHead, BeginReply, CommitPreconditions, PartHead, PublishState, Replace,
@@ -32,6 +33,7 @@ pub use json_publish::{
 pub use max_delete::MaxDelete;
 pub use order::{Order, OrderKind};
 pub use ranges::Ranges;
+pub use spaces::{DeleteSpaceReply, SpaceView, SpacesReply};
 
 /// The version of the publish API, sent in every head.
 pub const VERSION: u8 = 1;

@@ -174,6 +174,7 @@ fn replies() -> Vec<Reply> {
         rules: false,
         events: true,
         gone: false,
+        base: 0,
         expires: None,
     };
     vec![

@@ -57,11 +57,14 @@ impl<S: Sql> Ledger<'_, S> {
         rows.iter().map(|row| Ok(deploy(row)?.deploy)).collect()
     }
 
-    /// The greatest number of all deploys; 0 if there is none.
+    /// The greatest number of all deploys, of earlier spaces of the name too; 0 if there is none.
     pub(crate) fn last_number(&self) -> Result<u64, SqlError> {
         let rows = self.sql.run("SELECT max(number) FROM deploy", &[])?;
         let last = rows.first().map(|row| optional_integer(row, 0));
-        Ok(last.transpose()?.flatten().unwrap_or(0))
+        match last.transpose()?.flatten() {
+            Some(last) => Ok(last),
+            None => self.base(),
+        }
     }
 
     pub(crate) fn deploy(&self, number: u64) -> Result<Option<DeployView>, SqlError> {

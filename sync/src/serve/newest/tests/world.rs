@@ -258,6 +258,7 @@ impl World {
             rules: false,
             events: false,
             gone: false,
+            base: 0,
             expires: None,
         };
         deploys.push((self.now.get(), pointer));
