@@ -10,6 +10,7 @@ mod domain;
 mod help;
 mod host;
 mod preview;
+mod pull;
 mod replacing;
 mod rules;
 mod spaces;
@@ -26,6 +27,7 @@ pub use doctor::DoctorArgs;
 pub use domain::{DomainAddArgs, DomainCheckArgs, DomainListArgs, DomainRmArgs, DomainSubcommand};
 pub use host::{HostArgs, ServeArgs};
 pub use preview::PreviewName;
+pub use pull::{GetArgs, PullArgs};
 pub use replacing::{PromoteArgs, Promoted, ResumeArgs, RollbackArgs};
 pub use rules::{RulesArgs, RulesCommand, RulesTestArgs};
 pub use spaces::{ServerArgs, SpacesCommand, SpacesDeleteArgs, SpacesListArgs};
@@ -71,6 +73,10 @@ pub enum CliCommand {
     Rules(Box<RulesArgs>),
     /// List the deploys of a site
     Deploys(DeploysArgs),
+    /// Write a deploy into a folder: only what differs, each file checked by its hash
+    Pull(PullArgs),
+    /// Print a file of a deploy, or write it
+    Get(GetArgs),
     /// Make an older deploy active again; nothing is uploaded
     Rollback(RollbackArgs),
     /// Make a preview or another deploy the live one; nothing is uploaded

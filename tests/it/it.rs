@@ -70,6 +70,7 @@ mod prices;
 mod project;
 mod proxies;
 mod publish;
+mod pull;
 mod refused;
 mod registry;
 mod removed;

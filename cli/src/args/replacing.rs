@@ -61,7 +61,8 @@ pub enum Promoted {
 }
 
 impl Promoted {
-    fn parse(text: &str) -> Result<Self, String> {
+    /// Reads the number of a deploy, or the name of a preview.
+    pub fn parse(text: &str) -> Result<Self, String> {
         if text.bytes().all(|byte| byte.is_ascii_digit()) {
             return number(text).map(Self::Deploy);
         }

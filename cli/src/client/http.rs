@@ -6,6 +6,7 @@
 
 mod counted_body;
 mod domains;
+pub mod download;
 mod events;
 mod exchange;
 mod fault;
@@ -224,10 +225,15 @@ impl Client {
 
     /// Sends until there is a successful answer.
     fn send(&self, call: &ApiRequest<'_>) -> Result<ApiResponse, Failure> {
+        self.repeated(|| self.once(call))
+    }
+
+    /// Repeats an exchange until it succeeds or no retry may help.
+    fn repeated<T>(&self, mut once: impl FnMut() -> Result<T, Broken>) -> Result<T, Failure> {
         let mut attempt = 0;
         loop {
             self.interrupt.check()?;
-            let (failure, after) = match self.once(call) {
+            let (failure, after) = match once() {
                 Ok(answer) => return Ok(answer),
                 Err(Broken::Final(failure)) => return Err(failure),
                 Err(Broken::Passing {

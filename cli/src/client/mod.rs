@@ -5,6 +5,7 @@ mod chunking;
 pub mod http;
 pub mod initial_upload;
 pub mod publish;
+pub mod pull;
 pub mod remote;
 mod retry;
 mod upload;

@@ -11,6 +11,7 @@ mod explain;
 mod hash;
 mod preview;
 mod promote;
+mod pull;
 mod report;
 mod resume;
 mod rollback;
@@ -180,6 +181,8 @@ fn run_in(command: CliCommand, context: &Context<'_>) -> Result<Ended, Failure> 
         CliCommand::Promote(args) => promote::run(args, context),
         CliCommand::Resume(args) => resume::run(&args, context),
         CliCommand::Preview { command } => preview::run(command, context),
+        CliCommand::Pull(args) => pull::pull(&args, context),
+        CliCommand::Get(args) => pull::get(&args, context),
         CliCommand::Spaces { command } => spaces::run(command, context),
         CliCommand::Domain { command } => domain::run(command, context),
         CliCommand::Status(args) => status::run(&args, context),

@@ -86,7 +86,7 @@ pub(super) fn run(args: PromoteArgs, context: &Context<'_>) -> Result<Ended, Fai
 }
 
 /// The deploy that the user named, and its preview.
-fn promoted(
+pub(super) fn promoted(
     from: &Promoted,
     client: &Client,
     site: &SiteConfig,

@@ -74,6 +74,23 @@ pub(super) async fn read(response: &mut Response, limit: u64) -> Result<Option<V
     }
 }
 
+/// Hands on the body of an answer as it arrives, until `take` refuses a piece.
+pub(super) async fn hand_on(
+    response: &mut Response,
+    mut take: impl FnMut(&[u8]) -> bool,
+) -> Result<(), Fault> {
+    loop {
+        let chunk = timeout(READ_TIME, response.chunk()).await;
+        let chunk = chunk.map_err(|_| Fault::Silent("receive body"))?;
+        let Some(chunk) = chunk.map_err(Fault::Http)? else {
+            return Ok(());
+        };
+        if !take(&chunk) {
+            return Ok(());
+        }
+    }
+}
+
 /// Sends pieces of a body to the connection, each when there is room for it.
 struct Outlet {
     pieces: mpsc::Sender<Bytes>,
