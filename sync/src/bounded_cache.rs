@@ -68,6 +68,11 @@ impl<K: Eq + Hash + Clone, V: Clone> BoundedCache<K, V> {
         }
     }
 
+    /// Drops all values.
+    pub(crate) fn clear(&self) {
+        self.0.clear();
+    }
+
     /// Drops the value of a key.
     pub fn remove(&self, key: &K) {
         self.0.remove(key);

@@ -111,6 +111,11 @@ impl ObjectFolder {
         let home = self.root.join("spaces").join(space.to_string());
         let mut deleted = 0;
         for folder in entries(&home)? {
+            if !folder.is_dir() {
+                // Files of other programs, such as those of a file manager.
+                fs::remove_file(&folder)?;
+                continue;
+            }
             for file in entries(&folder)? {
                 if deleted == most {
                     return Ok(deleted);
@@ -119,6 +124,7 @@ impl ObjectFolder {
                 let object = name.and_then(|name| ObjectId::from_hex(name).ok());
                 match object {
                     Some(object) => self.delete_now(ObjectKey { space, object })?,
+                    None if file.is_dir() => fs::remove_dir_all(&file)?,
                     None => fs::remove_file(&file)?,
                 }
                 deleted += 1;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pmx_core::channel::Channel;
+use pmx_core::code::Code;
 use pmx_core::domain::Selector;
 use pmx_core::name::SpaceName;
 use pmx_core::problem::Problem;
@@ -76,9 +77,14 @@ impl LocalBackend {
             before: None,
             limit: 1,
         };
+        let listed = match ask(list) {
+            // The space was deleted.
+            Err(problem) if problem.code == Code::NotFound => return Ok(()),
+            listed => listed?,
+        };
         let Reply::Deploys {
             active, aliases, ..
-        } = ask(list)?
+        } = listed
         else {
             return Ok(());
         };

@@ -210,6 +210,7 @@ impl Work {
         if matches!(reply, Ok(Reply::SpaceDeleted(_))) {
             // Gives the room of all tables back to the disk. Without it, the file is only larger.
             let _ = ledger.run("VACUUM", &[]);
+            let _ = ledger.run("PRAGMA wal_checkpoint(TRUNCATE)", &[]);
         }
         *kept = keep.then_some(ledger);
         reply

@@ -16,7 +16,7 @@ const OF_TEXT: usize = 5;
 const OF_PART: usize = 96;
 
 /// Bytes for a rule or a path of headers, and its place in the index.
-const OF_RULE: usize = 1024;
+const OF_RULE: usize = 1536;
 
 /// Bytes for a header.
 const OF_HEADER: usize = 192;
@@ -26,7 +26,7 @@ const OF_ENTRY: usize = 288;
 
 /// Bytes of memory that the rules of a file keep at most.
 pub(super) fn most(file: RuleFile, text: &str) -> usize {
-    let parts = OF_PART * count(text, b":*,=");
+    let parts = OF_PART * count(text, b":*,=&");
     let kept = match file {
         RuleFile::Redirects => parts + OF_RULE * lines(text).take(REDIRECT_RULES_MAX).count(),
         RuleFile::Headers => {

@@ -17,22 +17,20 @@ use crate::space::{Command, Due, Outbox, Reply};
 const WRITE_PAUSE: Duration = Duration::from_secs(1);
 
 impl<B: Backend> Server<B> {
-    /// Removes previews whose time is over and objects of removed spaces, and writes the pointers
-    /// of the space's outbox, each independent of the others. Returns when to call again, if a
-    /// write failed, a preview ends or objects are left.
+    /// Removes previews whose time is over, writes the pointers of the space's outbox, each
+    /// independent of the others, and then deletes objects of removed spaces. Returns when to call
+    /// again, if a write failed, a preview ends or objects are left.
     ///
     /// # Errors
     ///
-    /// The space's own failure. If no write failed, also the reason why a pointer cannot be made.
+    /// The space's own failure, or one of deleting objects. If no write failed, also the reason why
+    /// a pointer cannot be made.
     pub async fn deliver(
         &self,
         space: &SpaceName,
         now: Timestamp,
     ) -> Result<Option<Timestamp>, Problem> {
         let (ends, purge) = self.expire(space, now).await?;
-        if let Some(removed) = purge {
-            self.purge_of(space, removed, now).await?;
-        }
         let mut failed = Vec::new();
         let mut outbox = self.outbox(space, Command::PendingPointers, now).await?;
         // Each acknowledgement returns the current outbox: another deploy may have become active.
@@ -50,6 +48,10 @@ impl<B: Backend> Server<B> {
             outbox = self
                 .outbox(space, Command::AckPointer { alias, order }, now)
                 .await?;
+        }
+        // Objects that cannot be deleted hold up no pointer.
+        if let Some(removed) = purge {
+            self.purge_of(space, removed, now).await?;
         }
         match outbox.blocked.into_iter().next() {
             Some(problem) if failed.is_empty() => Err(problem),

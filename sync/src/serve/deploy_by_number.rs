@@ -17,7 +17,10 @@ use crate::pointer::Pointer;
 use crate::space::{Command, Reply};
 
 /// How long an answer counts, although it never changes: the space may be removed.
-const PINNED_TIME: Duration = Duration::from_mins(1);
+const PINNED_TIME: Duration = Duration::from_secs(30);
+
+/// How long it counts where the space cannot be asked: as long as a removed one keeps its objects.
+const KEPT_TIME: Duration = Duration::from_hours(24);
 
 impl<B: Backend> Server<B> {
     /// The pointer of the deploy with this number. The deploy's URL never shows anything else, so
@@ -56,9 +59,10 @@ impl<B: Backend> Server<B> {
         let granted = self
             .questions()
             .take(shown.is_some().then_some(space), question, now);
-        match (granted, kept) {
+        let kept = kept.filter(|(_, asked)| is_within(KEPT_TIME, *asked, now));
+        match (granted, &kept) {
             (Ok(()), _) => {}
-            (Err(_), Some((pinned, _))) => return Ok(pinned),
+            (Err(_), Some((pinned, _))) => return Ok(pinned.clone()),
             (Err(busy), None) => return Err(busy),
         }
         let command = Command::Locate {
@@ -68,7 +72,7 @@ impl<B: Backend> Server<B> {
             Ok(Reply::Pointer(pointer)) => Some(*pointer),
             Ok(_) => None,
             Err(problem) if matches!(problem.code, Code::NotFound | Code::DeployUnknown) => None,
-            Err(problem) => return Err(problem),
+            Err(problem) => return kept.map_or(Err(problem), |(pinned, _)| Ok(pinned)),
         };
         if found.is_some() || is_past {
             let bytes = size_of::<Pointer>() + space.as_str().len() + 64;

@@ -49,12 +49,12 @@ impl<B: Backend> Server<B> {
         for name in page.names {
             let channel = Channel::from(name.clone());
             let shown = self.backend().pointers().read(&channel).await?;
-            let deploy = match &shown {
-                Some(pointer) if pointer.gone => continue,
-                Some(pointer) => Some(pointer.deploy),
-                None if self.exists(&name, now).await? => None,
-                None => continue,
-            };
+            let shown = shown.filter(|pointer| !pointer.gone);
+            // Its name may have a space again, with previews only.
+            if shown.is_none() && !self.exists(&name, now).await {
+                continue;
+            }
+            let deploy = shown.map(|pointer| pointer.deploy);
             let url = self.url_of(&channel);
             spaces.push(SpaceView { name, deploy, url });
         }
@@ -64,16 +64,14 @@ impl<B: Backend> Server<B> {
         })
     }
 
-    async fn exists(&self, space: &SpaceName, now: Timestamp) -> Result<bool, Problem> {
+    /// Whether a name has a space, as far as the space can be asked.
+    async fn exists(&self, space: &SpaceName, now: Timestamp) -> bool {
         let question = Command::Deploys {
             before: None,
             limit: 0,
         };
-        match self.call(space, question, now).await {
-            Ok(_) => Ok(true),
-            Err(problem) if problem.code == Code::NotFound => Ok(false),
-            Err(problem) => Err(problem),
-        }
+        let asked = self.call(space, question, now).await;
+        asked.map_or_else(|problem| problem.code != Code::NotFound, |_| true)
     }
 
     /// Deletes a space and its domains.
@@ -91,6 +89,7 @@ impl<B: Backend> Server<B> {
             Err(problem) => return Err(problem),
         };
         self.space_ids().remove(space);
+        self.pinned().clear();
         // Also without a space: an earlier request may have ended between the two.
         let domains = self.remove_domains(space, now).await?;
         self.deliver_soon(space, now).await;

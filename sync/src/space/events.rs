@@ -174,8 +174,10 @@ pub(super) fn diff_since<S: Sql>(
         ledger.deploy(number)?.ok_or_else(gone)
     };
     let after = find(to)?;
+    let base = ledger.base()?;
     let before = match from {
-        0 => None,
+        // Before the first deploy of the space.
+        number if number <= base => None,
         number => {
             let before = find(number)?;
             if before.alias == after.alias {

@@ -10,9 +10,11 @@ use std::cell::{Cell, OnceCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use pmx_core::code::Code;
 use pmx_core::id::{BlobId, NodeId, SpaceId};
 use pmx_core::location::Extent;
 use pmx_core::name::SpaceName;
+use pmx_core::problem::Problem;
 use pmx_core::schema::{Compatibility, SchemaError};
 use pmx_core::sql::{Sql, SqlError};
 use pmx_core::time::Timestamp;
@@ -103,7 +105,6 @@ impl<'a, S: Sql> Ledger<'a, S> {
             if !self.has_tables()? {
                 tables::make(sql)?;
             }
-            sql.run("DELETE FROM meta WHERE key = 'removal'", &[])?;
             let insert = "INSERT OR IGNORE INTO meta (key, value) VALUES ('space', ?)";
             sql.run(insert, &[fresh.to_string().into()])?;
             keep_name(sql, name)?;
@@ -138,6 +139,16 @@ impl<'a, S: Sql> Ledger<'a, S> {
         }
         let id = of("space").map(SpaceId::from_hex).transpose();
         id.map_err(|error| SqlError(error.to_string()).into())
+    }
+
+    /// Refuses to go on if the space was deleted while a command waited. Its name may have another
+    /// space now.
+    pub(crate) fn check_same(&self, space: SpaceId) -> Result<(), Problem> {
+        if self.space()? == Some(space) {
+            return Ok(());
+        }
+        let detail = "the space was deleted while something was published to it";
+        Err(Problem::new(Code::Unavailable, detail))
     }
 
     /// The number of the last deploy of the spaces that had the name before; 0 if there were none.

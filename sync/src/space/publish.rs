@@ -141,7 +141,8 @@ async fn repair_first<S: Sql, B: Blobs>(
     let roots = [Some(publish.root), publish.base, active];
     let roots = roots.into_iter().flatten().collect();
     // A separate ledger, because the caller's caches its look-ups.
-    repair::take_in(&Ledger::new(ledger.sql()), blobs, space, roots).await
+    repair::take_in(&Ledger::new(ledger.sql()), blobs, space, roots).await?;
+    ledger.check_same(space)
 }
 
 /// Whether a request may commit. A first request that names only the root commits only if the root

@@ -38,6 +38,12 @@ pub(super) fn delete<S: Sql>(
     ledger.atomically(|ledger| {
         let active = ledger.active()?.map_or(0, |deploy| deploy.number);
         if active != expect {
+            // The answer was lost, and the name was taken again since.
+            if ledger.deploy_count()? == 0
+                && let Some(reply) = repeated(ledger, expect)?
+            {
+                return Ok(reply);
+            }
             let detail =
                 format!("the active deploy of {name} is {active} and not {expect} any more");
             return Err(Problem::new(Code::Conflict, detail));
@@ -51,6 +57,7 @@ pub(super) fn delete<S: Sql>(
         };
         let gone = Pointer {
             gone: true,
+            base: ledger.base()?,
             ..nowhere(space, ledger.last_number()?)
         };
         let channels = ledger.channels()?;
@@ -63,6 +70,7 @@ pub(super) fn delete<S: Sql>(
         let insert = "INSERT INTO meta (key, value) VALUES ('base', ?), ('removal', ?)";
         let kept = json(&(expect, &removal))?;
         sql.run(insert, &[gone.deploy.to_string().into(), kept.into()])?;
+        tables::keep_readable(sql)?;
         for (space, due) in removed {
             let insert = "INSERT INTO removed (space, due) VALUES (?, ?)";
             let params = [space.to_string().into(), due.as_millis().into()];

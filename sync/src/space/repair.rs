@@ -58,7 +58,10 @@ pub(crate) async fn take_in<S: Sql, B: Blobs>(
         let objects = objects_of(ledger, roots)?;
         losses.probe(blobs, space, objects).await?;
     }
-    ledger.atomically(|turn| losses.record(turn, last))
+    ledger.atomically(|turn| {
+        turn.check_same(space)?;
+        losses.record(turn, last)
+    })
 }
 
 /// The marks of a ledger, by content.

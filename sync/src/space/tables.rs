@@ -133,5 +133,14 @@ pub(super) fn migrate<S: Sql>(sql: &S, from: u32) -> Result<(), SqlError> {
     if from > 0 {
         event_log::upgrade(sql)?;
     }
-    SCHEMA.record(sql)
+    SCHEMA.record(sql)?;
+    keep_readable(sql)
+}
+
+/// Code before version 5 takes a space that follows a deleted one for the first of its name: it may
+/// not use one.
+pub(super) fn keep_readable<S: Sql>(sql: &S) -> Result<(), SqlError> {
+    let update = "UPDATE meta SET value = '5' WHERE key = 'readable_by'
+         AND CAST(value AS INTEGER) < 5 AND EXISTS (SELECT 1 FROM meta WHERE key = 'base')";
+    sql.run(update, &[]).map(drop)
 }

@@ -40,6 +40,16 @@ fn shapes() -> Vec<(&'static str, RuleFile, String)> {
             repeated(2_000, |at| format!("/{at} /{} 301\n", "é".repeat(100))),
         ),
         (
+            "parameters",
+            Redirects,
+            repeated(200, |at| format!("/{at}?b{} /b\n", "&b".repeat(1_500))),
+        ),
+        (
+            "prefixes",
+            Redirects,
+            repeated(4_000, |at| format!("/{at}/:a/x /b?c#d 301\n")),
+        ),
+        (
             "languages",
             Redirects,
             repeated(500, |at| {

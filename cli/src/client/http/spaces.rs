@@ -10,8 +10,8 @@ use pmx_sync::wire::{DeleteSpaceReply, SpaceView, SpacesReply};
 use super::{ApiRequest, Client};
 use crate::error::Failure;
 
-/// Pages that a list reads: a server with more spaces than two million is none.
-const PAGES_MAX: usize = 10_000;
+/// Pages that a list reads: 200,000 spaces.
+const PAGES_MAX: usize = 1_000;
 
 impl Client {
     /// `GET /api/spaces`: all pages, each space once, in the order of the names.

@@ -62,9 +62,11 @@ impl<S: Sql> Commit<'_, S> {
             };
             blobs.write(key, object.clone()).await?;
         }
-        let deploy = self
-            .ledger
-            .atomically(|turn| self.commit_in_transaction(turn, &prepared, publish, now))?;
+        let deploy = self.ledger.atomically(|turn| {
+            // The write of the object let other commands pass, a deletion too.
+            turn.check_same(space)?;
+            self.commit_in_transaction(turn, &prepared, publish, now)
+        })?;
         Ok(published(deploy))
     }
 
