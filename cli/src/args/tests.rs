@@ -93,10 +93,13 @@ fn help_lists_the_commands() {
       hash          Print the root of a folder; nothing is sent
       rules         Check the rules of a folder: _redirects, _headers and _site.toml
       deploys       List the deploys of a site
+      pull          Write a deploy into a folder: only what differs, each file checked by its hash
+      get           Print a file of a deploy, or write it
       rollback      Make an older deploy active again; nothing is uploaded
       promote       Make a preview or another deploy the live one; nothing is uploaded
       resume        Let publishing go on after a rollback, which holds the site until then
       preview       List previews, or take one away
+      spaces        List the spaces of a server, or delete one
       domain        Let hosts of your own show a site
       status        Show the server, the site, its active deploy, and whether the folder differs
       tail          Print what each deploy changes, as it happens, one line of JSON each
