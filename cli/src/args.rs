@@ -13,6 +13,7 @@ mod preview;
 mod pull;
 mod replacing;
 mod rules;
+mod server;
 mod spaces;
 mod stream_token;
 mod sync;
@@ -30,7 +31,8 @@ pub use preview::PreviewName;
 pub use pull::{GetArgs, PullArgs};
 pub use replacing::{PromoteArgs, Promoted, ResumeArgs, RollbackArgs};
 pub use rules::{RulesArgs, RulesCommand, RulesTestArgs};
-pub use spaces::{ServerArgs, SpacesCommand, SpacesDeleteArgs, SpacesListArgs};
+pub use server::ServerArgs;
+pub use spaces::{SpacesCommand, SpacesDeleteArgs, SpacesListArgs};
 pub use stream_token::StreamTokenArgs;
 pub use sync::SyncArgs;
 
@@ -165,26 +167,9 @@ pub struct SiteArgs {
     /// Name of the site [env: PMX_SPACE]
     #[arg(short, long, value_name = "NAME", visible_alias = "subdomain")]
     pub space: Option<String>,
-    /// Address of the server [env: PMX_SERVER] [default: http://127.0.0.1:8787]
-    #[arg(long, value_name = "URL")]
-    pub server: Option<String>,
-    /// The server's publish secret [env: PMX_TOKEN]
-    #[arg(long, value_name = "SECRET", allow_hyphen_values = true)]
-    pub token: Option<String>,
-    /// File that holds the publish secret (-: standard input)
-    #[arg(
-        long,
-        value_name = "FILE|-",
-        allow_hyphen_values = true,
-        conflicts_with = "token"
-    )]
-    pub token_file: Option<PathBuf>,
-    /// PEM file of the only authorities to trust [env: PMX_CACERT] [default: the system's]
-    #[arg(long, value_name = "FILE")]
-    pub cacert: Option<PathBuf>,
-    /// Data folder of the embedded host, to find its secret in [env: PMX_DATA]
-    #[arg(long, value_name = "DIR")]
-    pub data: Option<PathBuf>,
+    /// The server.
+    #[command(flatten)]
+    pub at: ServerArgs,
 }
 
 /// Which folder, and how it is read.

@@ -192,11 +192,11 @@ impl Layers {
 
     /// The user's site. `dir` names it if no layer does.
     pub fn site(&self, args: &SiteArgs, dir: &Path) -> Result<SiteConfig, Failure> {
-        let server = self.server(args.server.as_deref())?;
+        let server = self.server(args.at.server.as_deref())?;
         let token = self.token(args, &server)?;
         self.check_server(args, &server, token.as_ref())?;
         let space = self.space(args.space.as_deref(), dir)?;
-        let trust = self.trust(args.cacert.as_deref())?;
+        let trust = self.trust(args.at.cacert.as_deref())?;
         Ok(SiteConfig {
             server,
             space,
@@ -282,7 +282,7 @@ impl Layers {
         server: &ServerUrl,
         token: Option<&Token>,
     ) -> Result<(), Failure> {
-        let is_named = args.server.is_some() || self.env.var("PMX_SERVER").is_some();
+        let is_named = args.at.server.is_some() || self.env.var("PMX_SERVER").is_some();
         let project = self.project.as_ref();
         let Some(project) = project.filter(|it| !is_named && it.layer.server.is_some()) else {
             return Ok(());
@@ -307,7 +307,7 @@ impl Layers {
                 .var("PMX_TOKEN")
                 .or_else(|| self.env.var("PATHMX_PUBLISH_TOKEN"))
         };
-        if let Some(file) = &args.token_file {
+        if let Some(file) = &args.at.token_file {
             let is_stdin = file.as_os_str() == "-";
             return if is_stdin {
                 Token::of_stdin().map(Some)
@@ -315,10 +315,10 @@ impl Layers {
                 Token::of_file(&self.here.join(file)).map(Some)
             };
         }
-        if let Some(text) = args.token.as_deref().or_else(env) {
+        if let Some(text) = args.at.token.as_deref().or_else(env) {
             return Token::parse(text).map(Some);
         }
-        match (server.reach(), self.data(args.data.as_deref())) {
+        match (server.reach(), self.data(args.at.data.as_deref())) {
             (LinkSecurity::Loopback, Ok(folder)) => Token::of_host(&folder),
             (LinkSecurity::Loopback, Err(failure)) if failure.code == Code::Untrusted => {
                 Err(failure)

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::SiteArgs;
+use super::{ServerArgs, SiteArgs};
 
 /// `pmx doctor`
 #[derive(Debug, Args)]
@@ -47,13 +47,13 @@ pub struct DoctorArgs {
 impl DoctorArgs {
     /// The site to which `pmx doctor` publishes.
     pub fn site(&self) -> SiteArgs {
-        SiteArgs {
-            space: Some(self.space.clone()),
+        let at = ServerArgs {
             server: Some(self.cloudflare.clone()),
             token: None,
             token_file: self.token_file.clone(),
             cacert: self.cacert.clone(),
             data: self.data.clone(),
-        }
+        };
+        at.site(&self.space)
     }
 }

@@ -1,6 +1,7 @@
 //! Configuration layers, and the limits of a project file.
 
 use super::*;
+use crate::args::ServerArgs;
 
 fn layers(env: &[(&str, &str)], project: &str, user: &str) -> (tempfile::TempDir, Layers) {
     let folder = tempfile::tempdir().unwrap();
@@ -101,11 +102,12 @@ fn site_is_named_after_its_folder() {
 fn token_comes_from_the_environment_and_goes_only_where_it_should() {
     let both = [("PMX_TOKEN", "one"), ("PATHMX_PUBLISH_TOKEN", "two")];
     let token = |layers: &Layers, server: &str, data: Option<PathBuf>| {
-        let args = SiteArgs {
+        let at = ServerArgs {
             server: Some(server.into()),
             data,
-            ..SiteArgs::default()
+            ..ServerArgs::default()
         };
+        let args = at.site("x");
         let found = layers.site(&args, Path::new("/x")).unwrap().token;
         found.map(|token| token.reveal().to_owned())
     };
@@ -196,10 +198,11 @@ fn token_never_goes_to_a_server_that_only_the_project_names() {
             secret(root.path(), "local");
         }
         let (_folder, layers) = layers(env, project, user);
-        let args = SiteArgs {
+        let at = ServerArgs {
             data: Some(data),
-            ..SiteArgs::default()
+            ..ServerArgs::default()
         };
+        let args = at.site("x");
         let site = layers.site(&args, Path::new("/x"));
         let found = site.map(|site| site.token.map(|token| token.reveal().to_owned()));
         let found = found.map_err(|failure| {

@@ -148,7 +148,7 @@ impl Context<'_> {
     /// The site of a command. It prints warnings about the connection.
     fn site(&self, args: &SiteArgs, dir: &Path) -> Result<SiteConfig, Failure> {
         let site = self.layers.site(args, dir)?;
-        if args.token.is_some() {
+        if args.at.token.is_some() {
             self.ui.warn(
                 "--token shows the secret to every user of this machine; use --token-file or PMX_TOKEN",
             );

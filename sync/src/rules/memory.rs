@@ -13,10 +13,10 @@ use crate::limits::{HEADER_BLOCKS_MAX, REDIRECT_RULES_MAX};
 const OF_TEXT: usize = 5;
 
 /// Bytes for a wildcard, a name or a member of a list: the text before it and itself.
-const OF_PART: usize = 96;
+const OF_PART: usize = 128;
 
 /// Bytes for a rule or a path of headers, and its place in the index.
-const OF_RULE: usize = 1536;
+const OF_RULE: usize = 2048;
 
 /// Bytes for a header.
 const OF_HEADER: usize = 192;

@@ -49,12 +49,14 @@ impl<B: Backend> Server<B> {
         for name in page.names {
             let channel = Channel::from(name.clone());
             let shown = self.backend().pointers().read(&channel).await?;
-            let shown = shown.filter(|pointer| !pointer.gone);
-            // Its name may have a space again, with previews only.
-            if shown.is_none() && !self.exists(&name, now).await {
-                continue;
-            }
-            let deploy = shown.map(|pointer| pointer.deploy);
+            let deploy = match shown.filter(|pointer| !pointer.gone) {
+                Some(pointer) => Some(pointer.deploy),
+                // The pointer may be late, or the name may have a space again.
+                None => match self.active(&name, now).await {
+                    Some(active) => Some(active).filter(|active| *active > 0),
+                    None => continue,
+                },
+            };
             let url = self.url_of(&channel);
             spaces.push(SpaceView { name, deploy, url });
         }
@@ -64,14 +66,18 @@ impl<B: Backend> Server<B> {
         })
     }
 
-    /// Whether a name has a space, as far as the space can be asked.
-    async fn exists(&self, space: &SpaceName, now: Timestamp) -> bool {
+    /// The number of a space's active deploy, or 0; `None` if the name has no space. A space that
+    /// cannot be asked exists.
+    async fn active(&self, space: &SpaceName, now: Timestamp) -> Option<u64> {
         let question = Command::Deploys {
             before: None,
             limit: 0,
         };
-        let asked = self.call(space, question, now).await;
-        asked.map_or_else(|problem| problem.code != Code::NotFound, |_| true)
+        match self.call(space, question, now).await {
+            Ok(Reply::Deploys { active, .. }) => Some(active),
+            Err(problem) if problem.code == Code::NotFound => None,
+            Ok(_) | Err(_) => Some(0),
+        }
     }
 
     /// Deletes a space and its domains.

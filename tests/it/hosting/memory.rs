@@ -42,7 +42,7 @@ fn shapes() -> Vec<(&'static str, RuleFile, String)> {
         (
             "parameters",
             Redirects,
-            repeated(200, |at| format!("/{at}?b{} /b\n", "&b".repeat(1_500))),
+            repeated(100, |at| format!("/{at}?b{} /b\n", "&b".repeat(1_500))),
         ),
         (
             "prefixes",
