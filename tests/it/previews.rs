@@ -370,7 +370,8 @@ fn previews_work_on_an_older_ledger() {
     world.server.kill();
     let ledger = world.temp.path().join("data/spaces/docs.db");
     let ledger = rusqlite::Connection::open(ledger).unwrap();
-    let before = "DROP INDEX deploy_order; DROP TABLE hold; DROP TABLE build;
+    let before = "ALTER TABLE outbox DROP COLUMN pointer; DROP TABLE removed;
+        DROP INDEX deploy_order; DROP TABLE hold; DROP TABLE build;
         DROP TABLE loss; DROP TABLE lost_blob; DROP TABLE damaged; DROP TABLE arrived;
         DROP INDEX pack_arrived; DROP INDEX pack_pending; DROP INDEX part_pending;
         DROP INDEX node_pending; ALTER TABLE pack DROP COLUMN at;
