@@ -17,7 +17,7 @@ const READERS: u64 = 6;
 /// probe meet in one buffer, and its reader is noticed later; so several are asked, and the first
 /// counts.
 #[test]
-fn reader_that_left_is_dropped_within_two_ticks() {
+fn one_of_six_readers_that_left_is_dropped_within_two_ticks() {
     let Some(world) = World::of_worker(Host::Unkind, &[("PMX_STREAM_ANALYTICS", "1")]) else {
         return;
     };

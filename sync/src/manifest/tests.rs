@@ -186,9 +186,7 @@ proptest! {
             if let Ok(other) = Node::decode(&bent) {
                 prop_assert_eq!(&other.encode()[..], &bent[..], "two spellings of one node");
             }
-            // Every length of a small node, and lengths of a large one from a start by chance.
-            let step = 1 + node.bytes.len() / 128;
-            for len in (at % step..node.bytes.len()).step_by(step) {
+            for len in 0..node.bytes.len() {
                 prop_assert!(Node::decode(&node.bytes[..len]).is_err());
             }
         }
