@@ -275,6 +275,12 @@ codes! {
     EventsGone "E_EVENTS_GONE" Other 410 false
         "Load the page again, and read on from the offset it comes with."
         "The deploy that the offset stands for is no longer kept, so the server does not know what changed since."
+    DeployGone "E_DEPLOY_GONE" Other 410 false
+        "List the deploys that are kept with `pmx deploys`, or publish the content again."
+        "The content of the deploy was given up: by the space's retention policy, with the preview that it was of, or with `pmx deploys rm`."
+    DeployKept "E_DEPLOY_KEPT" Conflict 409 false
+        "Roll back or publish first, remove the preview, or unpin the deploy with `pmx deploys unpin`."
+        "A deploy that is active, that a preview shows, or that is pinned can't be removed."
     EventsClosed "E_EVENTS_CLOSED" Auth 403 false
         "Send the publish secret as a bearer token, or publish the site with --live."
         "The list of what changed names every path of the site. It is for holders of the publish secret, and for sites that opted in: published with --live, a PathMX build, a preview, or on a server with LIVE=all."

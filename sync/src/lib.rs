@@ -14,7 +14,7 @@
 //!
 //! use pmx_core::{name::SpaceName, time::Timestamp};
 //! use pmx_sync::manifest::{NodeMap, build};
-//! use pmx_sync::push::{Intent, OutcomeKind};
+//! use pmx_sync::push::{Intent, PushOutcomeKind};
 //! use pmx_sync::scan::{Options, scan};
 //! use pmx_sync::testing::client::Client;
 //! use pmx_sync::testing::host::{Host, block_on};
@@ -38,7 +38,7 @@
 //! let intent = Intent::new(space.clone(), site.root, "first");
 //! let client = Client { network: &host, space, nodes: &nodes, blobs: &blobs, tries: 1 };
 //! let outcome = block_on(client.publish(intent))?;
-//! assert_eq!(outcome.kind, OutcomeKind::Published);
+//! assert_eq!(outcome.kind, PushOutcomeKind::Published);
 //!
 //! let page = host.get("http://hello.localhost/")?;
 //! assert_eq!(page.body, "<h1>Hello</h1>");

@@ -291,3 +291,10 @@ pub const HEADER_RULE_BYTES_MAX: usize = 8 * 1024;
 
 /// Media types of `_site.toml`: more extensions than the server knows itself.
 pub const MEDIA_RULES_MAX: usize = 1_000;
+
+/// Most deploys or days that a rule of a retention policy counts: more than any site has.
+pub const RETENTION_COUNT_MAX: u64 = 1_000_000;
+
+/// The longest time of a retention policy, in seconds: a hundred years. With a longer one, sums of
+/// times could overflow.
+pub const RETENTION_SECONDS_MAX: u64 = 100 * 366 * 86_400;

@@ -336,6 +336,8 @@ impl SpaceDO {
             | Reply::Resumed(_)
             | Reply::Expired { .. }
             | Reply::SpaceDeleted(_)
+            | Reply::Retention(_)
+            | Reply::Collected(_)
             | Reply::Previews(_)
             | Reply::AliasDeleted(_) => Ok(Outbox::default()),
         }

@@ -74,7 +74,7 @@ async fn deliver(state: &Arc<AppState>, space: SpaceName) -> Option<Duration> {
     let log = state.log;
     let work = tokio::task::spawn_blocking(move || {
         let now = super::now();
-        let left = blocking(|| guarded(log, || block_on(state.server.deliver(&space, now))));
+        let left = blocking(|| guarded(log, || block_on(state.server.tend(&space, now))));
         left.flatten().map(|left| {
             let wait = left.map(|at| at.as_millis().saturating_sub(now.as_millis()));
             wait.map(|wait| Duration::from_millis(wait).clamp(WAIT_MIN, WAIT_MAX))

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use pmx_core::channel::Channel;
+use pmx_core::code::Code;
 use pmx_core::id::SpaceId;
 use pmx_core::name::SpaceName;
 use pmx_core::problem::Problem;
@@ -12,6 +13,7 @@ use super::backend::{Backend, Pointers};
 use super::publish::unexpected;
 use super::server::Server;
 use crate::space::{Command, Due, Outbox, Reply};
+use crate::wire::CollectReply;
 
 /// How long a caller waits before it tries again to write a pointer.
 const WRITE_PAUSE: Duration = Duration::from_secs(1);
@@ -57,6 +59,41 @@ impl<B: Backend> Server<B> {
             Some(problem) if failed.is_empty() => Err(problem),
             Some(_) | None if failed.is_empty() => Ok(ends),
             Some(_) | None => Ok(Some(now.after(WRITE_PAUSE))),
+        }
+    }
+
+    /// Does what the space's alarm has to do: delivers, and then takes one step of a collection if
+    /// one is due. Returns when to call again.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Server::deliver`], or of the collection. The caller calls again in any case.
+    pub async fn tend(
+        &self,
+        space: &SpaceName,
+        now: Timestamp,
+    ) -> Result<Option<Timestamp>, Problem> {
+        let next = self.deliver(space, now).await?;
+        if next.is_none_or(|next| next > now) {
+            return Ok(next);
+        }
+        match self.collect(space, now).await {
+            Ok(_) => self.deliver(space, now).await,
+            // The space was deleted meanwhile.
+            Err(absent) if absent.code == Code::NotFound => Ok(None),
+            Err(problem) => Err(problem),
+        }
+    }
+
+    /// Takes one step of a collection.
+    async fn collect(&self, space: &SpaceName, now: Timestamp) -> Result<CollectReply, Problem> {
+        let step = Command::Collect {
+            start: false,
+            dry: false,
+        };
+        match self.call(space, step, now).await? {
+            Reply::Collected(reply) => Ok(reply),
+            other => Err(unexpected(&other)),
         }
     }
 

@@ -72,6 +72,11 @@ impl<B: Backend> Server<B> {
             Ok(Reply::Pointer(pointer)) => Some(*pointer),
             Ok(_) => None,
             Err(problem) if matches!(problem.code, Code::NotFound | Code::DeployUnknown) => None,
+            // Not the pinned pointer: its content is about to go.
+            Err(gone) if gone.code == Code::DeployGone => {
+                self.pinned().remove(&key);
+                return Err(gone);
+            }
             Err(problem) => return kept.map_or(Err(problem), |(pinned, _)| Ok(pinned)),
         };
         if found.is_some() || is_past {

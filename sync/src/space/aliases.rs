@@ -9,6 +9,7 @@ use pmx_core::sql::{Sql, SqlError};
 
 use super::columns::{alias_name, integer, optional_text, text};
 use super::ledger::Ledger;
+use super::retention::drop_preview;
 use crate::pointer::Pointer;
 use crate::wire::DeployView;
 
@@ -75,13 +76,15 @@ impl<S: Sql> Ledger<'_, S> {
         rows.first().map_or(Ok(0), |row| integer(row, 0))
     }
 
-    /// Deletes an alias and queues its pointer. Returns the deploy that it named.
+    /// Deletes an alias, queues its pointer, and gives up its deploys. Returns the deploy that it
+    /// named.
     pub(crate) fn unalias(&self, alias: &AliasName) -> Result<Option<u64>, SqlError> {
         let delete = "DELETE FROM alias WHERE name = ? RETURNING deploy";
         let rows = self.sql().run(delete, &[alias.as_str().into()])?;
         let named = rows.first().map(|row| integer(row, 0)).transpose()?;
         if let Some(deploy) = named {
             self.announce(Some(alias), Pointer::order_of(deploy) + 1)?;
+            drop_preview(self, alias)?;
         }
         Ok(named)
     }
@@ -102,9 +105,12 @@ impl<S: Sql> Ledger<'_, S> {
 
     /// Queues a pointer of this order in the outbox.
     pub(super) fn announce(&self, alias: Option<&AliasName>, order: u64) -> Result<(), SqlError> {
-        let upsert = "INSERT INTO outbox (kind, deploy) VALUES (?, ?)
+        // `since` stays that of the first announcement that is not delivered: readers have a pointer
+        // from before it.
+        let upsert = "INSERT INTO outbox (kind, deploy, since) VALUES (?, ?, ?)
              ON CONFLICT (kind) DO UPDATE SET deploy = excluded.deploy, pointer = NULL";
-        let params = [outbox_kind(alias).into(), order.into()];
+        let since = self.collector()?.swept.into();
+        let params = [outbox_kind(alias).into(), order.into(), since];
         self.sql().run(upsert, &params).map(drop)
     }
 

@@ -1,6 +1,7 @@
 //! Arrivals: the ledger's queries about packs, parts and blobs that wait for a commit.
 
 use pmx_core::id::{BlobId, ObjectId, PackId};
+use pmx_core::problem::Problem;
 use pmx_core::sql::{Sql, SqlError, SqlRow, Value};
 use pmx_core::time::Timestamp;
 
@@ -10,6 +11,7 @@ use super::columns::{array, blob, integer};
 use super::ledger::{KeptPart, Ledger};
 use super::pending::PendingPack;
 use crate::limits::{ARRIVED_PACKS_NAMED_MAX, PARTS_NAMED_MAX};
+use crate::pack::stored::Toc;
 use crate::wire::ArrivedParts;
 
 impl<S: Sql> Ledger<'_, S> {
@@ -21,19 +23,33 @@ impl<S: Sql> Ledger<'_, S> {
         object: &ObjectId,
         toc: &[u8],
         now: Timestamp,
-    ) -> Result<ObjectId, SqlError> {
+    ) -> Result<ObjectId, Problem> {
         let upsert = "INSERT INTO pack (id, object, toc, at) VALUES (?, ?, ?, ?)
              ON CONFLICT (id) DO UPDATE SET at = excluded.at, folded = NULL
              WHERE toc IS NOT NULL";
         let id: Value = pack.as_bytes()[..].into();
+        if let Some(known) = self.pack_object(pack)?
+            && self.is_doomed(&known)?
+        {
+            let delete = "DELETE FROM pack WHERE id = ?";
+            self.sql().run(delete, &[id.clone()])?;
+        }
         let object_id = object.as_bytes()[..].into();
         let params = [id.clone(), object_id, toc.into(), now.as_millis().into()];
         self.sql().run(upsert, &params)?;
-        let rows = self
-            .sql()
-            .run("SELECT object FROM pack WHERE id = ?", &[id])?;
-        rows.first()
-            .map_or(Ok(*object), |row| Ok(ObjectId::from_bytes(array(row, 0)?)))
+        let kept = self.pack_object(pack)?.unwrap_or(*object);
+        if kept == *object {
+            self.record_object(object, stored_bytes(toc)?)?;
+        }
+        Ok(kept)
+    }
+
+    /// The object of a pack that arrived.
+    fn pack_object(&self, pack: &PackId) -> Result<Option<ObjectId>, SqlError> {
+        let select = "SELECT object FROM pack WHERE id = ?";
+        let rows = self.sql().run(select, &[pack.as_bytes()[..].into()])?;
+        let object = rows.first().map(|row| array(row, 0)).transpose()?;
+        Ok(object.map(ObjectId::from_bytes))
     }
 
     /// Packs that are neither in a deploy nor folded: at most a few more than
@@ -42,7 +58,14 @@ impl<S: Sql> Ledger<'_, S> {
         let select = "SELECT id, object, toc, coalesce(at, 0) FROM pack
              WHERE toc IS NOT NULL AND folded IS NULL AND (at IS NULL OR at >= ?) ORDER BY at";
         let rows = self.sql().run(select, &[self.expired_before().into()])?;
-        rows.iter().map(PendingPack::of).collect()
+        let mut packs = Vec::with_capacity(rows.len());
+        for row in &rows {
+            let pack = PendingPack::of(row)?;
+            if !self.is_doomed(&pack.object)? {
+                packs.push(pack);
+            }
+        }
+        Ok(packs)
     }
 
     /// The number of packs that are pending and not folded, and the bytes of their tables of
@@ -57,14 +80,17 @@ impl<S: Sql> Ledger<'_, S> {
 
     /// Packs that arrived last and that no deploy has.
     pub(crate) fn arrived_packs(&self) -> Result<Vec<PackId>, SqlError> {
-        let select = "SELECT id FROM pack
+        let select = "SELECT id, object FROM pack
              WHERE toc IS NOT NULL AND (at IS NULL OR at >= ?) ORDER BY at DESC LIMIT ?";
         let params = [self.expired_before().into(), ARRIVED_PACKS_NAMED_MAX.into()];
         let rows = self.sql().run(select, &params)?;
-        let ids = rows
-            .iter()
-            .map(|row| Ok(PackId::from_bytes(array(row, 0)?)));
-        ids.collect()
+        let mut ids = Vec::with_capacity(rows.len());
+        for row in &rows {
+            if !self.is_doomed(&ObjectId::from_bytes(array(row, 1)?))? {
+                ids.push(PackId::from_bytes(array(row, 0)?));
+            }
+        }
+        Ok(ids)
     }
 
     /// Records that the blobs of a pack are in the buckets of arrived blobs.
@@ -148,19 +174,27 @@ impl<S: Sql> Ledger<'_, S> {
         let before = self.expired_before().into();
         let params = [blob_id.as_bytes()[..].into(), size.into(), before];
         let rows = self.sql().run(select, &params)?;
-        rows.iter()
-            .map(|row| Ok((integer(row, 0)?, array(row, 1)?, blob(row, 2)?)))
-            .collect()
+        let mut parts = Vec::with_capacity(rows.len());
+        for row in &rows {
+            let location = blob(row, 2)?;
+            if !self.is_location_doomed(&location)? {
+                parts.push((integer(row, 0)?, array(row, 1)?, location));
+            }
+        }
+        Ok(parts)
     }
 
     /// The arrived parts of incomplete blobs.
     pub(crate) fn arrived_parts(&self) -> Result<Vec<ArrivedParts>, SqlError> {
-        let select = "SELECT blob, number FROM part WHERE at IS NULL OR at >= ?
+        let select = "SELECT blob, number, location FROM part WHERE at IS NULL OR at >= ?
              ORDER BY blob, number LIMIT ?";
         let params = [self.expired_before().into(), PARTS_NAMED_MAX.into()];
         let rows = self.sql().run(select, &params)?;
         let mut all: Vec<ArrivedParts> = Vec::new();
         for row in &rows {
+            if self.is_location_doomed(&blob(row, 2)?)? {
+                continue;
+            }
             let (blob, number) = (BlobId::from_bytes(array(row, 0)?), integer(row, 1)?);
             match all.last_mut() {
                 Some(last) if last.blob == blob => last.have.push(number),
@@ -181,4 +215,13 @@ impl<S: Sql> Ledger<'_, S> {
             )
             .map(drop)
     }
+}
+
+/// Bytes of a stored pack with this table of contents: its frames, the seal, the table and the
+/// footer.
+fn stored_bytes(toc: &[u8]) -> Result<u64, SqlError> {
+    const SEAL_AND_FOOTER: u64 = 32 + 4 + 4 + 1;
+    let table = Toc::decode(toc).map_err(|error| SqlError(format!("a pack: {error}")))?;
+    let frames: u64 = table.entries().iter().map(|entry| entry.stored).sum();
+    Ok(frames + toc.len() as u64 + SEAL_AND_FOOTER)
 }

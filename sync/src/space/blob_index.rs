@@ -10,7 +10,7 @@
 //! and a one-file change one.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use pmx_core::encode::{ByteReader, Malformed, write_varint};
 use pmx_core::id::{BlobId, ObjectId};
@@ -31,7 +31,7 @@ pub(crate) struct StoredBlob {
 }
 
 /// Buckets of a space: ten bits of an id.
-const BUCKETS: u16 = 1 << 10;
+pub(super) const BUCKETS: u16 = 1 << 10;
 
 type Bucket = BTreeMap<BlobId, StoredBlob>;
 
@@ -64,7 +64,7 @@ impl<'a, S: Sql> BlobIndex<'a, S> {
         if let Some(bucket) = buckets.get(&number) {
             return Ok(bucket.get(blob).copied());
         }
-        let bucket = read(&self.ledger.bucket(number)?)?;
+        let bucket = live(self.ledger, number)?.0;
         let found = bucket.get(blob).copied();
         buckets.insert(number, bucket);
         Ok(found)
@@ -77,7 +77,7 @@ pub(crate) fn each<S: Sql>(
     mut visit: impl FnMut(BlobId, &StoredBlob),
 ) -> Result<(), SqlError> {
     for number in 0..BUCKETS {
-        for (blob, held) in read(&ledger.bucket(number)?)? {
+        for (blob, held) in live(ledger, number)?.0 {
             visit(blob, &held);
         }
     }
@@ -93,7 +93,7 @@ pub(crate) fn add<S: Sql>(
     let mut rest = blobs.iter().peekable();
     while let Some((first, _)) = rest.peek() {
         let number = bucket_of(first);
-        let mut bucket = read(&ledger.bucket(number)?)?;
+        let mut bucket = live(ledger, number)?.0;
         let before = bucket.len();
         let mut is_found = false;
         while let Some((blob, held)) = rest.next_if(|(blob, _)| bucket_of(blob) == number) {
@@ -110,6 +110,53 @@ pub(crate) fn add<S: Sql>(
         }
     }
     Ok(())
+}
+
+/// The blobs of a bucket that are not in garbage, and whether others were in it.
+fn live<S: Sql>(ledger: &Ledger<'_, S>, number: u16) -> Result<(Bucket, bool), SqlError> {
+    let mut bucket = read(&ledger.bucket(number)?)?;
+    let before = bucket.len();
+    if ledger.collector()?.is_sweeping() {
+        let mut live = Bucket::new();
+        for (blob, held) in bucket {
+            if !ledger.is_doomed(&held.location.extent.object)? {
+                live.insert(blob, held);
+            }
+        }
+        bucket = live;
+    }
+    let had_garbage = bucket.len() < before;
+    Ok((bucket, had_garbage))
+}
+
+/// Takes blobs in garbage out of a bucket. Runs inside a transaction.
+pub(super) fn remove_doomed<S: Sql>(ledger: &Ledger<'_, S>, number: u16) -> Result<(), SqlError> {
+    let (bucket, had_garbage) = live(ledger, number)?;
+    if !had_garbage {
+        return Ok(());
+    }
+    for lost in ledger
+        .lost()?
+        .iter()
+        .filter(|blob| bucket_of(blob) == number)
+    {
+        if !bucket.contains_key(lost) {
+            ledger.found(lost)?;
+        }
+    }
+    ledger.put_bucket(number, write(&bucket))
+}
+
+/// The objects of the blobs of a bucket.
+pub(super) fn objects<S: Sql>(
+    ledger: &Ledger<'_, S>,
+    number: u16,
+) -> Result<BTreeSet<ObjectId>, SqlError> {
+    let bucket = read(&ledger.bucket(number)?)?;
+    Ok(bucket
+        .values()
+        .map(|held| held.location.extent.object)
+        .collect())
 }
 
 fn bucket_of(blob: &BlobId) -> u16 {

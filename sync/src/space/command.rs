@@ -22,7 +22,8 @@ use serde::{Deserialize, Serialize};
 use crate::live::ChangeMessage;
 use crate::pointer::Pointer;
 use crate::wire::{
-    BeginReply, CommitPreconditions, DeployView, DiffReply, HoldView, PreviewView, RollbackHead,
+    BeginReply, CollectReply, CommitPreconditions, DeployView, DiffReply, HoldView, PreviewView,
+    Retention, RollbackHead,
 };
 
 /// A command to one space.
@@ -79,6 +80,31 @@ pub enum Command {
     ForgetRemoved {
         /// The deleted space.
         space: SpaceId,
+    },
+    /// Pins a deploy, or unpins it.
+    Pin {
+        /// The deploy.
+        number: u64,
+        /// Whether it is pinned from now on.
+        pinned: bool,
+    },
+    /// Gives up the content of a deploy.
+    RemoveDeploy {
+        /// The deploy.
+        number: u64,
+        /// Whether its content goes at once, although some readers still have its pointers.
+        purge: bool,
+    },
+    /// Reads the retention policy.
+    Retention,
+    /// Sets the retention policy.
+    SetRetention(Retention),
+    /// Takes one step of a collection, see [`collect`](super::collect).
+    Collect {
+        /// Whether a collection begins although nothing asks for one.
+        start: bool,
+        /// Whether the reply says what a whole collection would do, and nothing changes.
+        dry: bool,
     },
     /// Lists previews.
     Previews,
@@ -162,6 +188,11 @@ impl Command {
             Self::ExpirePreviews => "expire",
             Self::DeleteSpace { .. } => "delete",
             Self::ForgetRemoved { .. } => "forget",
+            Self::Pin { .. } => "pin",
+            Self::RemoveDeploy { .. } => "remove",
+            Self::Retention => "retention",
+            Self::SetRetention(_) => "set-retention",
+            Self::Collect { .. } => "collect",
             Self::Previews => "previews",
             Self::Deploys { .. } => "deploys",
             Self::Diff { .. } => "diff",
@@ -196,6 +227,7 @@ impl Command {
     pub const fn is_reading(&self) -> bool {
         match self {
             Self::Previews
+            | Self::Retention
             | Self::Deploys { .. }
             | Self::Diff { .. }
             | Self::Nodes { .. }
@@ -214,24 +246,33 @@ impl Command {
             | Self::ExpirePreviews
             | Self::DeleteSpace { .. }
             | Self::ForgetRemoved { .. }
+            | Self::Pin { .. }
+            | Self::RemoveDeploy { .. }
+            | Self::SetRetention(_)
+            | Self::Collect { .. }
             | Self::Lost(_)
             | Self::AckPointer { .. } => false,
         }
     }
 
-    /// Whether the command may leave something in the outbox.
+    /// Whether the command may leave something to the alarm: pointers, or a collection.
     pub const fn may_announce(&self) -> bool {
         match self {
             Self::Publish(_)
             | Self::Rollback(_)
             | Self::DeleteAlias { .. }
-            | Self::DeleteSpace { .. } => true,
+            | Self::DeleteSpace { .. }
+            | Self::Pin { .. }
+            | Self::RemoveDeploy { .. }
+            | Self::SetRetention(_) => true,
             Self::Open { .. }
             | Self::RecordPack { .. }
             | Self::RecordPart(_)
             | Self::Resume
             | Self::ExpirePreviews
             | Self::ForgetRemoved { .. }
+            | Self::Retention
+            | Self::Collect { .. }
             | Self::Previews
             | Self::Deploys { .. }
             | Self::Diff { .. }
@@ -259,6 +300,11 @@ impl Command {
             | Self::ExpirePreviews
             | Self::DeleteSpace { .. }
             | Self::ForgetRemoved { .. }
+            | Self::Pin { .. }
+            | Self::RemoveDeploy { .. }
+            | Self::Retention
+            | Self::SetRetention(_)
+            | Self::Collect { .. }
             | Self::Previews
             | Self::Deploys { .. }
             | Self::Diff { .. }
@@ -389,7 +435,7 @@ pub enum Reply {
     Recorded(ObjectId),
     /// To a loss mark: the space has recorded it.
     Noted,
-    /// To a rollback: the new deploy.
+    /// To a rollback: the new deploy. To a pin or a removal: the deploy.
     Deploy(Box<DeployView>),
     /// The history.
     Deploys {
@@ -411,7 +457,8 @@ pub enum Reply {
     Expired {
         /// The removed previews.
         removed: Vec<AliasName>,
-        /// When the next one ends, or the objects of a deleted space may go.
+        /// When the next one ends, the objects of a deleted space may go, or the next step of a
+        /// collection is due.
         next: Option<Timestamp>,
         /// The deleted space whose objects may go now.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -419,6 +466,10 @@ pub enum Reply {
     },
     /// To the deletion of the space.
     SpaceDeleted(Removal),
+    /// The retention policy.
+    Retention(Retention),
+    /// A step of a collection.
+    Collected(CollectReply),
     /// The previews, in the order of their names.
     Previews(Vec<PreviewView>),
     /// A difference.

@@ -96,6 +96,8 @@ mod tests {
                 ..DeployMeta::default()
             },
             alias: None,
+            content: crate::wire::DeployContent::Kept,
+            pinned: false,
         };
         insta::assert_snapshot!(describe(&deploy), @r#"deploy 7, published by ann at 2026-05-09T10:56:50.123Z (CI run 41, commit abc, "new\u{1b}[2J xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx…"), 1 files added, 2 modified, 3 removed"#);
         let back = DeployView {

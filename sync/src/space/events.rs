@@ -171,7 +171,10 @@ pub(super) fn diff_since<S: Sql>(
             let detail = format!("deploy {number} is not kept any more");
             Problem::new(Code::EventsGone, detail)
         };
-        ledger.deploy(number)?.ok_or_else(gone)
+        let deploy = ledger.deploy(number)?;
+        deploy
+            .filter(|deploy| deploy.content.is_kept())
+            .ok_or_else(gone)
     };
     let after = find(to)?;
     let base = ledger.base()?;

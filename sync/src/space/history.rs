@@ -14,6 +14,7 @@ use super::decide::{self, ChannelState, CommitDecision};
 use super::events::{self, Changes};
 use super::index_object::indexed_at;
 use super::ledger::{DeployWithKey, Ledger};
+use super::retention::kept;
 use crate::limits::{
     ASSET_RETENTION_DEPLOYS, DEPLOYS_PAGE_MAX, DIFF_ROWS_MAX, NODES_ANSWERED_BYTES, NODES_ASKED_MAX,
 };
@@ -21,7 +22,8 @@ use crate::manifest::{CachedSource, diff, lookup};
 use crate::pointer::Pointer;
 use crate::rules::RuleFile;
 use crate::wire::{
-    DeployKind, DeployMeta, DeployView, DiffReply, DiffRow, HoldView, RollbackHead, Summary,
+    DeployContent, DeployKind, DeployMeta, DeployView, DiffReply, DiffRow, HoldView, RollbackHead,
+    Summary,
 };
 
 /// Deploys searched for an earlier, different root: the retention, four times.
@@ -46,7 +48,7 @@ pub(crate) fn rollback<S: Sql>(
             return Ok(made);
         }
         let target = match head.to {
-            Some(number) => deploy(ledger, number)?,
+            Some(number) => kept(deploy(ledger, number)?)?,
             None => previous(ledger, active.as_ref())?,
         };
         let (number, parent) = match (decide::rollback(&view, head, &target)?, active.as_ref()) {
@@ -87,6 +89,8 @@ pub(crate) fn rollback<S: Sql>(
                 ..head.meta.clone()
             },
             alias: None,
+            content: DeployContent::Kept,
+            pinned: false,
             ..target
         };
         ledger.record(&DeployWithKey {
@@ -122,7 +126,7 @@ fn hold<S: Sql>(ledger: &Ledger<'_, S>) -> Result<Option<HoldView>, Problem> {
     }))
 }
 
-fn deploy<S: Sql>(ledger: &Ledger<'_, S>, number: u64) -> Result<DeployView, Problem> {
+pub(super) fn deploy<S: Sql>(ledger: &Ledger<'_, S>, number: u64) -> Result<DeployView, Problem> {
     ledger
         .deploy(number)?
         .ok_or_else(|| Problem::new(Code::DeployUnknown, format!("there is no deploy {number}")))
@@ -162,7 +166,7 @@ pub(crate) fn compare<S: Sql>(
     from: u64,
     to: u64,
 ) -> Result<DiffReply, Problem> {
-    let (old, new) = (deploy(ledger, from)?, deploy(ledger, to)?);
+    let (old, new) = (kept(deploy(ledger, from)?)?, kept(deploy(ledger, to)?)?);
     let changes = diff(ledger, old.root, ledger, new.root)?;
     let rows: Vec<DiffRow> = changes
         .iter()
@@ -214,7 +218,7 @@ pub(crate) fn locate<S: Sql>(
     selector: &Selector,
 ) -> Result<Pointer, Problem> {
     let found = match selector {
-        Selector::Number(number) => deploy(ledger, *number)?,
+        Selector::Number(number) => kept(deploy(ledger, *number)?)?,
         Selector::Active => current(ledger, None)?,
         Selector::Alias(alias) => current(ledger, Some(alias))?,
     };

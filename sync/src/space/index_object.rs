@@ -19,6 +19,7 @@ use pmx_core::sql::Sql;
 
 use super::blob_index::StoredBlob;
 use super::closure::{Closure, Incoming};
+use super::collect::References;
 use super::ledger::Ledger;
 use super::repair::{Others, RepairedNode};
 use crate::index::IndexNode;
@@ -31,10 +32,11 @@ const VERSION: u8 = 1;
 pub(crate) struct IndexObject {
     /// The bytes of the index object; `None` if the commit needs no object.
     pub(crate) bytes: Option<Bytes>,
-    /// New nodes, children before parents, and the extents of their index nodes.
-    pub(crate) nodes: Vec<(NewNode, Extent)>,
+    /// New nodes, children before parents, the extents of their index nodes, and what those refer
+    /// to.
+    pub(crate) nodes: Vec<(NewNode, Extent, References)>,
     /// Nodes of other deploys whose index nodes are rewritten.
-    pub(crate) repaired: Vec<(RepairedNode, Extent)>,
+    pub(crate) repaired: Vec<(RepairedNode, Extent, References)>,
     /// Big blobs whose table is in the object.
     pub(crate) assembled: BTreeMap<BlobId, StoredBlob>,
 }
@@ -60,8 +62,8 @@ pub(crate) fn build<S: Sql>(
                 Problem::new(Code::MissingObjects, detail)
             })
         };
-        let index_node = index_node(ledger, &index_nodes, &pending.node, place)?.encode();
-        let extent = append(&mut out, object, &index_node);
+        let index_node = index_node(ledger, &index_nodes, &pending.node, place)?;
+        let extent = append(&mut out, object, &index_node.encode());
         index_nodes.insert(pending.id, extent);
         let bytes = match incoming.nodes.bytes(&pending.id) {
             Some(bytes) => bytes.clone(),
@@ -73,6 +75,7 @@ pub(crate) fn build<S: Sql>(
                 bytes,
             },
             extent,
+            References::of(&index_node, &extent),
         ));
     }
     if nodes.is_empty() {
@@ -102,7 +105,7 @@ fn append_repaired<S: Sql>(
     assembled: &BTreeMap<BlobId, StoredBlob>,
     mut index_nodes: BTreeMap<NodeId, Extent>,
     (out, object): (&mut Vec<u8>, ObjectId),
-) -> Result<Vec<(RepairedNode, Extent)>, Problem> {
+) -> Result<Vec<(RepairedNode, Extent, References)>, Problem> {
     let others = Others::new(ledger, closure)?;
     let mut mended = Vec::new();
     for (other, node) in others.nodes()? {
@@ -110,10 +113,11 @@ fn append_repaired<S: Sql>(
             Some(held) => Ok(held.location),
             None => others.place(blob),
         };
-        let index_node = index_node(ledger, &index_nodes, &node, place)?.encode();
-        let extent = append(out, object, &index_node);
+        let index_node = index_node(ledger, &index_nodes, &node, place)?;
+        let extent = append(out, object, &index_node.encode());
         index_nodes.insert(other.id, extent);
-        mended.push((other, extent));
+        let references = References::of(&index_node, &extent);
+        mended.push((other, extent, references));
     }
     Ok(mended)
 }

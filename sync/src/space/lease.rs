@@ -7,10 +7,11 @@
 
 use std::time::Duration;
 
-use pmx_core::sql::{Sql, SqlError};
+use pmx_core::sql::{Sql, SqlError, Value};
 use pmx_core::time::{Timestamp, parse_duration};
 
-use super::columns::text;
+use super::collect::Collector;
+use super::columns::{integer, text};
 use super::ledger::Ledger;
 
 /// The lease, unless the operator sets another.
@@ -95,20 +96,63 @@ pub(crate) fn begin<S: Sql>(
     if known != Some(uploads) {
         write(ledger, uploads)?;
     }
+    let mut is_wanted = false;
     for delete in [
         "DELETE FROM pack WHERE id IN
-             (SELECT id FROM pack WHERE toc IS NOT NULL AND at < ? LIMIT ?)",
+             (SELECT id FROM pack WHERE toc IS NOT NULL AND at < ? LIMIT ?) RETURNING 1",
         "DELETE FROM part WHERE (blob, number) IN
-             (SELECT blob, number FROM part WHERE at < ? LIMIT ?)",
+             (SELECT blob, number FROM part WHERE at < ? LIMIT ?) RETURNING 1",
         "DELETE FROM node WHERE id IN
-             (SELECT id FROM node WHERE object IS NULL AND kept < ? LIMIT ?)",
+             (SELECT id FROM node WHERE object IS NULL AND kept < ? LIMIT ?) RETURNING 1",
         "DELETE FROM arrived WHERE bucket IN
-             (SELECT bucket FROM arrived WHERE last < ? LIMIT ?)",
+             (SELECT bucket FROM arrived WHERE last < ? LIMIT ?) RETURNING 1",
     ] {
         let params = [before.into(), DROPPED_AT_ONCE.into()];
-        ledger.sql().run(delete, &params)?;
+        is_wanted |= !ledger.sql().run(delete, &params)?.is_empty();
+    }
+    if is_wanted {
+        Collector::read(ledger)?.wanting(false).write(ledger)?;
     }
     Ok(())
+}
+
+/// Time before which uploads have expired, in milliseconds.
+pub(super) fn expired<S: Sql>(ledger: &Ledger<'_, S>) -> Result<u64, SqlError> {
+    let uploads = read(ledger)?;
+    Ok(uploads.map_or(0, |uploads| {
+        uploads.expired_before(ledger.now().as_millis())
+    }))
+}
+
+/// When to look for abandoned uploads, and the last upload then.
+pub(super) struct Look {
+    pub(super) at: Timestamp,
+    pub(super) last: u64,
+}
+
+/// The next look, unless nothing arrived since the last one, after which `looked` was the last
+/// upload.
+pub(super) fn next_look<S: Sql>(
+    ledger: &Ledger<'_, S>,
+    looked: u64,
+) -> Result<Option<Look>, SqlError> {
+    let uploads = read(ledger)?.filter(|uploads| uploads.last != looked);
+    Ok(uploads.map(|uploads| Look {
+        at: Timestamp::from_millis(uploads.last.saturating_add(uploads.lease).saturating_add(1)),
+        last: uploads.last,
+    }))
+}
+
+/// Whether something that waits for a commit has expired.
+pub(super) fn has_expired<S: Sql>(ledger: &Ledger<'_, S>) -> Result<bool, SqlError> {
+    let select = "SELECT EXISTS (SELECT 1 FROM pack WHERE toc IS NOT NULL AND at < ?)
+         OR EXISTS (SELECT 1 FROM part WHERE at < ?)
+         OR EXISTS (SELECT 1 FROM node WHERE object IS NULL AND kept < ?)";
+    let before: Value = expired(ledger)?.into();
+    let params = [before.clone(), before.clone(), before];
+    let rows = ledger.sql().run(select, &params)?;
+    let is_any = rows.first().map(|row| integer(row, 0)).transpose()?;
+    Ok(is_any.unwrap_or(0) != 0)
 }
 
 /// Renews the lease: an upload arrived, or a publish reply named missing data.

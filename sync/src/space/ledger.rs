@@ -6,12 +6,13 @@
 
 mod deploys;
 
-use std::cell::{Cell, OnceCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 use std::sync::Arc;
 
 use pmx_core::code::Code;
-use pmx_core::id::{BlobId, NodeId, SpaceId};
+use pmx_core::id::{BlobId, NodeId, ObjectId, SpaceId};
 use pmx_core::location::Extent;
 use pmx_core::name::SpaceName;
 use pmx_core::problem::Problem;
@@ -19,6 +20,7 @@ use pmx_core::schema::{Compatibility, SchemaError};
 use pmx_core::sql::{Sql, SqlError};
 use pmx_core::time::Timestamp;
 
+use super::collect::{Collector, References};
 use super::columns::{array, blob, extent, integer, optional_integer, text};
 use super::{event_log, tables};
 use crate::manifest::{ManifestError, NewNode, Node, NodeSource, RecentNodes};
@@ -52,6 +54,8 @@ pub(crate) struct Ledger<'a, S> {
     lost: OnceCell<BTreeSet<BlobId>>,
     expired_before: Cell<u64>,
     base: Cell<Option<u64>>,
+    collector: RefCell<Option<Rc<Collector>>>,
+    doomed: RefCell<BTreeMap<ObjectId, bool>>,
     now: Timestamp,
 }
 
@@ -77,6 +81,8 @@ impl<'a, S: Sql> Ledger<'a, S> {
             lost: OnceCell::new(),
             expired_before: Cell::new(0),
             base: Cell::new(None),
+            collector: RefCell::default(),
+            doomed: RefCell::default(),
             now: Timestamp::from_millis(0),
         }
     }
@@ -183,13 +189,35 @@ impl<'a, S: Sql> Ledger<'a, S> {
         Ok(!self.sql.run(select, &[])?.is_empty())
     }
 
+    /// The state of the space's collection.
+    pub(crate) fn collector(&self) -> Result<Rc<Collector>, SqlError> {
+        if let Some(collector) = &*self.collector.borrow() {
+            return Ok(Rc::clone(collector));
+        }
+        let collector = Rc::new(Collector::read(self)?);
+        *self.collector.borrow_mut() = Some(Rc::clone(&collector));
+        Ok(collector)
+    }
+
+    /// Forgets the state of the collection, because it was written.
+    pub(super) fn collector_changed(&self) {
+        *self.collector.borrow_mut() = None;
+        self.doomed.borrow_mut().clear();
+    }
+
+    /// Objects that were looked up, and whether they are garbage.
+    pub(super) const fn doomed_objects(&self) -> &RefCell<BTreeMap<ObjectId, bool>> {
+        &self.doomed
+    }
+
     pub(crate) fn node_state(&self, id: &NodeId) -> Result<NodeState, SqlError> {
-        let select = "SELECT claimed, object, at, length, kept FROM node WHERE id = ?";
+        let select = "SELECT claimed, object, at, length, kept, mark FROM node WHERE id = ?";
         let rows = self.sql.run(select, &[id.as_bytes()[..].into()])?;
         let Some(row) = rows.first() else {
             return Ok(NodeState::Absent);
         };
         Ok(match extent(row, 1)? {
+            Some(_) if self.is_garbage(integer(row, 5)?)? => NodeState::Absent,
             Some(extent) if self.damaged()?.contains(id) => NodeState::Damaged(extent),
             Some(extent) => NodeState::Indexed(extent),
             None if optional_integer(row, 4)?.is_some_and(|at| at < self.expired_before()) => {
@@ -201,12 +229,26 @@ impl<'a, S: Sql> Ledger<'a, S> {
         })
     }
 
+    /// Whether the row of an indexed node with this mark is about to be deleted.
+    fn is_garbage(&self, mark: u64) -> Result<bool, SqlError> {
+        let collector = self.collector()?;
+        Ok(collector.is_sweeping() && mark < collector.swept)
+    }
+
     /// The nodes whose index nodes must be rewritten: usually none.
     pub(crate) fn damaged(&self) -> Result<&BTreeSet<NodeId>, SqlError> {
         if let Some(damaged) = self.damaged.get() {
             return Ok(damaged);
         }
-        let rows = self.sql.run("SELECT node FROM damaged", &[])?;
+        let collector = self.collector()?;
+        let select = "SELECT node FROM damaged
+             WHERE NOT EXISTS (SELECT 1 FROM node WHERE id = damaged.node AND mark < ?)";
+        let live = if collector.is_sweeping() {
+            collector.swept
+        } else {
+            0
+        };
+        let rows = self.sql.run(select, &[live.into()])?;
         let nodes = rows
             .iter()
             .map(|row| Ok(NodeId::from_bytes(array(row, 0)?)));
@@ -246,11 +288,16 @@ impl<'a, S: Sql> Ledger<'a, S> {
     ) -> Result<(), SqlError> {
         let insert = "INSERT INTO node (id, bytes, claimed, kept) VALUES (?, ?, ?, ?)
              ON CONFLICT (id) DO UPDATE SET kept = excluded.kept WHERE object IS NULL";
+        let delete = "DELETE FROM node WHERE id = ? AND object IS NOT NULL AND mark < ?";
+        let collector = self.collector()?;
         self.sql.atomically(|sql| {
             for node in nodes {
-                let (id, bytes) = (node.id.as_bytes()[..].into(), node.bytes[..].into());
-                let params = [id, bytes, u64::from(claimed).into(), now.as_millis().into()];
-                sql.run(insert, &params)?;
+                let id = || node.id.as_bytes()[..].into();
+                if collector.is_sweeping() {
+                    sql.run(delete, &[id(), collector.swept.into()])?;
+                }
+                let (bytes, claimed) = (node.bytes[..].into(), u64::from(claimed).into());
+                sql.run(insert, &[id(), bytes, claimed, now.as_millis().into()])?;
             }
             Ok(())
         })
@@ -261,17 +308,23 @@ impl<'a, S: Sql> Ledger<'a, S> {
         &self,
         node: &NewNode,
         index_node: &Extent,
+        references: &References,
     ) -> Result<(), SqlError> {
-        let upsert = "INSERT INTO node (id, bytes, claimed, object, at, length)
-             VALUES (?, ?, 0, ?, ?, ?) ON CONFLICT (id) DO UPDATE
-             SET object = excluded.object, at = excluded.at, length = excluded.length
-             WHERE object IS NULL OR EXISTS (SELECT 1 FROM damaged WHERE damaged.node = node.id)";
+        // The mark is that of the last sweep: a collection that is marking walks new nodes.
+        let upsert = "INSERT INTO node (id, bytes, claimed, object, at, length, refs, mark)
+             VALUES (?, ?, 0, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE
+             SET object = excluded.object, at = excluded.at, length = excluded.length,
+                 refs = excluded.refs, mark = excluded.mark
+             WHERE object IS NULL OR mark < excluded.mark
+                 OR EXISTS (SELECT 1 FROM damaged WHERE damaged.node = node.id)";
         let params = [
             node.id.as_bytes()[..].into(),
             node.bytes[..].into(),
             index_node.object.as_bytes()[..].into(),
             index_node.offset.into(),
             index_node.len.into(),
+            references.encode().into(),
+            self.collector()?.swept.into(),
         ];
         self.sql.run(upsert, &params)?;
         if self.damaged()?.contains(&node.id) {

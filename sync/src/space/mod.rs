@@ -10,6 +10,7 @@ mod begun;
 mod blob_index;
 mod call;
 mod closure;
+mod collect;
 mod columns;
 mod command;
 mod conflict_text;
@@ -28,6 +29,7 @@ mod previews;
 mod publish;
 mod removal;
 mod repair;
+mod retention;
 mod tables;
 
 pub use call::{SpaceCall, SpaceResponse};
@@ -82,7 +84,7 @@ pub async fn execute<S: Sql, B: Blobs>(
             ..
         } => {
             let kept = pending::record_pack(&ledger, &pack, &object, &toc, files_max, now);
-            Ok(kept.map(Reply::Recorded)?)
+            kept.map(Reply::Recorded)
         }
         Command::RecordPart(part) => record_part(&ledger, &part, now),
         Command::Rollback(head) => {
@@ -99,6 +101,27 @@ pub async fn execute<S: Sql, B: Blobs>(
             removal::delete(&ledger, name, space, (expect, purge))
         }
         Command::ForgetRemoved { space } => forgotten(&ledger, space),
+        Command::Pin { number, pinned } => {
+            let deploy = retention::pin(&ledger, number, pinned)?;
+            Ok(Reply::Deploy(Box::new(deploy)))
+        }
+        Command::RemoveDeploy { number, purge } => {
+            let deploy = retention::remove(&ledger, number, purge)?;
+            Ok(Reply::Deploy(Box::new(deploy)))
+        }
+        Command::Retention => Ok(Reply::Retention(retention::get(&ledger)?)),
+        Command::SetRetention(policy) => {
+            retention::set(&ledger, &policy)?;
+            Ok(Reply::Retention(policy))
+        }
+        Command::Collect { dry: true, .. } => {
+            let reply = collect::dry_run(&ledger, blobs, space).await?;
+            Ok(Reply::Collected(reply))
+        }
+        Command::Collect { start, dry: false } => {
+            let reply = collect::step(&ledger, blobs, space, start).await?;
+            Ok(Reply::Collected(reply))
+        }
         Command::Previews => previews::list(&ledger),
         Command::Deploys { before, limit } => history::deploys(&ledger, before, limit),
         Command::Diff { from, to } => {
@@ -196,6 +219,11 @@ fn record_part<S: Sql>(
     let mut location = Vec::new();
     part.location.encode(&mut location);
     let blob = (&part.blob, part.size);
-    ledger.insert_part(blob, part.number, &part.chaining_value, location, now)?;
-    Ok(Reply::Recorded(part.location.extent.object))
+    let extent = part.location.extent;
+    ledger.atomically(|turn| {
+        turn.record_object(&extent.object, extent.len)?;
+        turn.insert_part(blob, part.number, &part.chaining_value, location, now)?;
+        Ok::<_, Problem>(())
+    })?;
+    Ok(Reply::Recorded(extent.object))
 }

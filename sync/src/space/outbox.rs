@@ -11,6 +11,7 @@ use pmx_core::sql::Sql;
 use super::command::{Due, Outbox};
 use super::history::locate;
 use super::ledger::Ledger;
+use super::removal::nowhere;
 use crate::pointer::Pointer;
 
 /// Makes the pointers of all channels in the outbox. A channel whose pointer cannot be made blocks
@@ -53,13 +54,19 @@ fn pointer<S: Sql>(
     alias: Option<&AliasName>,
     order: u64,
 ) -> Result<Pointer, Problem> {
-    let (selector, gone) = match alias {
-        None => (Selector::Active, false),
-        Some(alias) if ledger.named(alias)?.is_some() => (Selector::Alias(alias.clone()), false),
-        Some(_) => (Selector::Number(order / 2), true),
+    let selector = match alias {
+        None => Selector::Active,
+        Some(alias) if ledger.named(alias)?.is_some() => Selector::Alias(alias.clone()),
+        // The content may be gone as well.
+        Some(_) => {
+            return Ok(Pointer {
+                gone: true,
+                base: ledger.base()?,
+                ..nowhere(space, order / 2)
+            });
+        }
     };
-    let pointer = locate(ledger, space, &selector)?;
-    Ok(Pointer { gone, ..pointer })
+    locate(ledger, space, &selector)
 }
 
 fn of_channel(alias: Option<&AliasName>, problem: &Problem) -> Problem {

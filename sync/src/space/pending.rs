@@ -17,6 +17,7 @@ use pmx_core::encode::{ByteReader, Malformed, write_varint};
 use pmx_core::id::{BlobId, ObjectId, PackId};
 use pmx_core::limits::EXACT_INTEGER_MAX;
 use pmx_core::location::Location;
+use pmx_core::problem::Problem;
 use pmx_core::sql::{Sql, SqlError, SqlRow};
 use pmx_core::time::Timestamp;
 
@@ -67,8 +68,13 @@ impl<'a, 's, S: Sql> PendingBlobs<'a, 's, S> {
         if let Entry::Vacant(empty) = buckets.entry(number) {
             let before = self.ledger.expired_before();
             let entries = entries(&self.ledger.arrived_bucket(number)?)?;
-            let counting = entries.into_iter().filter(|entry| entry.at >= before);
-            let bucket = counting.map(|entry| (entry.blob, entry.held)).collect();
+            let mut bucket = BTreeMap::new();
+            for entry in entries {
+                let object = &entry.held.location.extent.object;
+                if entry.at >= before && !self.ledger.is_doomed(object)? {
+                    bucket.insert(entry.blob, entry.held);
+                }
+            }
             empty.insert(bucket);
         }
         let held = buckets.get(&number).and_then(|bucket| bucket.get(blob));
@@ -126,9 +132,9 @@ pub(crate) fn record_pack<S: Sql>(
     toc: &[u8],
     files_max: u64,
     now: Timestamp,
-) -> Result<ObjectId, SqlError> {
+) -> Result<ObjectId, Problem> {
     super::lease::touch(ledger, now)?;
-    let kept = ledger.insert_pack(pack, object, toc, now)?;
+    let kept = ledger.atomically(|turn| turn.insert_pack(pack, object, toc, now))?;
     let (packs, bytes) = ledger.pending_size()?;
     if packs > PENDING_PACKS_MAX || bytes > PENDING_TOC_BYTES_MAX {
         ledger.atomically(|turn| {
@@ -147,7 +153,7 @@ fn bucket_blobs_max(files_max: u64) -> usize {
 }
 
 /// One bucket for each first byte of an id.
-const BUCKETS: u64 = 256;
+pub(super) const BUCKETS: u64 = 256;
 
 /// Moves the blobs of pending packs into their buckets; a full bucket drops its oldest blobs.
 fn fold<S: Sql>(ledger: &Ledger<'_, S>, blobs_max: usize) -> Result<(), SqlError> {
@@ -175,6 +181,25 @@ fn fold<S: Sql>(ledger: &Ledger<'_, S>, blobs_max: usize) -> Result<(), SqlError
         ledger.put_arrived_bucket(number, encoded(&all), last)?;
     }
     packs.iter().try_for_each(|pack| ledger.folded(&pack.id))
+}
+
+/// Takes blobs in garbage, and those that have expired, out of a bucket. Runs inside a transaction.
+pub(super) fn remove_doomed<S: Sql>(ledger: &Ledger<'_, S>, number: u8) -> Result<(), SqlError> {
+    let before = super::lease::expired(ledger)?;
+    let all = entries(&ledger.arrived_bucket(number)?)?;
+    let count = all.len();
+    let mut live = Vec::with_capacity(count);
+    for entry in all {
+        let object = &entry.held.location.extent.object;
+        if entry.at >= before && !ledger.is_doomed(object)? {
+            live.push(entry);
+        }
+    }
+    if live.len() == count {
+        return Ok(());
+    }
+    let last = live.iter().map(|entry| entry.at).max().unwrap_or(0);
+    ledger.put_arrived_bucket(number, encoded(&live), last)
 }
 
 struct Arrived {

@@ -8,6 +8,7 @@ use pmx_core::problem::Problem;
 use pmx_core::sql::{Sql, SqlError};
 use pmx_core::time::Timestamp;
 
+use super::collect;
 use super::columns::{alias_name, integer, optional_integer, text};
 use super::command::{PublishCommand, Reply};
 use super::ledger::Ledger;
@@ -102,7 +103,11 @@ pub(super) fn expire<S: Sql>(ledger: &Ledger<'_, S>) -> Result<Reply, Problem> {
     }
     let purge = ledger.next_removed()?;
     let is_due = |(_, at): &(_, Timestamp)| *at <= ledger.now();
-    let ends = [ledger.next_expiry()?, purge.map(|(_, at)| at)];
+    let collection = match ledger.space()? {
+        Some(_) => collect::next(ledger)?,
+        None => None,
+    };
+    let ends = [ledger.next_expiry()?, purge.map(|(_, at)| at), collection];
     Ok(Reply::Expired {
         removed,
         next: ends.into_iter().flatten().min(),

@@ -26,7 +26,7 @@ use super::repair;
 use crate::pack::stored::Toc;
 use crate::wire::{BeginReply, CommitPreconditions, DeployView, PublishState};
 
-use commit::Commit;
+use commit::{Commit, Seen};
 use comparison::{changes, comparison_base, summary};
 use offer::{ManifestUpdate, read_offer};
 use reply::{outstanding, published, reply, with_arrived};
@@ -54,6 +54,7 @@ async fn carry_out<S: Sql, B: Blobs>(
 ) -> Result<BeginReply, Problem> {
     repair_first(ledger, blobs, space, &publish).await?;
     lease::begin(ledger, now, publish.lease, publish.dry)?;
+    let seen = Seen::of(ledger)?;
     let active = ledger.current(publish.alias.as_ref())?;
     if let Some(preconditions) = &publish.commit {
         check_limits(preconditions)?;
@@ -102,6 +103,7 @@ async fn carry_out<S: Sql, B: Blobs>(
             incoming: &incoming,
             closure: &closure,
             preconditions,
+            seen,
         };
         return commit.run(blobs, space, &publish, now).await;
     }

@@ -106,7 +106,7 @@ fn json(value: &impl Serialize) -> Result<String, SqlError> {
 }
 
 /// A pointer that leads to no content: readers follow none that is gone.
-fn nowhere(space: SpaceId, deploy: u64) -> Pointer {
+pub(super) fn nowhere(space: SpaceId, deploy: u64) -> Pointer {
     Pointer {
         space,
         deploy,

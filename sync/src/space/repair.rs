@@ -18,6 +18,7 @@ use pmx_core::sql::{Sql, SqlError};
 
 use super::blob_index::{self, BlobIndex, StoredBlob};
 use super::closure::Closure;
+use super::collect::References;
 use super::columns::{array, blob, integer, text};
 use super::command::{Loss, Lost};
 use super::ledger::{Ledger, NodeState};
@@ -408,17 +409,20 @@ impl<S: Sql> Ledger<'_, S> {
         &self,
         node: &RepairedNode,
         index_node: &Extent,
+        references: &References,
     ) -> Result<(), SqlError> {
         let id = || node.id.as_bytes()[..].into();
-        let update = "UPDATE node SET object = ?, at = ?, length = ? WHERE id = ?";
+        let update = "UPDATE node SET object = ?, at = ?, length = ?, refs = ? WHERE id = ?";
         let object = index_node.object.as_bytes()[..].into();
         let params = [
             object,
             index_node.offset.into(),
             index_node.len.into(),
+            references.encode().into(),
             id(),
         ];
         self.sql().run(update, &params)?;
+        self.references_changed(&node.id)?;
         if node.is_whole {
             self.sql()
                 .run("DELETE FROM damaged WHERE node = ?", &[id()])?;

@@ -9,7 +9,7 @@ use super::event_log;
 pub(super) const SCHEMA: Schema = Schema {
     database: "the ledger of a space",
     table: "meta",
-    version: 5,
+    version: 6,
     readable_by: 2,
 };
 
@@ -20,6 +20,7 @@ const VERSIONS: [&[&[&str]]; SCHEMA.version as usize] = [
     &[HOLDS, LOSSES, LEASES],
     &[PREVIEW_ENDS],
     &[REMOVALS],
+    &[COLLECTION],
 ];
 
 const FIRST: &[&str] = &[
@@ -119,6 +120,34 @@ const REMOVALS: &[&str] = &[
         PRIMARY KEY (due, space)) STRICT, WITHOUT ROWID",
 ];
 
+/// Version 6: retention and collection, see [`collect`](super::collect).
+const COLLECTION: &[&str] = &[
+    // 0: the content is kept; 1: it was given up; 2: it was given up at once.
+    "ALTER TABLE deploy ADD COLUMN state INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE deploy ADD COLUMN pin INTEGER NOT NULL DEFAULT 0",
+    "DROP INDEX IF EXISTS deploy_alias",
+    "CREATE INDEX IF NOT EXISTS deploy_channel ON deploy (alias, state, number)",
+    // The epoch in which a collection last reached the node.
+    "ALTER TABLE node ADD COLUMN mark INTEGER NOT NULL DEFAULT 0",
+    // What its index node refers to; NULL if an older version wrote the row.
+    "ALTER TABLE node ADD COLUMN refs BLOB",
+    // The epoch of the oldest announcement of the channel that is not delivered.
+    "ALTER TABLE outbox ADD COLUMN since INTEGER NOT NULL DEFAULT 0",
+    "CREATE TABLE IF NOT EXISTS object (
+        id BLOB PRIMARY KEY, bytes INTEGER NOT NULL, mark INTEGER NOT NULL) STRICT, WITHOUT ROWID",
+    // The objects of the parts of big blobs.
+    "CREATE TABLE IF NOT EXISTS big (
+        blob BLOB NOT NULL, object BLOB NOT NULL,
+        PRIMARY KEY (blob, object)) STRICT, WITHOUT ROWID",
+    // Objects that nothing refers to, and when they may go: each twice, see `collect`.
+    "CREATE TABLE IF NOT EXISTS doomed (
+        due INTEGER NOT NULL, object BLOB NOT NULL, tick INTEGER NOT NULL, bytes INTEGER NOT NULL,
+        again INTEGER NOT NULL, PRIMARY KEY (due, object)) STRICT, WITHOUT ROWID",
+    "CREATE INDEX IF NOT EXISTS doomed_object ON doomed (object)",
+    "CREATE TABLE IF NOT EXISTS unmarked (
+        node BLOB PRIMARY KEY) STRICT, WITHOUT ROWID",
+];
+
 /// Creates all tables, in the transaction that creates a space.
 pub(super) fn make<S: Sql>(sql: &S) -> Result<(), SqlError> {
     migrate(sql, 0)
@@ -137,10 +166,14 @@ pub(super) fn migrate<S: Sql>(sql: &S, from: u32) -> Result<(), SqlError> {
     keep_readable(sql)
 }
 
-/// Code before version 5 takes a space that follows a deleted one for the first of its name: it may
-/// not use one.
+/// Code before version 5 takes a space that follows a deleted one for the first of its name, and
+/// code before version 6 does not know that a row may be garbage: they may not use such ledgers.
 pub(super) fn keep_readable<S: Sql>(sql: &S) -> Result<(), SqlError> {
-    let update = "UPDATE meta SET value = '5' WHERE key = 'readable_by'
-         AND CAST(value AS INTEGER) < 5 AND EXISTS (SELECT 1 FROM meta WHERE key = 'base')";
-    sql.run(update, &[]).map(drop)
+    for (version, key) in [("5", "base"), ("6", "collects")] {
+        let update = "UPDATE meta SET value = ? WHERE key = 'readable_by'
+             AND CAST(value AS INTEGER) < CAST(? AS INTEGER)
+             AND EXISTS (SELECT 1 FROM meta WHERE key = ?)";
+        sql.run(update, &[version.into(), version.into(), key.into()])?;
+    }
+    Ok(())
 }

@@ -178,6 +178,11 @@ const fn name(command: &Command) -> &'static str {
         Command::Resume => "resume",
         Command::DeleteAlias { .. } => "unalias",
         Command::ExpirePreviews => "expire",
+        Command::Pin { .. }
+        | Command::RemoveDeploy { .. }
+        | Command::Retention
+        | Command::SetRetention(_)
+        | Command::Collect { .. } => command.name(),
         Command::DeleteSpace { .. } => "delete",
         Command::ForgetRemoved { .. } => "forget",
         Command::Previews => "previews",

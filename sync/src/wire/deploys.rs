@@ -120,6 +120,32 @@ pub struct DeployView {
     /// With a preview: the alias that it was published for. It was never active.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alias: Option<AliasName>,
+    /// Whether the space still has its content.
+    #[serde(default, skip_serializing_if = "DeployContent::is_kept")]
+    pub content: DeployContent,
+    /// Whether it is kept whatever the retention policy says.
+    #[serde(default, skip_serializing_if = "is_no")]
+    pub pinned: bool,
+}
+
+/// Whether a space has the content of a deploy. The row of a deploy stays in any case.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DeployContent {
+    /// The space has it.
+    #[default]
+    Kept,
+    /// The space gave it up: by its policy, with a preview, or because a client asked for it.
+    Dropped,
+    /// The space gave it up, and readers were not waited for.
+    Purged,
+}
+
+impl DeployContent {
+    /// Whether the space has the content.
+    pub const fn is_kept(&self) -> bool {
+        matches!(self, Self::Kept)
+    }
 }
 
 /// The answer of `GET /api/deploys`.

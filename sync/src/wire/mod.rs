@@ -9,6 +9,7 @@ mod domains;
 mod envelope;
 mod expiry;
 mod json_publish;
+mod lifecycle;
 mod max_delete;
 mod order;
 mod ranges;
@@ -18,8 +19,9 @@ pub use begin::{
     ArrivedParts, BeginHead, BeginReply, CommitPreconditions, PartHead, PublishState, Replace,
 };
 pub use deploys::{
-    DeployKind, DeployMeta, DeployView, DeploysReply, DiffReply, DiffRow, HoldView, PreviewView,
-    PreviewsReply, ResumeHead, ResumeReply, RollbackHead, RollbackReply, Summary, UnaliasReply,
+    DeployContent, DeployKind, DeployMeta, DeployView, DeploysReply, DiffReply, DiffRow, HoldView,
+    PreviewView, PreviewsReply, ResumeHead, ResumeReply, RollbackHead, RollbackReply, Summary,
+    UnaliasReply,
 };
 pub use domains::{
     AddDomainHead, DomainRecord, DomainState, DomainView, DomainsReply, RemoveDomainReply,
@@ -30,6 +32,7 @@ pub use json_publish::{
     DeployId, JsonBegun, JsonCommitted, JsonFile, JsonOrder, JsonOutcome, JsonPublish,
     JsonRollback, JsonRolledBack, MissingBlob,
 };
+pub use lifecycle::{CollectReply, Retention, RetentionPolicy};
 pub use max_delete::MaxDelete;
 pub use order::{Order, OrderKind};
 pub use ranges::Ranges;

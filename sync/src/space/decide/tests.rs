@@ -4,7 +4,7 @@ use pmx_core::id::NodeId;
 use pmx_core::time::Timestamp;
 
 use super::*;
-use crate::wire::{DeployMeta, Summary};
+use crate::wire::{DeployContent, DeployMeta, Summary};
 
 fn root(name: &str) -> Root {
     NodeId::of(name.as_bytes())
@@ -25,6 +25,8 @@ fn deploy(number: u64, name: &str) -> DeployView {
         order: None,
         meta: DeployMeta::default(),
         alias: None,
+        content: DeployContent::Kept,
+        pinned: false,
     }
 }
 

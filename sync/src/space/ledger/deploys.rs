@@ -7,10 +7,10 @@ use pmx_core::time::Timestamp;
 
 use super::super::columns::{alias_name, array, integer, optional_integer, optional_text, text};
 use super::Ledger;
-use crate::wire::{DeployKind, DeployMeta, DeployView, Order, Summary};
+use crate::wire::{DeployContent, DeployKind, DeployMeta, DeployView, Order, Summary};
 
 const DEPLOY_COLUMNS: &str = "number, root, parent, kind, restores, at, files, bytes, new_bytes, \
-     added, modified, removed, unchanged, order_kind, order_value, meta, key, alias";
+     added, modified, removed, unchanged, order_kind, order_value, meta, key, alias, state, pin";
 
 /// Deploys among which a repeated key is searched: a retry soon follows the first try.
 const KEYS_REMEMBERED: u64 = 100;
@@ -23,9 +23,9 @@ pub(crate) struct DeployWithKey {
 }
 
 impl<S: Sql> Ledger<'_, S> {
-    /// Whether any deploy, of the site or of a preview, had this root.
+    /// Whether any kept deploy, of the site or of a preview, has this root.
     pub(crate) fn was_deployed(&self, root: &Root) -> Result<bool, SqlError> {
-        let select = "SELECT 1 FROM deploy WHERE root = ? LIMIT 1";
+        let select = "SELECT 1 FROM deploy WHERE root = ? AND state = 0 LIMIT 1";
         let rows = self.sql.run(select, &[root.as_bytes()[..].into()])?;
         Ok(!rows.is_empty())
     }
@@ -36,7 +36,7 @@ impl<S: Sql> Ledger<'_, S> {
         Ok(self.of_alias(None, u64::MAX, 1)?.pop())
     }
 
-    /// Deploys of an alias, or those that were active, from a number downward.
+    /// Kept deploys of an alias, or those that were active, from a number downward.
     pub(crate) fn of_alias(
         &self,
         alias: Option<&AliasName>,
@@ -44,8 +44,8 @@ impl<S: Sql> Ledger<'_, S> {
         limit: u64,
     ) -> Result<Vec<DeployView>, SqlError> {
         let select = format!(
-            "SELECT {DEPLOY_COLUMNS} FROM deploy WHERE alias IS ? AND number <= ?
-             ORDER BY number DESC LIMIT ?"
+            "SELECT {DEPLOY_COLUMNS} FROM deploy
+             WHERE alias IS ? AND state = 0 AND number <= ? ORDER BY number DESC LIMIT ?"
         );
         let from = from.min(pmx_core::limits::EXACT_INTEGER_MAX);
         let params = [
@@ -109,7 +109,7 @@ impl<S: Sql> Ledger<'_, S> {
         let alias = deploy.alias.as_ref();
         let insert = format!(
             "INSERT INTO deploy ({DEPLOY_COLUMNS})
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, 0)"
         );
         let meta = serde_json::to_string(&deploy.meta).map_err(|e| SqlError(e.to_string()))?;
         let params = [
@@ -133,6 +133,7 @@ impl<S: Sql> Ledger<'_, S> {
             alias.map(AliasName::as_str).into(),
         ];
         self.sql.run(&insert, &params)?;
+        self.root_recorded(&deploy.root)?;
         self.point(alias, deploy.number)
     }
 }
@@ -176,6 +177,12 @@ fn deploy(row: &SqlRow) -> Result<DeployWithKey, SqlError> {
         alias: optional_text(row, 17)?
             .map(|name| alias_name(&name))
             .transpose()?,
+        content: match integer(row, 18)? {
+            0 => DeployContent::Kept,
+            1 => DeployContent::Dropped,
+            _ => DeployContent::Purged,
+        },
+        pinned: integer(row, 19)? != 0,
     };
     Ok(DeployWithKey {
         deploy,

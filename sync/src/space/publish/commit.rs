@@ -4,7 +4,7 @@ use pmx_core::backend::{Blobs, ObjectKey};
 use pmx_core::code::Code;
 use pmx_core::id::SpaceId;
 use pmx_core::problem::Problem;
-use pmx_core::sql::Sql;
+use pmx_core::sql::{Sql, SqlError};
 use pmx_core::time::Timestamp;
 
 use super::super::blob_index;
@@ -19,7 +19,9 @@ use super::super::previews;
 use super::comparison::{changes, comparison_base, summary};
 use super::reply::published;
 use crate::manifest::Change;
-use crate::wire::{BeginReply, CommitPreconditions, DeployKind, DeployView, Summary};
+use crate::wire::{
+    BeginReply, CommitPreconditions, DeployContent, DeployKind, DeployView, Summary,
+};
 
 /// A commit whose root is complete.
 pub(super) struct Commit<'a, S: Sql> {
@@ -27,6 +29,47 @@ pub(super) struct Commit<'a, S: Sql> {
     pub(super) incoming: &'a Incoming,
     pub(super) closure: &'a Closure,
     pub(super) preconditions: &'a CommitPreconditions,
+    pub(super) seen: Seen,
+}
+
+/// What a commit relies on since it first looked at the ledger, beside its preconditions.
+pub(super) struct Seen {
+    /// The epoch of the last sweep.
+    swept: u64,
+    /// The number of the last deploy.
+    last: u64,
+}
+
+impl Seen {
+    pub(super) fn of<S: Sql>(ledger: &Ledger<'_, S>) -> Result<Self, SqlError> {
+        Ok(Self {
+            swept: ledger.collector()?.swept,
+            last: ledger.last_number()?,
+        })
+    }
+
+    /// Refuses a commit if what its index nodes name may be garbage now, or if another deploy has
+    /// the same new nodes: readers of this one would follow its own index nodes, and a collection
+    /// those of the other. The client repeats the commit.
+    fn check<S: Sql>(&self, turn: &Ledger<'_, S>, prepared: &IndexObject) -> Result<(), Problem> {
+        let refused = |why: &str| Err(Problem::new(Code::Unavailable, why));
+        if turn.collector()?.swept != self.swept {
+            return refused("the space collected garbage while a deploy was written");
+        }
+        if turn.last_number()? == self.last {
+            return Ok(());
+        }
+        let damaged = turn.damaged()?;
+        for (node, ..) in &prepared.nodes {
+            if !damaged.contains(&node.id) && turn.node_extent(&node.id)?.is_some() {
+                return refused("another deploy with the same content was written meanwhile");
+            }
+        }
+        if !prepared.repaired.is_empty() {
+            return refused("another deploy was written while this one repaired lost content");
+        }
+        Ok(())
+    }
 }
 
 impl<S: Sql> Commit<'_, S> {
@@ -56,6 +99,9 @@ impl<S: Sql> Commit<'_, S> {
             pack,
         )?;
         if let Some(object) = &prepared.bytes {
+            // The row comes first: an object without one would never be deleted.
+            let bytes = object.len() as u64;
+            self.ledger.record_object(&publish.index, bytes)?;
             let key = ObjectKey {
                 space,
                 object: publish.index,
@@ -65,6 +111,7 @@ impl<S: Sql> Commit<'_, S> {
         let deploy = self.ledger.atomically(|turn| {
             // The write of the object let other commands pass, a deletion too.
             turn.check_same(space)?;
+            self.seen.check(turn, &prepared)?;
             self.commit_in_transaction(turn, &prepared, publish, now)
         })?;
         Ok(published(deploy))
@@ -135,11 +182,14 @@ impl<S: Sql> Commit<'_, S> {
             let detail = "content was lost while its deploy was written";
             return Err(Problem::new(Code::MissingObjects, detail));
         }
-        for (node, index_node) in &prepared.nodes {
-            ledger.record_indexed_node(node, index_node)?;
+        for (node, index_node, references) in &prepared.nodes {
+            ledger.record_indexed_node(node, index_node, references)?;
         }
-        for (node, index_node) in &prepared.repaired {
-            ledger.record_repaired_node(node, index_node)?;
+        for (node, index_node, references) in &prepared.repaired {
+            ledger.record_repaired_node(node, index_node, references)?;
+        }
+        for big in &self.closure.assembled {
+            ledger.record_big(&big.blob, big.table.locations())?;
         }
         self.move_arrived(ledger, prepared, publish)?;
         let deploy = DeployView {
@@ -156,6 +206,8 @@ impl<S: Sql> Commit<'_, S> {
             order: self.preconditions.order.clone(),
             meta: self.preconditions.meta.clone(),
             alias: publish.alias.clone(),
+            content: DeployContent::Kept,
+            pinned: false,
         };
         ledger.record(&DeployWithKey {
             deploy: deploy.clone(),

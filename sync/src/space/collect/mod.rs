@@ -1,0 +1,427 @@
+//! Collection: deletes the objects that no kept deploy and no publish in progress needs.
+//!
+//! A space is the only writer of its ledger, and object ids are never used twice. So no lock and
+//! no age of an object decides what is garbage; time only decides when garbage may go. A collection
+//! takes bounded steps, each a transaction, and other commands run between them:
+//!
+//! 1. **Mark** ([`mark`]): everything that a kept deploy reaches gets the number of the collection,
+//!    the epoch. A root that is recorded meanwhile is walked, too, and objects that arrive meanwhile
+//!    are born with the mark (Dijkstra et al., "On-the-fly garbage collection", 1978).
+//! 2. **Sweep** ([`sweep`]): one transaction makes the epoch count. From then on what has an older
+//!    mark is absent for publishes; its rows go in further steps. An object that is garbage never
+//!    comes back: the same content is a new object with a new id.
+//! 3. **Delete**: an object goes 24 hours after every pointer that could lead to it was replaced,
+//!    and is deleted once more 24 hours later. The clock has to say so, and as many hours have to
+//!    have passed in steps, because a clock may jump.
+//!
+//! A commit whose transaction finds that a sweep began since it looked is refused, and the client
+//! repeats it.
+
+mod collector;
+mod fill;
+mod mark;
+mod objects;
+mod references;
+mod sweep;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use pmx_core::backend::{Blobs, ObjectKey};
+use pmx_core::code::Code;
+use pmx_core::id::{NodeId, ObjectId, SpaceId};
+use pmx_core::location::Extent;
+use pmx_core::problem::Problem;
+use pmx_core::sql::{Sql, SqlError};
+use pmx_core::time::Timestamp;
+
+use super::columns::{array, integer, optional_integer};
+use super::ledger::Ledger;
+use super::{lease, retention};
+use crate::index::IndexNode;
+use crate::pack::part::{BlobParts, PartTable};
+use crate::wire::CollectReply;
+
+pub(crate) use collector::Collector;
+pub(crate) use references::References;
+
+use collector::{Cursor, Filling, Marking, Phase, refuse_older};
+use mark::Unread;
+
+/// Rows of a table that one step visits.
+const ROWS_AT_ONCE: u64 = 256;
+
+/// Objects that one step deletes: what R2 takes in one call.
+const DELETED_AT_ONCE: u64 = 1_000;
+
+/// Index nodes that one step reads: each read is a subrequest of a Worker.
+const READ_AT_ONCE: usize = 16;
+
+/// How long a space of an older release is not collected by itself.
+const FIRST_WAIT: Duration = Duration::from_hours(24);
+
+/// How often the policy is applied.
+const POLICY_PERIOD: Duration = Duration::from_hours(6);
+
+/// How long a sweep waits for the delivery of pointers before it looks again.
+const OUTBOX_PAUSE: Duration = Duration::from_secs(60);
+
+const HOUR: Duration = Duration::from_hours(1);
+
+/// Takes one step of a collection.
+pub(super) async fn step<S: Sql, B: Blobs>(
+    ledger: &Ledger<'_, S>,
+    blobs: &B,
+    space: SpaceId,
+    start: bool,
+) -> Result<CollectReply, Problem> {
+    let mut reply = CollectReply::default();
+    let unread = ledger.atomically(|turn| advance(turn, start, &mut reply))?;
+    read_references(ledger, blobs, space, unread).await?;
+    delete_due(ledger, blobs, space, &mut reply).await?;
+    ledger.check_same(space)?;
+    let ledger = Ledger::new(ledger.sql()).at(ledger.now());
+    waiting(&ledger, &mut reply)?;
+    reply.next = next(&ledger)?;
+    reply.more = reply.next.is_some_and(|next| next <= ledger.now());
+    Ok(reply)
+}
+
+/// The transaction of a step. Returns nodes whose index nodes have to be read.
+fn advance<S: Sql>(
+    turn: &Ledger<'_, S>,
+    start: bool,
+    reply: &mut CollectReply,
+) -> Result<Vec<Unread>, Problem> {
+    let mut collector = Collector::read(turn)?;
+    let before = collector.clone();
+    let now = turn.now();
+    collector.tick(now);
+    reply.dropped = apply_policy(turn, &mut collector, start)?;
+    look_for_abandoned(turn, &mut collector)?;
+    if collector.phase == Phase::Idle
+        && (start || collector.is_wanted && may_begin(&mut collector, now))
+    {
+        begin(turn, &mut collector)?;
+    }
+    let mut unread = Vec::new();
+    match std::mem::take(&mut collector.phase) {
+        Phase::Idle => {}
+        Phase::Filling(stage, cursor) => fill::advance(turn, &mut collector, (stage, cursor))?,
+        Phase::Marking(stage, cursor) => {
+            collector.phase = Phase::Marking(stage, cursor.clone());
+            unread = mark::advance(turn, &mut collector, (stage, cursor))?;
+        }
+        Phase::Sweeping(stage, cursor) => {
+            collector.phase = Phase::Sweeping(stage, cursor.clone());
+            if !sweep::advance(turn, &mut collector, (stage, cursor), reply)? {
+                collector.waits_until = now.after(OUTBOX_PAUSE).as_millis();
+            }
+        }
+    }
+    if collector != before {
+        collector.write(turn)?;
+    }
+    Ok(unread)
+}
+
+/// Gives up what the policy does not keep, if it is time to.
+fn apply_policy<S: Sql>(
+    turn: &Ledger<'_, S>,
+    collector: &mut Collector,
+    start: bool,
+) -> Result<u64, Problem> {
+    let next = Timestamp::from_millis(collector.applied).after(POLICY_PERIOD);
+    if next > turn.now() && collector.applied != 0 && !start {
+        return Ok(0);
+    }
+    let dropped = retention::apply(turn)?;
+    if dropped > 0 {
+        // The next step gives up the rest.
+        collector.is_wanted = true;
+        collector.applied = 0;
+    } else if retention::get(turn)?.policy.is_some() {
+        collector.applied = turn.now().as_millis();
+    }
+    Ok(dropped)
+}
+
+/// Wants a collection if uploads were abandoned.
+fn look_for_abandoned<S: Sql>(
+    turn: &Ledger<'_, S>,
+    collector: &mut Collector,
+) -> Result<(), Problem> {
+    let Some(look) = lease::next_look(turn, collector.looked)? else {
+        return Ok(());
+    };
+    if look.at > turn.now() {
+        return Ok(());
+    }
+    collector.looked = look.last;
+    collector.is_wanted |= lease::has_expired(turn)?;
+    Ok(())
+}
+
+/// Whether a collection may begin that no client started.
+fn may_begin(collector: &mut Collector, now: Timestamp) -> bool {
+    if collector.is_filled {
+        return true;
+    }
+    if collector.not_before == 0 {
+        collector.not_before = now.after(FIRST_WAIT).as_millis();
+    }
+    collector.not_before <= now.as_millis()
+}
+
+fn begin<S: Sql>(turn: &Ledger<'_, S>, collector: &mut Collector) -> Result<(), Problem> {
+    refuse_older(turn)?;
+    if !collector.is_filled {
+        collector.phase = Phase::Filling(Filling::Nodes, Cursor::default());
+        // The collection itself begins once every object has a row.
+        collector.is_wanted = true;
+        return Ok(());
+    }
+    collector.is_wanted = false;
+    collector.is_purging = std::mem::take(&mut collector.is_purge);
+    collector.phase = Phase::Marking(Marking::Packs, Cursor::default());
+    turn.sql().run("DELETE FROM unmarked", &[])?;
+    Ok(())
+}
+
+/// Says what a whole collection would do, and changes nothing but the references of nodes that
+/// were not known.
+pub(super) async fn dry_run<S: Sql, B: Blobs>(
+    ledger: &Ledger<'_, S>,
+    blobs: &B,
+    space: SpaceId,
+) -> Result<CollectReply, Problem> {
+    let mut reply = CollectReply::default();
+    let mut unread = Vec::new();
+    let undone = ledger.atomically(|turn| -> Result<(), Undo> {
+        unread = rehearse(turn, &mut reply)?;
+        // Takes back everything that the rehearsal wrote.
+        Err(Undo::Done)
+    });
+    if let Err(Undo::Failed(problem)) = undone {
+        return Err(problem);
+    }
+    reply.more = !unread.is_empty();
+    read_references(ledger, blobs, space, unread).await?;
+    ledger.check_same(space)?;
+    waiting(&Ledger::new(ledger.sql()).at(ledger.now()), &mut reply)?;
+    Ok(reply)
+}
+
+enum Undo {
+    Done,
+    Failed(Problem),
+}
+
+impl<E: Into<Problem>> From<E> for Undo {
+    fn from(error: E) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+/// Marks like a collection, and counts the garbage.
+fn rehearse<S: Sql>(
+    turn: &Ledger<'_, S>,
+    reply: &mut CollectReply,
+) -> Result<Vec<Unread>, Problem> {
+    loop {
+        let dropped = retention::apply(turn)?;
+        reply.dropped += dropped;
+        if dropped == 0 {
+            break;
+        }
+    }
+    let mut collector = Collector::read(turn)?;
+    if collector.phase == Phase::Idle {
+        begin(turn, &mut collector)?;
+    }
+    loop {
+        collector.write(turn)?;
+        match collector.phase.clone() {
+            Phase::Idle => begin(turn, &mut collector)?,
+            Phase::Filling(stage, cursor) => fill::advance(turn, &mut collector, (stage, cursor))?,
+            Phase::Marking(stage, cursor) => {
+                let unread = mark::advance(turn, &mut collector, (stage, cursor))?;
+                if !unread.is_empty() {
+                    return Ok(unread);
+                }
+            }
+            Phase::Sweeping(..) => break,
+        }
+    }
+    sweep::count(turn, collector.swept, reply)?;
+    Ok(Vec::new())
+}
+
+/// Reads index nodes whose references the ledger does not know, and records them.
+async fn read_references<S: Sql, B: Blobs>(
+    ledger: &Ledger<'_, S>,
+    blobs: &B,
+    space: SpaceId,
+    mut unread: Vec<Unread>,
+) -> Result<(), Problem> {
+    unread.truncate(READ_AT_ONCE);
+    for node in unread {
+        let bytes = read(blobs, space, node.at, "an index node").await?;
+        let index_node = IndexNode::decode(&bytes, node.id)?;
+        let references = References::of(&index_node, &node.at);
+        let mut parts = Vec::new();
+        if let IndexNode::Leaf(rows) = &index_node {
+            for (row, location) in rows {
+                if references::is_table(location) {
+                    let table = read(blobs, space, location.extent, "a table of parts").await?;
+                    let of = BlobParts::of(row.entry.size)?;
+                    parts.push((row.entry.blob, PartTable::decode(&table, of)?));
+                }
+            }
+        }
+        ledger.atomically(|turn| {
+            turn.check_same(space)?;
+            for (blob, table) in &parts {
+                for part in table.locations() {
+                    turn.fill_object(&part.extent.object)?;
+                }
+                turn.record_big(blob, table.locations())?;
+            }
+            turn.record_references(&node.id, &node.at, &references)?;
+            Ok::<_, Problem>(())
+        })?;
+    }
+    Ok(())
+}
+
+async fn read<B: Blobs>(
+    blobs: &B,
+    space: SpaceId,
+    at: Extent,
+    what: &str,
+) -> Result<Bytes, Problem> {
+    let key = ObjectKey {
+        space,
+        object: at.object,
+    };
+    let bytes = blobs.read(key, at.offset..at.offset + at.len).await?;
+    bytes.ok_or_else(|| {
+        let detail = format!("{what} of a kept deploy is lost ({key}); nothing is deleted");
+        Problem::new(Code::Corrupt, detail)
+    })
+}
+
+/// Deletes the objects whose time has come.
+async fn delete_due<S: Sql, B: Blobs>(
+    ledger: &Ledger<'_, S>,
+    blobs: &B,
+    space: SpaceId,
+    reply: &mut CollectReply,
+) -> Result<(), Problem> {
+    let collector = Collector::read(ledger)?;
+    let select = "SELECT due, object, bytes, again FROM doomed WHERE due <= ? AND tick <= ?
+         ORDER BY due, object LIMIT ?";
+    let now = ledger.now().as_millis();
+    let params = [now.into(), collector.ticks.into(), DELETED_AT_ONCE.into()];
+    let rows = ledger.sql().run(select, &params)?;
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let mut keys = Vec::with_capacity(rows.len());
+    for row in &rows {
+        let object = ObjectId::from_bytes(array(row, 1)?);
+        keys.push(ObjectKey { space, object });
+        if integer(row, 3)? == 0 {
+            reply.deleted += 1;
+            reply.deleted_bytes += integer(row, 2)?;
+        }
+    }
+    blobs.delete(&keys).await?;
+    ledger.atomically(|turn| {
+        turn.check_same(space)?;
+        let delete = "DELETE FROM doomed WHERE due = ? AND object = ?";
+        for (row, key) in rows.iter().zip(&keys) {
+            let params = [integer(row, 0)?.into(), key.object.as_bytes()[..].into()];
+            turn.sql().run(delete, &params)?;
+        }
+        Ok(())
+    })
+}
+
+/// Adds what waits for its deletion.
+fn waiting<S: Sql>(ledger: &Ledger<'_, S>, reply: &mut CollectReply) -> Result<(), SqlError> {
+    let select = "SELECT count(*), coalesce(sum(bytes), 0), min(due) FROM doomed WHERE again = 0";
+    if let Some(row) = ledger.sql().run(select, &[])?.first() {
+        (reply.waiting, reply.waiting_bytes) = (integer(row, 0)?, integer(row, 1)?);
+        reply.next_deletion = optional_integer(row, 2)?.map(Timestamp::from_millis);
+    }
+    Ok(())
+}
+
+/// When the next step is due, if there is one.
+pub(super) fn next<S: Sql>(ledger: &Ledger<'_, S>) -> Result<Option<Timestamp>, SqlError> {
+    let collector = Collector::read(ledger)?;
+    let now = ledger.now();
+    if collector.phase != Phase::Idle {
+        return Ok(Some(now.max(Timestamp::from_millis(collector.waits_until))));
+    }
+    let mut times = Vec::new();
+    if collector.is_wanted {
+        let first = Timestamp::from_millis(collector.not_before);
+        times.push(if collector.is_filled {
+            now
+        } else {
+            first.max(now)
+        });
+    }
+    if retention::get(ledger)?.policy.is_some() {
+        let applied = Timestamp::from_millis(collector.applied);
+        let is_due = collector.applied == 0;
+        times.push(if is_due {
+            now
+        } else {
+            applied.after(POLICY_PERIOD)
+        });
+    }
+    times.extend(lease::next_look(ledger, collector.looked)?.map(|look| look.at));
+    times.extend(next_deletion(ledger, &collector)?);
+    Ok(times.into_iter().min())
+}
+
+/// When an object may go, or the next hour is to be counted.
+fn next_deletion<S: Sql>(
+    ledger: &Ledger<'_, S>,
+    collector: &Collector,
+) -> Result<Option<Timestamp>, SqlError> {
+    let select = "SELECT min(due) FROM doomed WHERE tick <= ?";
+    let rows = ledger.sql().run(select, &[collector.ticks.into()])?;
+    let due = rows.first().map(|row| optional_integer(row, 0));
+    let due = due.transpose()?.flatten().map(Timestamp::from_millis);
+    let select = "SELECT 1 FROM doomed WHERE tick > ? LIMIT 1";
+    let is_counting = !ledger
+        .sql()
+        .run(select, &[collector.ticks.into()])?
+        .is_empty();
+    let hour = Timestamp::from_millis(collector.ticked).after(HOUR);
+    let times = [due, is_counting.then_some(hour)];
+    Ok(times.into_iter().flatten().min())
+}
+
+impl<S: Sql> Ledger<'_, S> {
+    /// Records the references of a node, unless its index node was replaced meanwhile.
+    fn record_references(
+        &self,
+        id: &NodeId,
+        at: &Extent,
+        references: &References,
+    ) -> Result<(), SqlError> {
+        let update = "UPDATE node SET refs = ? WHERE id = ? AND object = ? AND at = ?";
+        let params = [
+            references.encode().into(),
+            id.as_bytes()[..].into(),
+            at.object.as_bytes()[..].into(),
+            at.offset.into(),
+        ];
+        self.sql().run(update, &params).map(drop)
+    }
+}

@@ -1,0 +1,73 @@
+//! Objects of a space in the ledger: a row for each object from before it counts until it is
+//! garbage, and two rows for each that waits for its deletion.
+
+use pmx_core::code::Code;
+use pmx_core::encode::ByteReader;
+use pmx_core::id::{BlobId, ObjectId};
+use pmx_core::location::Location;
+use pmx_core::problem::Problem;
+use pmx_core::sql::{Sql, SqlError};
+
+use super::super::ledger::Ledger;
+use super::collector::Collector;
+
+impl<S: Sql> Ledger<'_, S> {
+    /// Records an object that was written or is about to be. One that was garbage before does not
+    /// come back: its deletion may be on its way.
+    pub(crate) fn record_object(&self, object: &ObjectId, bytes: u64) -> Result<(), Problem> {
+        let id = || object.as_bytes()[..].into();
+        let select = "SELECT 1 FROM doomed WHERE object = ? LIMIT 1";
+        if self.is_doomed(object)? || !self.sql().run(select, &[id()])?.is_empty() {
+            let detail = format!("object {object} was given up before its upload was recorded");
+            return Err(Problem::new(Code::Unavailable, detail));
+        }
+        let insert = "INSERT OR IGNORE INTO object (id, bytes, mark) VALUES (?, ?, ?)";
+        let mark = self.collector()?.birth_mark();
+        self.sql().run(insert, &[id(), bytes.into(), mark.into()])?;
+        Ok(())
+    }
+
+    /// Whether an object is garbage whose rows are being deleted. Content in it is not here.
+    pub(crate) fn is_doomed(&self, object: &ObjectId) -> Result<bool, SqlError> {
+        let collector = self.collector()?;
+        if !collector.is_sweeping() {
+            return Ok(false);
+        }
+        let known = self.doomed_objects().borrow().get(object).copied();
+        if let Some(known) = known {
+            return Ok(known);
+        }
+        let is_doomed = !self.is_alive(object, &collector)?;
+        self.doomed_objects()
+            .borrow_mut()
+            .insert(*object, is_doomed);
+        Ok(is_doomed)
+    }
+
+    fn is_alive(&self, object: &ObjectId, collector: &Collector) -> Result<bool, SqlError> {
+        let select = "SELECT 1 FROM object WHERE id = ? AND mark >= ?";
+        let params = [object.as_bytes()[..].into(), collector.swept.into()];
+        Ok(!self.sql().run(select, &params)?.is_empty())
+    }
+
+    /// Whether the object of an encoded location is garbage.
+    pub(crate) fn is_location_doomed(&self, location: &[u8]) -> Result<bool, SqlError> {
+        if !self.collector()?.is_sweeping() {
+            return Ok(false);
+        }
+        let location = Location::decode(&mut ByteReader::new(location));
+        let location = location.map_err(|error| SqlError(format!("a part: {error}")))?;
+        self.is_doomed(&location.extent.object)
+    }
+
+    /// Records the objects of the parts of a big blob.
+    pub(crate) fn record_big(&self, blob: &BlobId, parts: &[Location]) -> Result<(), SqlError> {
+        let insert = "INSERT OR IGNORE INTO big (blob, object) VALUES (?, ?)";
+        for part in parts {
+            let object = part.extent.object;
+            let params = [blob.as_bytes()[..].into(), object.as_bytes()[..].into()];
+            self.sql().run(insert, &params)?;
+        }
+        Ok(())
+    }
+}
