@@ -5,10 +5,12 @@
 
 mod bench;
 mod compression;
+mod deploys;
 mod doctor;
 mod domain;
 mod help;
 mod host;
+mod lifecycle;
 mod preview;
 mod pull;
 mod replacing;
@@ -24,9 +26,11 @@ use clap::{Args, ColorChoice, Parser, Subcommand};
 
 pub use bench::{BenchArgs, Way};
 pub use compression::Compression;
+pub use deploys::{DeploysArgs, DeploysCommand, DeploysListArgs, DeploysPinArgs, DeploysRmArgs};
 pub use doctor::DoctorArgs;
 pub use domain::{DomainAddArgs, DomainCheckArgs, DomainListArgs, DomainRmArgs, DomainSubcommand};
 pub use host::{HostArgs, ServeArgs};
+pub use lifecycle::{GcArgs, RetentionArgs, RetentionRules};
 pub use preview::PreviewName;
 pub use pull::{GetArgs, PullArgs};
 pub use replacing::{PromoteArgs, Promoted, ResumeArgs, RollbackArgs};
@@ -38,7 +42,7 @@ pub use sync::SyncArgs;
 
 use help::{
     BENCH_EXAMPLES, DIFF_EXAMPLES, DOCTOR_EXAMPLES, DOMAIN_EXAMPLES, ENVIRONMENT, LONG_HELP,
-    RULES_EXAMPLES, STREAM_TOKEN_EXAMPLES, SYNC_EXAMPLES,
+    RETENTION_EXAMPLES, RULES_EXAMPLES, STREAM_TOKEN_EXAMPLES, SYNC_EXAMPLES,
 };
 use replacing::number;
 
@@ -73,8 +77,13 @@ pub enum CliCommand {
     /// Check the rules of a folder: _redirects, _headers and _site.toml
     #[command(after_long_help = RULES_EXAMPLES)]
     Rules(Box<RulesArgs>),
-    /// List the deploys of a site
-    Deploys(DeploysArgs),
+    /// List the deploys of a site, pin one, or remove one
+    Deploys(Box<DeploysArgs>),
+    /// Show or set which deploys a site keeps
+    #[command(after_long_help = RETENTION_EXAMPLES)]
+    Retention(Box<RetentionArgs>),
+    /// Give up what the retention policy does not keep, and collect the garbage
+    Gc(GcArgs),
     /// Write a deploy into a folder: only what differs, each file checked by its hash
     Pull(PullArgs),
     /// Print a file of a deploy, or write it
@@ -263,24 +272,6 @@ pub struct HashArgs {
     /// The folder.
     #[command(flatten)]
     pub folder: FolderArgs,
-}
-
-/// `pmx deploys`
-#[derive(Debug, Args)]
-pub struct DeploysArgs {
-    /// Folder whose name is the site's, if no name is given
-    #[arg(long, value_name = "DIR")]
-    pub dir: Option<PathBuf>,
-    /// List at most so many
-    #[arg(short = 'l', long, value_name = "N", default_value_t = 20)]
-    #[arg(value_parser = clap::value_parser!(u64).range(1..=pmx_sync::limits::DEPLOYS_PAGE_MAX))]
-    pub limit: u64,
-    /// List only deploys with smaller numbers
-    #[arg(long, value_name = "DEPLOY", value_parser = number)]
-    pub before: Option<u64>,
-    /// The site.
-    #[command(flatten)]
-    pub site: SiteArgs,
 }
 
 /// `pmx tail`

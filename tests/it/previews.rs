@@ -18,7 +18,7 @@ on_both_hosts!(
     preview_of_known_content_uploads_nothing,
     preview_replaces_its_own_deploy_or_fails,
     rollback_restores_no_preview_unless_named,
-    preview_removal_closes_its_address_and_keeps_its_deploy,
+    preview_removal_closes_its_address_and_gives_up_its_deploy,
     preview_names_become_labels_or_are_refused,
     preview_watch_follows_its_folder,
 );
@@ -238,7 +238,7 @@ fn rollback_restores_no_preview_unless_named(world: World) {
     assert_eq!(diff.number("/files/modified"), 1);
 }
 
-fn preview_removal_closes_its_address_and_keeps_its_deploy(world: World) {
+fn preview_removal_closes_its_address_and_gives_up_its_deploy(world: World) {
     site(&world);
     preview(&world, "2");
     assert_eq!(shown(&world, "pr-7--docs"), shows("2", 2));
@@ -261,8 +261,8 @@ fn preview_removal_closes_its_address_and_keeps_its_deploy(world: World) {
     );
     assert_eq!(history(&world)["aliases"], json!({}));
     assert_eq!(remove(), Value::Null, "there is none any more");
-    // The deploy stays, and the name becomes free.
-    assert_eq!(shown(&world, "2--docs"), shows("2", 2));
+    // The deploy is given up, and the name becomes free.
+    assert_eq!(world.get("2--docs", "/a").status, 410);
     assert_eq!(preview(&world, "3").number("/deploy"), 3);
     assert_eq!(shown(&world, "pr-7--docs"), shows("3", 3));
     assert_eq!(shown(&world, "docs"), shows("<body>a</body>", 1));
@@ -370,7 +370,11 @@ fn previews_work_on_an_older_ledger() {
     world.server.kill();
     let ledger = world.temp.path().join("data/spaces/docs.db");
     let ledger = rusqlite::Connection::open(ledger).unwrap();
-    let before = "ALTER TABLE outbox DROP COLUMN pointer; DROP TABLE removed;
+    let before = "ALTER TABLE deploy DROP COLUMN pin; DROP INDEX deploy_channel;
+        ALTER TABLE deploy DROP COLUMN state; ALTER TABLE node DROP COLUMN mark;
+        ALTER TABLE node DROP COLUMN refs; ALTER TABLE outbox DROP COLUMN since;
+        DROP TABLE object; DROP TABLE big; DROP TABLE doomed; DROP TABLE unmarked;
+        ALTER TABLE outbox DROP COLUMN pointer; DROP TABLE removed;
         DROP INDEX deploy_order; DROP TABLE hold; DROP TABLE build;
         DROP TABLE loss; DROP TABLE lost_blob; DROP TABLE damaged; DROP TABLE arrived;
         DROP INDEX pack_arrived; DROP INDEX pack_pending; DROP INDEX part_pending;
@@ -378,7 +382,7 @@ fn previews_work_on_an_older_ledger() {
         ALTER TABLE pack DROP COLUMN folded; ALTER TABLE part DROP COLUMN at;
         ALTER TABLE node DROP COLUMN kept;
         DELETE FROM meta WHERE key = 'readable_by';
-        DROP INDEX deploy_alias; DROP TABLE alias; ALTER TABLE deploy DROP COLUMN alias;
+        DROP TABLE alias; ALTER TABLE deploy DROP COLUMN alias;
         UPDATE meta SET value = '1' WHERE key = 'schema'";
     ledger.execute_batch(before).unwrap();
     drop(ledger);

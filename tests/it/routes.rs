@@ -112,8 +112,18 @@ const ROUTES: &[(&str, &str, Asks)] = &[
     ),
     ("GET", "/api/spaces", Asks::PublishSecret),
     ("DELETE", "/api/spaces/other?expect=7", Asks::PublishSecret),
+    ("POST", "/api/spaces/docs/gc?start=1", Asks::PublishSecret),
+    ("GET", "/api/spaces/docs/retention", Asks::PublishSecret),
+    ("PUT", "/api/spaces/docs/retention", Asks::PublishSecret),
     ("GET", "/api/deploys?space=docs", Asks::PublishSecret),
     ("GET", "/api/deploys/1?space=docs", Asks::PublishSecret),
+    ("DELETE", "/api/deploys/1?space=docs", Asks::PublishSecret),
+    ("PUT", "/api/deploys/1/pin?space=docs", Asks::PublishSecret),
+    (
+        "DELETE",
+        "/api/deploys/1/pin?space=docs",
+        Asks::PublishSecret,
+    ),
     (
         "GET",
         "/api/deploys/1/file?space=docs&path=index.html",

@@ -15,6 +15,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use pmx_core::channel::Channel;
+use pmx_core::code::Code;
 use pmx_core::crossing::arrived;
 use pmx_core::id::SpaceId;
 use pmx_core::name::SpaceName;
@@ -89,8 +90,7 @@ impl DurableObject for SpaceDO {
         // Without a name, the object does not know whose pointers wait; the platform must wake it
         // again.
         let space = self.space().map_err(|problem| problem.to_string())?;
-        let purged = self.purge(&space, now()).await;
-        if let Err(problem) = purged.and(self.deliver(&space, now()).await) {
+        if let Err(problem) = self.tend(&space, now()).await {
             console_error!("{problem}");
             // The platform retries only a few times. If even this fails, the platform must retry.
             self.backoff.failed();
@@ -196,6 +196,33 @@ impl SpaceDO {
     ) -> Result<Reply, Problem> {
         let server = self.server()?;
         execute(&self.ledger, server.backend().blobs(), space, command, now).await
+    }
+
+    /// Does the work of an alarm: deletes objects of removed spaces, writes pointers, and then takes
+    /// one step of a collection. Each of them leaves an alarm if it has more to do.
+    async fn tend(&self, space: &SpaceName, now: Timestamp) -> Result<(), Problem> {
+        let purged = self.purge(space, now).await;
+        let delivered = self.deliver(space, now).await;
+        purged?;
+        delivered?;
+        self.collect(space, now).await
+    }
+
+    /// Takes one step of a collection if one is due and no pointer waits.
+    async fn collect(&self, space: &SpaceName, now: Timestamp) -> Result<(), Problem> {
+        let (next, _) = self.expire(space, now).await?;
+        let outbox = self.outbox(space, now, Command::PendingPointers).await?;
+        if next.is_none_or(|next| next > now) || !is_empty(&outbox) {
+            return Ok(());
+        }
+        let (start, dry) = (false, false);
+        let step = self.carry_out(space, Command::Collect { start, dry }, now);
+        match step.await {
+            Err(absent) if absent.code == Code::NotFound => {}
+            step => drop(step?),
+        }
+        let (next, _) = self.expire(space, now).await?;
+        self.rest(space, next).await
     }
 
     /// Writes the pointers in the outbox to KV, if it may now; otherwise the alarm does. Returns

@@ -78,6 +78,17 @@ Examples:
   pmx domain list --space docs                     which hosts show the site
   pmx domain rm docs.example.com --space docs      show nothing there any more";
 
+pub(super) const RETENTION_EXAMPLES: &str = "\
+A deploy stays if one rule keeps it. The active deploy, those that previews show, pinned ones, and those
+whose assets open pages may still ask for stay in any case. The rules given replace the whole policy.
+
+Examples:
+  pmx retention --space docs                                 show the policy
+  pmx retention --space docs --keep-last 10 --keep-within 30d
+  pmx retention --space docs --never                         keep every deploy
+  pmx gc --space docs --dry-run                              what the policy gives up
+  pmx deploys pin 12 --space docs                            keep deploy 12, whatever the policy says";
+
 pub(super) const STREAM_TOKEN_EXAMPLES: &str = "\
 The key is the first of STREAM_TOKEN_KEYS (a list with commas, 32 bytes or more each), as the server
 has it in its environment. If that is not set, it is made of STREAM_SECRET. Any library for JSON Web

@@ -54,6 +54,27 @@ fn preview_may_be_named_after_a_branch() {
 }
 
 #[test]
+fn deploys_lists_unless_it_is_given_a_command() {
+    let deploys = |line: &str| match parse(line).unwrap().command {
+        CliCommand::Deploys(args) => *args,
+        other => panic!("{other:?}"),
+    };
+    let listed = deploys("pmx deploys -l 3 --before 7 --space docs");
+    assert!(listed.command.is_none());
+    assert_eq!((listed.list.limit, listed.list.before), (3, Some(7)));
+    assert_eq!(listed.list.site.space.as_deref(), Some("docs"));
+    let Some(DeploysCommand::Pin(args)) = deploys("pmx deploys pin 7 --space docs --json").command
+    else {
+        panic!("not a pin");
+    };
+    assert_eq!((args.deploy, args.site.space.as_deref()), (7, Some("docs")));
+    let Some(DeploysCommand::Rm(args)) = deploys("pmx deploys rm 7 --purge").command else {
+        panic!("not a removal");
+    };
+    assert_eq!((args.deploy, args.purge, args.yes), (7, true, false));
+}
+
+#[test]
 fn parse_refuses_contradictions() {
     for line in [
         "pmx sync --dry-run --watch",
@@ -67,6 +88,15 @@ fn parse_refuses_contradictions() {
         "pmx sync --order later",
         "pmx sync --jobs 0",
         "pmx deploys --limit 0",
+        "pmx deploys pin",
+        "pmx deploys pin x",
+        "pmx deploys rm --yes",
+        "pmx deploys --limit 3 pin 7",
+        "pmx deploys 7",
+        "pmx retention --never --keep-last 3",
+        "pmx retention --keep-within 30",
+        "pmx retention --keep-last x",
+        "pmx gc --max-time 0s",
         "pmx stream-token",
         "pmx stream-token --stream a --expires 1y",
         "pmx stream-token --stream a --expires h",
@@ -92,7 +122,9 @@ fn help_lists_the_commands() {
       diff          Show what a sync would change, or what changed between two deploys
       hash          Print the root of a folder; nothing is sent
       rules         Check the rules of a folder: _redirects, _headers and _site.toml
-      deploys       List the deploys of a site
+      deploys       List the deploys of a site, pin one, or remove one
+      retention     Show or set which deploys a site keeps
+      gc            Give up what the retention policy does not keep, and collect the garbage
       pull          Write a deploy into a folder: only what differs, each file checked by its hash
       get           Print a file of a deploy, or write it
       rollback      Make an older deploy active again; nothing is uploaded

@@ -11,6 +11,7 @@ mod events;
 mod exchange;
 mod fault;
 mod history;
+mod lifecycle;
 mod socket;
 mod spaces;
 mod stranger;
@@ -432,6 +433,13 @@ impl<'a> ApiRequest<'a> {
             media: PACK_MEDIA,
             body,
             share: Some(share),
+        }
+    }
+
+    fn put_json(path: &'a str, body: &'a [u8]) -> Self {
+        Self {
+            method: Method::PUT,
+            ..Self::post(path, JSON_MEDIA, body)
         }
     }
 }

@@ -1,16 +1,21 @@
-//! `pmx deploys`: the history of a site.
+//! `pmx deploys`: the history of a site, and deploys that are pinned or removed.
+
+use std::path::Path;
 
 use jiff::tz::TimeZone;
 use pmx_core::code::Code;
 use pmx_core::name::{AliasName, SpaceName};
 use pmx_core::time::Timestamp;
-use pmx_sync::wire::{DeployKind, DeployView, DeploysReply, HoldView};
+use pmx_sync::wire::{DeployContent, DeployKind, DeployView, DeploysReply, HoldView};
 use serde_json::{Value, json};
 
 use super::columns::{short, table};
 use super::{Context, Ended};
 use crate::address;
-use crate::args::{DeploysArgs, ScanArgs};
+use crate::args::{
+    DeploysArgs, DeploysCommand, DeploysListArgs, DeploysPinArgs, DeploysRmArgs, ScanArgs, SiteArgs,
+};
+use crate::config::SiteConfig;
 use crate::error::Failure;
 use crate::ui;
 
@@ -21,11 +26,17 @@ const HEADINGS: [&str; 9] = [
 /// Columns of numbers.
 const NUMBERS: [usize; 3] = [1, 4, 5];
 
-pub(super) fn run(args: &DeploysArgs, context: &Context<'_>) -> Result<Ended, Failure> {
-    let folder = context
-        .layers
-        .folder_at(args.dir.as_deref(), &ScanArgs::default())?;
-    let site = context.site(&args.site, &folder.dir)?;
+pub(super) fn run(args: DeploysArgs, context: &Context<'_>) -> Result<Ended, Failure> {
+    match args.command {
+        Some(DeploysCommand::Pin(args)) => pin(&args, true, context),
+        Some(DeploysCommand::Unpin(args)) => pin(&args, false, context),
+        Some(DeploysCommand::Rm(args)) => remove(&args, context),
+        None => list(&args.list, context),
+    }
+}
+
+fn list(args: &DeploysListArgs, context: &Context<'_>) -> Result<Ended, Failure> {
+    let site = site(&args.site, args.dir.as_deref(), context)?;
     let client = context.client(&site);
     let reply = match client.deploys(&site.space, args.before, args.limit) {
         Ok(reply) => reply,
@@ -69,6 +80,84 @@ pub(super) fn run(args: &DeploysArgs, context: &Context<'_>) -> Result<Ended, Fa
     Ok(Ended::Done)
 }
 
+fn pin(args: &DeploysPinArgs, pinned: bool, context: &Context<'_>) -> Result<Ended, Failure> {
+    let site = site(&args.site, args.dir.as_deref(), context)?;
+    let client = context.client(&site);
+    let (space, number) = (&site.space, args.deploy);
+    let deploy = if pinned {
+        client.pin(space, number)?
+    } else {
+        client.unpin(space, number)?
+    };
+    context.ui.note(if pinned {
+        format!("deploy {number} of {space} is pinned: no retention policy gives it up")
+    } else {
+        format!("deploy {number} of {space} is not pinned: the retention policy decides about it")
+    });
+    let event = if pinned {
+        "deploy_pinned"
+    } else {
+        "deploy_unpinned"
+    };
+    context.ui.object(event, &changed(&deploy, space));
+    Ok(Ended::Done)
+}
+
+fn remove(args: &DeploysRmArgs, context: &Context<'_>) -> Result<Ended, Failure> {
+    let site = site(&args.site, args.dir.as_deref(), context)?;
+    let client = context.client(&site);
+    let (space, number) = (&site.space, args.deploy);
+    if !args.yes {
+        let deploy = client.deploy(space, number)?;
+        let content = content(&deploy);
+        let server = &site.server;
+        let message =
+            format!("deploy {number} of {space} on {server} has {content}; nothing was removed");
+        let failure = Failure::new(Code::Usage, message);
+        return Err(failure.with_hint("repeat the command with --yes; nothing brings it back"));
+    }
+    let deploy = client.remove_deploy(space, number, args.purge)?;
+    let time = match deploy.content {
+        DeployContent::Purged => "now",
+        DeployContent::Dropped | DeployContent::Kept => "after 24 hours",
+    };
+    context.ui.note(format!(
+        "deploy {number} of {space} is removed; what no other deploy needs of it goes {time}"
+    ));
+    context
+        .ui
+        .object("deploy_removed", &changed(&deploy, space));
+    Ok(Ended::Done)
+}
+
+/// What a deploy has, in words.
+fn content(deploy: &DeployView) -> String {
+    if !deploy.content.is_kept() {
+        return "no content any more".to_owned();
+    }
+    let files = ui::count(deploy.files, "file", "files");
+    format!(
+        "{files} ({}) of {}",
+        ui::bytes(deploy.bytes),
+        when(deploy.at)
+    )
+}
+
+/// A deploy whose lifecycle changed, as JSON.
+fn changed(deploy: &DeployView, space: &SpaceName) -> Value {
+    json!({
+        "space": space,
+        "deploy": deploy.number,
+        "content": deploy.content,
+        "pinned": deploy.pinned,
+    })
+}
+
+fn site(args: &SiteArgs, dir: Option<&Path>, context: &Context<'_>) -> Result<SiteConfig, Failure> {
+    let folder = context.layers.folder_at(dir, &ScanArgs::default())?;
+    context.site(args, &folder.dir)
+}
+
 /// The meaning of a hold, in one line.
 pub(super) fn held(hold: &HoldView) -> String {
     format!(
@@ -90,13 +179,6 @@ fn listed(reply: &DeploysReply, space: &SpaceName) -> Result<Vec<Value>, Failure
 }
 
 fn row(deploy: &DeployView, reply: &DeploysReply, space: &SpaceName) -> [String; 9] {
-    let names =
-        |(alias, number): (&AliasName, &u64)| (*number == deploy.number).then(|| alias.to_string());
-    let mark = if deploy.number == reply.active {
-        "*".to_owned()
-    } else {
-        reply.aliases.iter().find_map(names).unwrap_or_default()
-    };
     let message = match (deploy.kind, deploy.restores, &deploy.meta.message) {
         (DeployKind::Rollback, Some(number), None) => format!("(rollback to {number})"),
         (DeployKind::Rollback, Some(number), Some(text)) => {
@@ -107,7 +189,7 @@ fn row(deploy: &DeployView, reply: &DeploysReply, space: &SpaceName) -> [String;
         }
     };
     [
-        mark,
+        mark(deploy, reply),
         deploy.number.to_string(),
         when(deploy.at),
         deploy.root.to_hex()[..12].to_owned(),
@@ -117,6 +199,22 @@ fn row(deploy: &DeployView, reply: &DeploysReply, space: &SpaceName) -> [String;
         short(deploy.meta.commit.as_deref().unwrap_or_default(), 10),
         short(message.lines().next().unwrap_or_default(), 60),
     ]
+}
+
+/// What a deploy is: `*` if it is active, or the preview that shows it, and whether it is pinned or
+/// its content is gone.
+fn mark(deploy: &DeployView, reply: &DeploysReply) -> String {
+    let names =
+        |(alias, number): (&AliasName, &u64)| (*number == deploy.number).then(|| alias.to_string());
+    let shown = if deploy.number == reply.active {
+        Some("*".to_owned())
+    } else {
+        reply.aliases.iter().find_map(names)
+    };
+    let pinned = deploy.pinned.then(|| "pinned".to_owned());
+    let gone = (!deploy.content.is_kept()).then(|| "gone".to_owned());
+    let words: Vec<_> = [shown, pinned, gone].into_iter().flatten().collect();
+    words.join(" ")
 }
 
 /// A time in UTC for people, so that a log means the same everywhere.
@@ -136,6 +234,23 @@ pub(super) fn when(at: Timestamp) -> String {
 mod tests {
     use super::*;
 
+    fn reply(deploys: &str) -> DeploysReply {
+        let deploys = deploys.replace("ROOT", &"ab".repeat(32));
+        DeploysReply {
+            active: 12,
+            aliases: [(AliasName::parse("next").unwrap(), 9)].into(),
+            hold: None,
+            deploys: serde_json::from_str(&deploys).unwrap(),
+            url: "http://docs.localhost/".into(),
+        }
+    }
+
+    fn lines(reply: &DeploysReply) -> String {
+        let docs = SpaceName::parse("docs").unwrap();
+        let rows = reply.deploys.iter().map(|deploy| row(deploy, reply, &docs));
+        table(HEADINGS, rows.collect(), &NUMBERS).join("\n")
+    }
+
     #[test]
     fn history_is_a_table() {
         let deploys = r#"[
@@ -144,24 +259,39 @@ mod tests {
             {"number":9,"root":"ROOT","parent":8,"kind":"publish","at":0,"files":3,"bytes":1,"new_bytes":1234567,
              "summary":{"added":0,"modified":0,"removed":0,"unchanged":0},
              "meta":{"message":"first \u001b[2J line\nsecond","commit":"0123456789abcdef"}}]"#;
-        let deploys = deploys.replace("ROOT", &"ab".repeat(32));
-        let reply = DeploysReply {
-            active: 12,
-            aliases: [(AliasName::parse("next").unwrap(), 9)].into(),
-            hold: None,
-            deploys: serde_json::from_str(&deploys).unwrap(),
-            url: "http://docs.localhost/".into(),
-        };
-        let docs = SpaceName::parse("docs").unwrap();
-        let rows = reply
-            .deploys
-            .iter()
-            .map(|deploy| row(deploy, &reply, &docs));
-        let lines = table(HEADINGS, rows.collect(), &NUMBERS);
-        insta::assert_snapshot!(lines.join("\n"), @r"
+        insta::assert_snapshot!(lines(&reply(deploys)), @r"
               deploy  when                  root          files     new  url                         commit       message
         *         12  2023-11-14 22:13:20Z  abababababab  52000     0 B  http://12--docs.localhost/               (rollback to 9)
         next       9  1970-01-01 00:00:00Z  abababababab      3  1.2 MB  http://9--docs.localhost/   0123456789…  first \u{1b}[2J line
+        ");
+    }
+
+    #[test]
+    fn pinned_and_gone_deploys_are_marked() {
+        let deploy = r#"{"number":NUMBER,"root":"ROOT","parent":1,"kind":"publish","at":0,"files":3,
+            "bytes":1,"new_bytes":2,
+            "summary":{"added":0,"modified":0,"removed":0,"unchanged":0},MORE}"#;
+        let deploy = |number: &str, more: &str| {
+            let deploy = deploy.replace("NUMBER", number);
+            deploy.replace("MORE", more)
+        };
+        let deploys = [
+            deploy("12", r#""pinned":true"#),
+            deploy("9", r#""pinned":true"#),
+            deploy("8", r#""pinned":true"#),
+            deploy("7", r#""content":"dropped""#),
+            deploy("6", r#""content":"purged""#),
+            deploy("5", r#""content":"kept""#),
+        ];
+        let deploys = format!("[{}]", deploys.join(","));
+        insta::assert_snapshot!(lines(&reply(&deploys)), @r"
+                     deploy  when                  root          files  new  url                         commit  message
+        * pinned         12  1970-01-01 00:00:00Z  abababababab      3  2 B  http://12--docs.localhost/
+        next pinned       9  1970-01-01 00:00:00Z  abababababab      3  2 B  http://9--docs.localhost/
+        pinned            8  1970-01-01 00:00:00Z  abababababab      3  2 B  http://8--docs.localhost/
+        gone              7  1970-01-01 00:00:00Z  abababababab      3  2 B  http://7--docs.localhost/
+        gone              6  1970-01-01 00:00:00Z  abababababab      3  2 B  http://6--docs.localhost/
+                          5  1970-01-01 00:00:00Z  abababababab      3  2 B  http://5--docs.localhost/
         ");
     }
 }

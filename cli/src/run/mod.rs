@@ -8,12 +8,14 @@ mod diff;
 mod doctor;
 mod domain;
 mod explain;
+mod gc;
 mod hash;
 mod preview;
 mod promote;
 mod pull;
 mod report;
 mod resume;
+mod retention;
 mod rollback;
 mod rule_diff;
 mod rules;
@@ -176,7 +178,9 @@ fn run_in(command: CliCommand, context: &Context<'_>) -> Result<Ended, Failure> 
         CliCommand::Diff(args) => diff::run(&args, context),
         CliCommand::Hash(args) => hash::run(&args, context),
         CliCommand::Rules(args) => rules::run(*args, context),
-        CliCommand::Deploys(args) => deploys::run(&args, context),
+        CliCommand::Deploys(args) => deploys::run(*args, context),
+        CliCommand::Retention(args) => retention::run(&args, context),
+        CliCommand::Gc(args) => gc::run(&args, context),
         CliCommand::Rollback(args) => rollback::run(args, context),
         CliCommand::Promote(args) => promote::run(args, context),
         CliCommand::Resume(args) => resume::run(&args, context),

@@ -78,6 +78,7 @@ impl<B: Backend> Server<B> {
             return Ok(next);
         }
         match self.collect(space, now).await {
+            Ok(step) if step.more => Ok(Some(now)),
             Ok(_) => self.deliver(space, now).await,
             // The space was deleted meanwhile.
             Err(absent) if absent.code == Code::NotFound => Ok(None),

@@ -17,6 +17,7 @@ mod handle;
 mod home;
 #[cfg(test)]
 mod hostile_tests;
+mod lifecycle;
 mod live;
 mod loss_marking;
 mod loss_reports;

@@ -85,19 +85,21 @@ impl<B: Backend> Server<B> {
             ApiRoute::Spaces | ApiRoute::DeleteSpace(_) => {
                 self.space_route(route, &query, now).await
             }
+            ApiRoute::Collect(space) => self.collection_step(&space, &query, now).await,
+            ApiRoute::Retention(space) => self.retention(&space, now).await,
+            ApiRoute::SetRetention(space) => self.set_retention(&space, request.body(), now).await,
             ApiRoute::Deploys => self.deploys(&space()?, page_of_deploys(&query)?, now).await,
             ApiRoute::Deploy(number) => self.deploy(&space()?, number, now).await,
+            ApiRoute::RemoveDeploy(number) => {
+                self.remove_deploy(&space()?, number, &query, now).await
+            }
+            ApiRoute::Pin(number) => self.pin(&space()?, number, true, now).await,
+            ApiRoute::Unpin(number) => self.pin(&space()?, number, false, now).await,
             ApiRoute::File(number) => {
                 let path = query.required("path", site_path)?;
                 self.file(&space()?, number, path, now).await
             }
-            ApiRoute::Diff(sides) => {
-                let (from, to) = match sides {
-                    Some(sides) => sides,
-                    None => (query.required_number("from")?, query.required_number("to")?),
-                };
-                self.diff(&space()?, Command::Diff { from, to }, now).await
-            }
+            ApiRoute::Diff(sides) => self.diff(&space()?, compared(sides, &query)?, now).await,
             ApiRoute::Nodes => {
                 let ids = query.required("ids", node_ids)?;
                 self.nodes(&space()?, ids, now).await
@@ -264,6 +266,15 @@ fn page_of_deploys(query: &Query) -> Result<Command, Problem> {
         before: query.number("before")?,
         limit: limit.min(DEPLOYS_PAGE_MAX),
     })
+}
+
+/// The deploys that a request compares, from its path or its query.
+fn compared(sides: Option<(u64, u64)>, query: &Query) -> Result<Command, Problem> {
+    let (from, to) = match sides {
+        Some(sides) => sides,
+        None => (query.required_number("from")?, query.required_number("to")?),
+    };
+    Ok(Command::Diff { from, to })
 }
 
 fn blob_id(text: &str) -> Result<BlobId, Problem> {

@@ -49,10 +49,22 @@ pub(crate) enum ApiRoute {
     Spaces,
     /// `DELETE /api/spaces/<name>`
     DeleteSpace(SpaceName),
+    /// `POST /api/spaces/<name>/gc`
+    Collect(SpaceName),
+    /// `GET /api/spaces/<name>/retention`
+    Retention(SpaceName),
+    /// `PUT /api/spaces/<name>/retention`
+    SetRetention(SpaceName),
     /// `GET /api/deploys`
     Deploys,
     /// `GET /api/deploys/<n>`
     Deploy(u64),
+    /// `DELETE /api/deploys/<n>`
+    RemoveDeploy(u64),
+    /// `PUT /api/deploys/<n>/pin`
+    Pin(u64),
+    /// `DELETE /api/deploys/<n>/pin`
+    Unpin(u64),
     /// `GET /api/deploys/<n>/file`
     File(u64),
     /// `GET /api/diff`, `GET /api/deploys/<a>/diff/<b>`
@@ -78,8 +90,23 @@ impl ApiRoute {
 
     /// Reads method and path.
     pub(crate) fn of(method: &Method, uri: &Uri) -> Result<Self, Problem> {
+        let (route, allowed) = Self::at(method, uri)?;
+        let is_allowed = *method == allowed || (allowed == Method::GET && *method == Method::HEAD);
+        if is_allowed {
+            return Ok(route);
+        }
+        let detail = format!(
+            "{} takes {allowed}, not {method}",
+            uri.path().escape_debug()
+        );
+        Err(Problem::new(Code::MethodNotAllowed, detail).with_items(vec![allowed.to_string()]))
+    }
+
+    /// The route at a path, and its method. The method of the request decides where a path has
+    /// several routes.
+    fn at(method: &Method, uri: &Uri) -> Result<(Self, Method), Problem> {
         let segments: Vec<&str> = uri.path().trim_start_matches('/').split('/').collect();
-        let (route, allowed) = match segments[..] {
+        Ok(match segments[..] {
             ["healthz"] => (Self::Health, Method::GET),
             [""] => (Self::Home, Method::GET),
             ["api", "publish", "begin"] => (Self::Begin, Method::POST),
@@ -107,8 +134,22 @@ impl ApiRoute {
             }
             ["api", "spaces"] => (Self::Spaces, Method::GET),
             ["api", "spaces", name] => (Self::DeleteSpace(SpaceName::parse(name)?), Method::DELETE),
+            ["api", "spaces", name, "gc"] => (Self::Collect(SpaceName::parse(name)?), Method::POST),
+            ["api", "spaces", name, "retention"] if *method == Method::PUT => {
+                (Self::SetRetention(SpaceName::parse(name)?), Method::PUT)
+            }
+            ["api", "spaces", name, "retention"] => {
+                (Self::Retention(SpaceName::parse(name)?), Method::GET)
+            }
             ["api", "deploys"] => (Self::Deploys, Method::GET),
+            ["api", "deploys", n] if *method == Method::DELETE => {
+                (Self::RemoveDeploy(number(n)?), Method::DELETE)
+            }
             ["api", "deploys", n] => (Self::Deploy(number(n)?), Method::GET),
+            ["api", "deploys", n, "pin"] if *method == Method::DELETE => {
+                (Self::Unpin(number(n)?), Method::DELETE)
+            }
+            ["api", "deploys", n, "pin"] => (Self::Pin(number(n)?), Method::PUT),
             ["api", "deploys", n, "file"] => (Self::File(number(n)?), Method::GET),
             ["api", "deploys", a, "diff", b] => {
                 (Self::Diff(Some((number(a)?, number(b)?))), Method::GET)
@@ -119,16 +160,7 @@ impl ApiRoute {
                 let detail = format!("the API has no {}", uri.path().escape_debug());
                 return Err(Problem::new(Code::NotFound, detail));
             }
-        };
-        let is_allowed = *method == allowed || (allowed == Method::GET && *method == Method::HEAD);
-        if is_allowed {
-            return Ok(route);
-        }
-        let detail = format!(
-            "{} takes {allowed}, not {method}",
-            uri.path().escape_debug()
-        );
-        Err(Problem::new(Code::MethodNotAllowed, detail).with_items(vec![allowed.to_string()]))
+        })
     }
 
     /// Whether the route needs no token.
@@ -142,7 +174,11 @@ impl ApiRoute {
             Self::Begin | Self::Pack(_) | Self::Part(..) => BODY_BYTES_MAX,
             Self::JsonBegin | Self::JsonCommit => JSON_BYTES_MAX,
             Self::Upload => PART_BYTES as usize,
-            Self::Commit | Self::Rollback | Self::Resume | Self::AddDomain => HEAD_BYTES_MAX,
+            Self::Commit
+            | Self::Rollback
+            | Self::Resume
+            | Self::AddDomain
+            | Self::SetRetention(_) => HEAD_BYTES_MAX,
             Self::Alias(_)
             | Self::Previews
             | Self::Domains
@@ -150,8 +186,13 @@ impl ApiRoute {
             | Self::RemoveDomain(_)
             | Self::Spaces
             | Self::DeleteSpace(_)
+            | Self::Collect(_)
+            | Self::Retention(_)
             | Self::Deploys
             | Self::Deploy(_)
+            | Self::RemoveDeploy(_)
+            | Self::Pin(_)
+            | Self::Unpin(_)
             | Self::File(_)
             | Self::Diff(_)
             | Self::Nodes
@@ -340,6 +381,24 @@ mod tests {
             ("DELETE", "/api/spaces/docs?expect=3", "DeleteSpace"),
             ("DELETE", "/api/spaces/..", "E_NAME_INVALID"),
             ("GET", "/api/spaces/docs", "E_METHOD_NOT_ALLOWED"),
+            ("POST", "/api/spaces/docs/gc?start=1", "Collect"),
+            ("GET", "/api/spaces/docs/gc", "E_METHOD_NOT_ALLOWED"),
+            ("POST", "/api/spaces/../gc", "E_NAME_INVALID"),
+            ("GET", "/api/spaces/docs/retention", "Retention"),
+            ("HEAD", "/api/spaces/docs/retention", "Retention"),
+            ("PUT", "/api/spaces/docs/retention", "SetRetention"),
+            (
+                "DELETE",
+                "/api/spaces/docs/retention",
+                "E_METHOD_NOT_ALLOWED",
+            ),
+            ("GET", "/api/spaces/docs/other", "E_NOT_FOUND"),
+            ("DELETE", "/api/deploys/7?space=x&purge=1", "RemoveDeploy"),
+            ("DELETE", "/api/deploys/x", "E_REQUEST_MALFORMED"),
+            ("PUT", "/api/deploys/7", "E_METHOD_NOT_ALLOWED"),
+            ("PUT", "/api/deploys/7/pin?space=x", "Pin"),
+            ("DELETE", "/api/deploys/7/pin?space=x", "Unpin"),
+            ("GET", "/api/deploys/7/pin", "E_METHOD_NOT_ALLOWED"),
             ("POST", "/api/publish/resume", "Resume"),
             ("GET", "/api/deploys/1/diff/2", "Diff"),
             ("GET", "/api/nodes?space=x&ids=", "Nodes"),

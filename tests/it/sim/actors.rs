@@ -272,7 +272,7 @@ pub(crate) async fn alarm(world: Rc<World>, space: SpaceName, mut rng: Rng) {
         yields(10 + rng.below(80)).await;
         let (server, now, space) = (world.server(), world.now(), space.clone());
         world.spawn(Owner::Server, async move {
-            let _again = server.deliver(&space, now).await;
+            let _again = server.tend(&space, now).await;
         });
     }
 }

@@ -19,6 +19,7 @@ use pmx_sync::testing::Faulty;
 use pmx_sync::wire::{Order, PublishState, Replace};
 
 use super::chaos::Hooked;
+use super::mutant::Flaw;
 use super::world::{Pointers, Spaces};
 
 /// A bug.
@@ -44,6 +45,8 @@ pub(crate) enum Bug {
     CacheTrusted,
     /// A space does not record losses of its store.
     LossUnnoticed,
+    /// One of the collection.
+    Collection(Flaw),
 }
 
 /// Spaces with or without a bug.
@@ -116,7 +119,8 @@ impl Planted {
             | Bug::PointerInline
             | Bug::NoVerification
             | Bug::CacheTrusted
-            | Bug::LossUnnoticed => {}
+            | Bug::LossUnnoticed
+            | Bug::Collection(_) => {}
         }
         Ok(publish)
     }

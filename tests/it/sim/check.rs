@@ -1,25 +1,19 @@
 //! Invariants of section 6 of the design, checked after every task has ended.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Range;
 use std::rc::Rc;
 
-use pmx_core::backend::ObjectKey;
 use pmx_core::channel::Channel;
 use pmx_core::code::Code;
-use pmx_core::codec::{Bounds, Decoder};
-use pmx_core::encode::ByteReader;
-use pmx_core::id::{BlobId, NodeId, ObjectId, Root, SpaceId};
-use pmx_core::location::{Codec, Location};
+use pmx_core::id::{Root, SpaceId};
 use pmx_core::name::{AliasName, SpaceName};
 use pmx_core::sql::{Sql, SqlRow, Value};
 use pmx_streams::{From, Offset, Read};
-use pmx_sync::index::IndexNode;
 use pmx_sync::live::{ChangeMessage, EventReader};
-use pmx_sync::pack::stored::open_object;
 
 use super::actors::{Acknowledged, ReportedOutcome, deploy_of, judge, page};
 use super::chaos::Plan;
+use super::store::check_store;
 use super::world::{Wire, World};
 use pmx_sync::testing::client::Client;
 use pmx_sync::testing::host::block_on;
@@ -37,12 +31,14 @@ pub(crate) struct Link {
     /// Added, modified, removed, unchanged.
     pub(crate) summary: [u64; 4],
     pub(crate) alias: Option<String>,
+    /// Whether the space has its content.
+    pub(crate) is_kept: bool,
 }
 
 /// Every deploy of a space, as its ledger records them.
 pub(crate) fn chain(world: &World, space: &SpaceName) -> Vec<Link> {
     let select = "SELECT number, root, parent, kind, key, files, bytes,
-         added, modified, removed, unchanged, alias FROM deploy ORDER BY number";
+         added, modified, removed, unchanged, alias, state FROM deploy ORDER BY number";
     let rows = rows(world, space, select);
     let link = |row: &SqlRow| Link {
         number: integer(&row[0]),
@@ -54,6 +50,7 @@ pub(crate) fn chain(world: &World, space: &SpaceName) -> Vec<Link> {
         bytes: integer(&row[6]),
         summary: [7, 8, 9, 10].map(|at| integer(&row[at])),
         alias: (row[11] != Value::Null).then(|| text(&row[11])),
+        is_kept: integer(&row[12]) == 0,
     };
     rows.iter().map(link).collect()
 }
@@ -66,7 +63,7 @@ pub(crate) fn root_of(world: &World, space: &SpaceName, number: u64) -> Option<R
 
 /// Reads the space's ledger without the hooks; nothing if the space does not exist, or if a fault
 /// ended it before its first table.
-fn rows(world: &World, space: &SpaceName, select: &str) -> Vec<SqlRow> {
+pub(crate) fn rows(world: &World, space: &SpaceName, select: &str) -> Vec<SqlRow> {
     let Some(ledger) = world.spaces.ledger(space) else {
         return Vec::new();
     };
@@ -93,7 +90,12 @@ pub(crate) fn settle(
     }
     check_channels(world, space, &chain)?;
     for link in &chain {
-        check_site(world, space, &format!("{}--{space}", link.number), link)?;
+        let host = format!("{}--{space}", link.number);
+        if link.is_kept {
+            check_site(world, space, &host, link)?;
+        } else {
+            check_gone(world, &host)?;
+        }
     }
     // Objects that no page needs any more may stay lost.
     if world.has_losses.get() {
@@ -126,15 +128,28 @@ fn check_account(world: &Rc<World>, space: &SpaceName) -> Result<(), String> {
 /// Runs the alarm until it has no work left.
 pub(crate) fn drain(world: &World, space: &SpaceName) -> Result<(), String> {
     let server = world.server();
-    for _ in 0..3 {
-        match block_on(server.deliver(space, world.now())) {
-            Ok(None) => return Ok(()),
+    for _ in 0..TENDED_MAX {
+        match block_on(server.tend(space, world.now())) {
+            Ok(next) if next.is_none_or(|next| next > world.now()) => return Ok(()),
             Err(problem) if problem.code == Code::NotFound => return Ok(()),
-            Ok(Some(_)) => {}
+            Ok(_) => {}
             Err(problem) => return Err(format!("the outbox of {space}: {problem}")),
         }
     }
     Err(format!("the outbox of {space} never gets empty"))
+}
+
+/// More steps than any collection of these sites takes.
+const TENDED_MAX: usize = 400;
+
+/// Checks that a deploy whose content was given up says so.
+fn check_gone(world: &Rc<World>, host: &str) -> Result<(), String> {
+    let wire = Wire(Rc::clone(world));
+    let answers = ask(world, page(&wire, host, "index.html", false));
+    match answers.last().map(|answer| answer.status.as_u16()) {
+        Some(410) => Ok(()),
+        status => Err(format!("{host} is gone, but answered {status:?}")),
+    }
 }
 
 fn check_chain(world: &World, space: &SpaceName, chain: &[Link]) -> Result<(), String> {
@@ -287,6 +302,9 @@ fn check_events(world: &World, channel: &Channel, chain: &[Link]) -> Result<(), 
         {
             return Err(format!("{channel} received {rest:?} after {}", link.number));
         }
+        if !link.is_kept {
+            continue;
+        }
         let net = read(from(), true)?;
         let is_net = |net: &ChangeMessage| {
             net.since == Some(link.number) && net.prev_root == Some(link.root)
@@ -377,78 +395,6 @@ pub(crate) fn ask<F: Future>(world: &World, future: F) -> F::Output {
     }
 }
 
-/// Checks that everything that the ledger records about objects is true.
-fn check_store(world: &World, space: &SpaceName) -> Result<(), String> {
-    let Some(row) = rows(world, space, "SELECT value FROM meta WHERE key = 'space'").pop() else {
-        return Ok(());
-    };
-    let store = Store {
-        world,
-        space: SpaceId::from_hex(&text(&row[0])).unwrap(),
-    };
-    for row in rows(world, space, "SELECT blobs FROM have") {
-        store.check_bucket(bytes(&row[0]))?;
-    }
-    let select = "SELECT id, object, at, length FROM node WHERE object IS NOT NULL";
-    for row in rows(world, space, select) {
-        let id = NodeId::from_bytes(bytes(&row[0]).try_into().unwrap());
-        let at = integer(&row[2]);
-        let index_node = store.read(object(&row[1]), at..at + integer(&row[3]))?;
-        IndexNode::decode(&index_node, id)
-            .map_err(|error| format!("the index node of {id}: {error}"))?;
-    }
-    for row in rows(world, space, "SELECT object FROM pack") {
-        let key = store.key(object(&row[0]));
-        let objects = world.blobs.all();
-        let pack = objects
-            .get(&key)
-            .ok_or_else(|| format!("the pack {key} is missing"))?;
-        open_object(pack).map_err(|error| format!("the pack {key}: {error}"))?;
-    }
-    Ok(())
-}
-
-struct Store<'a> {
-    world: &'a World,
-    space: SpaceId,
-}
-
-impl Store<'_> {
-    fn key(&self, object: ObjectId) -> ObjectKey {
-        ObjectKey {
-            space: self.space,
-            object,
-        }
-    }
-
-    fn read(&self, object: ObjectId, range: Range<u64>) -> Result<bytes::Bytes, String> {
-        let key = self.key(object);
-        let found = self.world.blobs.slice(key, range.clone());
-        found.ok_or_else(|| format!("{key} is missing, or ends before {range:?}"))
-    }
-
-    fn check_bucket(&self, bucket: &[u8]) -> Result<(), String> {
-        let mut reader = ByteReader::new(bucket);
-        let mut decoder = Decoder::new();
-        while reader.remaining() > 0 {
-            let blob = BlobId::from_bytes(reader.array().unwrap());
-            let raw = reader.varint().unwrap();
-            let Location { extent, codec } = Location::decode(&mut reader).unwrap();
-            let range = extent.offset..extent.offset + extent.len;
-            let stored = self.read(extent.object, range)?;
-            let found = match codec {
-                Codec::Stored => stored.to_vec(),
-                Codec::Zstd => decoder.frame(&stored, raw, Bounds::STORED).unwrap(),
-                Codec::Parts | Codec::ZstdParts => return Err(format!("{blob} is in parts")),
-            };
-            if BlobId::of(&found) != blob {
-                return Err(format!("the ledger believes that {found:?} is {blob}"));
-            }
-        }
-        Ok(())
-    }
-}
-
 /// Everything that a space stores, for a later comparison.
 pub(crate) fn dump(world: &World, space: &SpaceName) -> String {
     let tables = "meta node have pack part deploy outbox alias hold build loss lost_blob damaged";
@@ -468,27 +414,23 @@ pub(crate) fn dump(world: &World, space: &SpaceName) -> String {
     )
 }
 
-fn integer(value: &Value) -> u64 {
+pub(crate) fn integer(value: &Value) -> u64 {
     match value {
         Value::Integer(value) => u64::try_from(*value).unwrap(),
         other => panic!("{other:?} is no integer"),
     }
 }
 
-fn text(value: &Value) -> String {
+pub(crate) fn text(value: &Value) -> String {
     match value {
         Value::Text(text) => text.clone(),
         other => panic!("{other:?} is no text"),
     }
 }
 
-fn bytes(value: &Value) -> &[u8] {
+pub(crate) fn bytes(value: &Value) -> &[u8] {
     match value {
         Value::Blob(bytes) => bytes,
         other => panic!("{other:?} is no blob"),
     }
-}
-
-fn object(value: &Value) -> ObjectId {
-    ObjectId::from_bytes(bytes(value).try_into().unwrap())
 }

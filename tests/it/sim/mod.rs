@@ -12,12 +12,15 @@ mod chaos;
 mod check;
 mod decay;
 mod exhaustive;
+mod lifecycle;
 pub(crate) mod model;
+mod mutant;
 mod operators;
 pub(crate) mod platform;
 mod regressions;
 mod run;
 mod schedule;
+mod store;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -25,6 +28,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bugs::Bug;
+use mutant::Flaw;
 use schedule::{Report, simulate};
 
 /// Schedules of a test run.
@@ -42,12 +46,20 @@ struct Sum {
     holds: u64,
     /// Builds that changed nothing.
     unchanged: u64,
+    /// Objects that collections deleted.
+    collected: u64,
     /// The first seed that broke an invariant, and the invariant.
     broken: Option<(u64, String)>,
 }
 
 /// Runs schedules from seed 0, on two threads, until one breaks an invariant.
 fn run(schedules: u64, bug: Option<Bug>) -> Sum {
+    run_of(simulate, schedules, bug)
+}
+
+type Simulate = fn(u64, Option<Bug>, bool) -> Report;
+
+fn run_of(simulate: Simulate, schedules: u64, bug: Option<Bug>) -> Sum {
     let next = AtomicU64::new(0);
     let sum = Mutex::new(Sum::default());
     let work = || loop {
@@ -55,7 +67,7 @@ fn run(schedules: u64, bug: Option<Bug>) -> Sum {
         if seed >= schedules || sum.lock().unwrap().broken.is_some() {
             return;
         }
-        let report = caught(seed, bug);
+        let report = caught(simulate, seed, bug);
         let mut sum = sum.lock().unwrap();
         sum.schedules += 1;
         sum.steps += report.steps;
@@ -64,6 +76,7 @@ fn run(schedules: u64, bug: Option<Bug>) -> Sum {
         sum.deploys += report.deploys;
         sum.holds += report.holds;
         sum.unchanged += report.unchanged;
+        sum.collected += report.collected;
         let is_first = sum.broken.as_ref().is_none_or(|(first, _)| seed < *first);
         if let Some(violation) = report.violation
             && is_first
@@ -79,7 +92,7 @@ fn run(schedules: u64, bug: Option<Bug>) -> Sum {
 }
 
 /// Runs a seed; a panic counts as a broken invariant.
-fn caught(seed: u64, bug: Option<Bug>) -> Report {
+fn caught(simulate: Simulate, seed: u64, bug: Option<Bug>) -> Report {
     let run = || simulate(seed, bug, false);
     catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str);
@@ -119,6 +132,54 @@ fn schedules_keep_the_invariants() {
     assert!(sum.faults > 4 * sum.schedules, "{sum:?}");
     assert!(sum.holds > sum.schedules / 20, "{sum:?}");
     assert!(sum.unchanged > sum.schedules / 20, "{sum:?}");
+}
+
+/// Lifecycle schedules of a test run.
+const LIFECYCLES: u64 = 2_000;
+
+#[test]
+fn lifecycles_keep_the_invariants() {
+    let simulate = lifecycle::simulate;
+    if let Some(seed) = from_environment("PMX_LIFECYCLE") {
+        let report = simulate(seed, None, true);
+        println!("{}", report.trace.join("\n"));
+        assert_eq!(report.violation, None, "PMX_LIFECYCLE={seed}");
+        return;
+    }
+    let schedules = from_environment("PMX_LIFECYCLES").unwrap_or(LIFECYCLES);
+    let sum = run_of(simulate, schedules, None);
+    if let Some((seed, violation)) = &sum.broken {
+        panic!("{violation}\n\nreplay: PMX_LIFECYCLE={seed} cargo test -p pmx-tests lifecycles");
+    }
+    println!("{sum:?}");
+    // A simulation without activity would find no bug.
+    assert!(sum.deploys > 2 * sum.schedules, "{sum:?}");
+    assert!(sum.crashes > sum.schedules / 2, "{sum:?}");
+    assert!(sum.collected > sum.schedules / 2, "{sum:?}");
+}
+
+#[test]
+fn planted_bugs_of_collections_are_found() {
+    for flaw in [
+        Flaw::RootsNotReadAgain,
+        Flaw::SubtreeNotWalked,
+        Flaw::GarbageFound,
+        Flaw::PackSurvives,
+        Flaw::NodesSurvive,
+        Flaw::PointerNotAwaited,
+        Flaw::AnnouncementForgets,
+        Flaw::NoGrace,
+        Flaw::LateArrivalAccepted,
+        Flaw::PreviewsAreNoRoots,
+        Flaw::EarlierAreNoRoots,
+        Flaw::PendingNotMarked,
+        Flaw::GoneIsServed,
+    ] {
+        let sum = run_of(lifecycle::simulate, LIFECYCLES, Some(Bug::Collection(flaw)));
+        let found = sum.broken;
+        println!("{flaw:?}: {found:?}");
+        assert!(found.is_some(), "{flaw:?} was not found");
+    }
 }
 
 #[test]

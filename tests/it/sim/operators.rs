@@ -84,6 +84,7 @@ impl Publisher {
                 | Code::Storage
                 | Code::Conflict
                 | Code::NotFound
+                | Code::DeployGone
                 | Code::DeployUnknown => {}
                 _ => chaos.violate(format_args!("{key} failed: {failure:?}")),
             },

@@ -26,6 +26,7 @@ pub(crate) struct Report {
     pub(crate) deploys: u64,
     pub(crate) holds: u64,
     pub(crate) unchanged: u64,
+    pub(crate) collected: u64,
 }
 
 /// Runs the schedule of a seed.
@@ -52,6 +53,7 @@ pub(crate) fn simulate(seed: u64, bug: Option<Bug>, traced: bool) -> Report {
         deploys: deploys.iter().sum(),
         holds: world.account.holds_met.get(),
         unchanged: world.account.unchanged(),
+        collected: 0,
     }
 }
 

@@ -16,18 +16,18 @@ use pmx_core::time::Timestamp;
 use pmx_sync::pack::{PackCoding, wire};
 use pmx_sync::serve::{Backend, Nonce, Server};
 use pmx_sync::testing::{Faulty, MemoryBlobs, MemoryPointers, MemorySpaces, Platform};
-use pmx_tests::sql::Sqlite;
 
 use super::account::Account;
 use super::bugs::{Bug, Planted};
 use super::chaos::{Chaos, Hooked, yield_now, yields};
 use super::model::Catalogue;
+use super::mutant::Mutant;
 use pmx_sync::testing::client::{Broken, Network, WholeResponse};
 use pmx_sync::testing::host::{read, settings};
 
 pub(crate) type Blobs = Faulty<MemoryBlobs, Hooked>;
 pub(crate) type Pointers = Faulty<MemoryPointers, Hooked>;
-pub(crate) type Spaces = MemorySpaces<Faulty<Sqlite, Hooked>, Blobs>;
+pub(crate) type Spaces = MemorySpaces<Faulty<Mutant, Hooked>, Blobs>;
 pub(crate) type SimServer = Server<Platform<Blobs, Pointers, Planted>>;
 
 /// Owner of a task, whose end also ends the task.
@@ -59,6 +59,8 @@ pub(crate) struct World {
     pub(crate) has_losses: Cell<bool>,
     /// Requests of publishers, and their replies.
     pub(crate) account: Account,
+    /// Objects that collections deleted.
+    pub(crate) collected: Cell<u64>,
     /// Previews that a publisher tried to delete.
     pub(crate) removed: RefCell<BTreeSet<Channel>>,
     /// Packs that the network changed, and the blobs that they contained before.
@@ -71,8 +73,9 @@ impl World {
         let blobs = MemoryBlobs::default();
         let pointers = MemoryPointers::default();
         let in_spaces = Faulty::new(blobs.clone(), hook.clone());
-        let spaces =
-            MemorySpaces::new(in_spaces, move |_| Faulty::new(Sqlite::new(), hook.clone()));
+        let spaces = MemorySpaces::new(in_spaces, move |_| {
+            Faulty::new(Mutant::new(bug), hook.clone())
+        });
         let changed = Rc::default();
         let server = started(&chaos, &blobs, &pointers, &spaces, bug, &changed);
         Rc::new(Self {
@@ -88,6 +91,7 @@ impl World {
             bug,
             has_losses: Cell::new(false),
             account: Account::default(),
+            collected: Cell::new(0),
             removed: RefCell::default(),
             changed,
         })

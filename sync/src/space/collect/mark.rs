@@ -1,10 +1,9 @@
 //! Marking: gives everything that a kept deploy or a publish in progress needs the mark of the
 //! epoch, a bounded number of rows a step.
 //!
-//! The walk keeps nodes that are still to be visited in the table `unmarked`. A commit or a
-//! rollback during it adds its root there. When the table is empty and every kept root has its
-//! mark, the sweep begins in the same transaction: from then on everything without the mark is
-//! garbage.
+//! The walk keeps nodes that are still to be visited in the table `unmarked`. When it is empty, the
+//! kept roots are read again: a commit or a rollback may have recorded another one. If all have the
+//! mark, the sweep begins in the same transaction: from then on everything without it is garbage.
 
 use pmx_core::code::Code;
 use pmx_core::encode::ByteReader;
@@ -236,15 +235,6 @@ impl<S: Sql> Ledger<'_, S> {
         let key = || id.as_bytes()[..].into();
         let params = [key(), key(), epoch.into()];
         self.sql().run(insert, &params).map(drop)
-    }
-
-    /// Has a root walked that became reachable, if a collection is marking.
-    pub(crate) fn root_recorded(&self, root: &NodeId) -> Result<(), SqlError> {
-        let collector = self.collector()?;
-        if collector.is_marking() {
-            self.queue_unmarked(root, collector.epoch())?;
-        }
-        Ok(())
     }
 
     /// Has a node walked again whose references changed.

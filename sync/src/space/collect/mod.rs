@@ -5,8 +5,8 @@
 //! takes bounded steps, each a transaction, and other commands run between them:
 //!
 //! 1. **Mark** ([`mark`]): everything that a kept deploy reaches gets the number of the collection,
-//!    the epoch. A root that is recorded meanwhile is walked, too, and objects that arrive meanwhile
-//!    are born with the mark (Dijkstra et al., "On-the-fly garbage collection", 1978).
+//!    the epoch. A root that is recorded during the walk is walked, too, and objects that arrive
+//!    during it are born with the mark (Dijkstra et al., "On-the-fly garbage collection", 1978).
 //! 2. **Sweep** ([`sweep`]): one transaction makes the epoch count. From then on what has an older
 //!    mark is absent for publishes; its rows go in further steps. An object that is garbage never
 //!    comes back: the same content is a new object with a new id.
@@ -408,7 +408,7 @@ fn next_deletion<S: Sql>(
 }
 
 impl<S: Sql> Ledger<'_, S> {
-    /// Records the references of a node, unless its index node was replaced meanwhile.
+    /// Records the references of a node, unless its index node was replaced since.
     fn record_references(
         &self,
         id: &NodeId,

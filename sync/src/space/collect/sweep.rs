@@ -1,7 +1,7 @@
 //! Sweep: deletes the rows of what has no mark of the epoch, a bounded number a step.
 //!
 //! The space takes such rows for absent from the step on that began the sweep, so the order in
-//! which they go does not matter, and a publish meanwhile sends again what they named.
+//! which they go does not matter, and a publish sends again what they named.
 
 use std::time::Duration;
 

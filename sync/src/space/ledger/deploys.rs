@@ -133,7 +133,6 @@ impl<S: Sql> Ledger<'_, S> {
             alias.map(AliasName::as_str).into(),
         ];
         self.sql.run(&insert, &params)?;
-        self.root_recorded(&deploy.root)?;
         self.point(alias, deploy.number)
     }
 }

@@ -62,7 +62,9 @@ impl Seen {
         let damaged = turn.damaged()?;
         for (node, ..) in &prepared.nodes {
             if !damaged.contains(&node.id) && turn.node_extent(&node.id)?.is_some() {
-                return refused("another deploy with the same content was written meanwhile");
+                return refused(
+                    "another deploy with the same content was written at the same time",
+                );
             }
         }
         if !prepared.repaired.is_empty() {

@@ -1,0 +1,64 @@
+//! Lifecycle requests: retention and collection of a space, and pinned and removed deploys.
+
+use pmx_core::name::SpaceName;
+use pmx_sync::wire::{CollectReply, DeployView, Retention};
+
+use super::{ApiRequest, Client, JSON_MEDIA};
+use crate::error::Failure;
+
+impl Client {
+    /// `POST /api/spaces/<name>/gc`: one step of a collection, which begins with `start`.
+    pub fn collect(&self, space: &SpaceName, start: bool) -> Result<CollectReply, Failure> {
+        let start = u8::from(start);
+        let path = format!("/api/spaces/{space}/gc?start={start}");
+        self.json(&ApiRequest::post(&path, JSON_MEDIA, &[]))
+    }
+
+    /// `POST /api/spaces/<name>/gc?dry=1`: what a whole collection would do.
+    pub fn rehearse_collection(&self, space: &SpaceName) -> Result<CollectReply, Failure> {
+        let path = format!("/api/spaces/{space}/gc?dry=1");
+        self.json(&ApiRequest::post(&path, JSON_MEDIA, &[]))
+    }
+
+    /// `GET /api/spaces/<name>/retention`.
+    pub fn retention(&self, space: &SpaceName) -> Result<Retention, Failure> {
+        let path = format!("/api/spaces/{space}/retention");
+        self.json(&ApiRequest::get(&path))
+    }
+
+    /// `PUT /api/spaces/<name>/retention`.
+    pub fn set_retention(
+        &self,
+        space: &SpaceName,
+        retention: &Retention,
+    ) -> Result<Retention, Failure> {
+        let body = serde_json::to_vec(retention);
+        let body = body.map_err(|error| Failure::usage(error.to_string()))?;
+        let path = format!("/api/spaces/{space}/retention");
+        self.json(&ApiRequest::put_json(&path, &body))
+    }
+
+    /// `PUT /api/deploys/<n>/pin`.
+    pub fn pin(&self, space: &SpaceName, number: u64) -> Result<DeployView, Failure> {
+        let path = format!("/api/deploys/{number}/pin?space={space}");
+        self.json(&ApiRequest::put_json(&path, &[]))
+    }
+
+    /// `DELETE /api/deploys/<n>/pin`.
+    pub fn unpin(&self, space: &SpaceName, number: u64) -> Result<DeployView, Failure> {
+        let path = format!("/api/deploys/{number}/pin?space={space}");
+        self.json(&ApiRequest::delete(&path))
+    }
+
+    /// `DELETE /api/deploys/<n>`.
+    pub fn remove_deploy(
+        &self,
+        space: &SpaceName,
+        number: u64,
+        purge: bool,
+    ) -> Result<DeployView, Failure> {
+        let purge = if purge { "&purge=1" } else { "" };
+        let path = format!("/api/deploys/{number}?space={space}{purge}");
+        self.json(&ApiRequest::delete(&path))
+    }
+}

@@ -1,0 +1,128 @@
+//! Ledgers with a planted bug of the collection: statements that are left out or answered wrongly.
+
+use pmx_core::sql::{Sql, SqlError, SqlRow, Value};
+use pmx_tests::sql::Sqlite;
+
+use super::bugs::Bug;
+
+/// A bug of the collection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Flaw {
+    /// A sweep begins although a root was recorded after the walk began.
+    RootsNotReadAgain,
+    /// The walk stops at nodes that the last collection marked.
+    SubtreeNotWalked,
+    /// A publish finds content in objects that are garbage.
+    GarbageFound,
+    /// The row of a pack outlives its object.
+    PackSurvives,
+    /// The rows of nodes outlive their objects.
+    NodesSurvive,
+    /// An object may go although readers have a pointer from before the sweep.
+    PointerNotAwaited,
+    /// A newer announcement of a channel makes the space forget that an older one waits.
+    AnnouncementForgets,
+    /// Objects go at once.
+    NoGrace,
+    /// An arrival of an object that is garbage is recorded.
+    LateArrivalAccepted,
+    /// The policy gives up what previews show.
+    PreviewsAreNoRoots,
+    /// The policy gives up deploys whose assets pages still ask for.
+    EarlierAreNoRoots,
+    /// Packs that wait for their commit are garbage.
+    PendingNotMarked,
+    /// A deploy whose content was given up is served, and rolled back to.
+    GoneIsServed,
+}
+
+/// A ledger with or without a bug.
+pub(crate) struct Mutant {
+    ledger: Sqlite,
+    flaw: Option<Flaw>,
+}
+
+impl Mutant {
+    pub(crate) fn new(bug: Option<Bug>) -> Self {
+        let flaw = match bug {
+            Some(Bug::Collection(flaw)) => Some(flaw),
+            Some(_) | None => None,
+        };
+        Self {
+            ledger: Sqlite::new(),
+            flaw,
+        }
+    }
+
+    /// The answer of the bug to a statement, if it is one that the bug changes.
+    fn answer(&self, statement: &str, params: &[Value]) -> Option<Result<Vec<SqlRow>, SqlError>> {
+        let is = |start: &str| statement.trim_start().starts_with(start);
+        let nothing = || Some(Ok(Vec::new()));
+        match self.flaw? {
+            Flaw::RootsNotReadAgain if is("SELECT DISTINCT deploy.root") => nothing(),
+            Flaw::EarlierAreNoRoots if is("SELECT number, root, at, alias, pin") => {
+                let rows = self.ledger.run(statement, params);
+                Some(rows.map(|mut rows| {
+                    let same = Value::Blob(vec![0; 32]);
+                    rows.iter_mut().for_each(|row| row[1] = same.clone());
+                    rows
+                }))
+            }
+            Flaw::SubtreeNotWalked if is("SELECT bytes, object, at, length, mark, refs") => {
+                let rows = self.ledger.run(statement, params);
+                Some(rows.map(|mut rows| {
+                    for row in &mut rows {
+                        // A node that a sweep kept before counts as walked.
+                        if matches!(row[4], Value::Integer(mark) if mark > 0) {
+                            row[4] = Value::Integer(i64::MAX);
+                        }
+                    }
+                    rows
+                }))
+            }
+            Flaw::GarbageFound if is("SELECT 1 FROM object WHERE id = ? AND mark >= ?") => {
+                Some(Ok(vec![vec![Value::Integer(1)]]))
+            }
+            Flaw::PackSurvives if is("DELETE FROM pack WHERE id = ?") => nothing(),
+            Flaw::NodesSurvive if is("DELETE FROM node WHERE id = ?") => nothing(),
+            Flaw::PointerNotAwaited if is("SELECT 1 FROM outbox WHERE since") => nothing(),
+            Flaw::NoGrace if is("INSERT INTO doomed") => {
+                let mut params = params.to_vec();
+                (params[0], params[2]) = (Value::Integer(0), Value::Integer(0));
+                let statement = statement.replace("INSERT", "INSERT OR IGNORE");
+                Some(self.ledger.run(&statement, &params))
+            }
+            Flaw::LateArrivalAccepted if is("SELECT 1 FROM doomed WHERE object") => nothing(),
+            Flaw::PreviewsAreNoRoots if is("SELECT name, deploy FROM alias") => nothing(),
+            Flaw::PendingNotMarked if is("SELECT id, object FROM pack\n") => nothing(),
+            Flaw::AnnouncementForgets if is("INSERT INTO outbox (kind, deploy, since)") => {
+                let statement = format!("{statement}, since = excluded.since");
+                Some(self.ledger.run(&statement, params))
+            }
+            Flaw::GoneIsServed if is("SELECT number, root, parent, kind") => {
+                let rows = self.ledger.run(statement, params);
+                Some(rows.map(|mut rows| {
+                    rows.iter_mut().for_each(|row| row[18] = Value::Integer(0));
+                    rows
+                }))
+            }
+            _ => None,
+        }
+    }
+}
+
+impl Sql for Mutant {
+    fn run(&self, statement: &str, params: &[Value]) -> Result<Vec<SqlRow>, SqlError> {
+        match self.answer(statement, params) {
+            Some(answer) => answer,
+            None => self.ledger.run(statement, params),
+        }
+    }
+
+    fn atomically<T, E: From<SqlError>>(
+        &self,
+        body: impl FnOnce(&Self) -> Result<T, E>,
+    ) -> Result<T, E> {
+        self.ledger.atomically(|_| body(self))
+    }
+}
