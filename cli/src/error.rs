@@ -219,6 +219,8 @@ mod tests {
         1 E_SCHEMA_TOO_NEW
         1 E_LOCAL
         1 E_EVENTS_GONE
+        1 E_DEPLOY_GONE
+        6 E_DEPLOY_KEPT
         4 E_EVENTS_CLOSED
         1 E_SPACE_BUSY
         4 E_ORIGIN

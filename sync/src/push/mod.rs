@@ -179,7 +179,11 @@ impl<'a, S: NodeSource> Push<'a, S> {
             PublishState::Outline if self.intent.mode == Mode::Dry => {
                 done(PushOutcomeKind::Planned, reply)
             }
-            PublishState::Outline => return Err(PushError::Protocol("it knows the root no more")),
+            // What the server had expired, because the publish paused: it begins anew.
+            PublishState::Outline => {
+                self.outline = None;
+                Phase::SendOutline
+            }
             PublishState::Nodes => {
                 let Some(outline) = &self.outline else {
                     return Err(PushError::Protocol(

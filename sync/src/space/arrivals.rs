@@ -32,7 +32,7 @@ impl<S: Sql> Ledger<'_, S> {
             && self.is_doomed(&known)?
         {
             let delete = "DELETE FROM pack WHERE id = ?";
-            self.sql().run(delete, &[id.clone()])?;
+            self.sql().run(delete, std::slice::from_ref(&id))?;
         }
         let object_id = object.as_bytes()[..].into();
         let params = [id.clone(), object_id, toc.into(), now.as_millis().into()];

@@ -264,7 +264,8 @@ impl Command {
             | Self::DeleteSpace { .. }
             | Self::Pin { .. }
             | Self::RemoveDeploy { .. }
-            | Self::SetRetention(_) => true,
+            | Self::SetRetention(_)
+            | Self::Collect { dry: false, .. } => true,
             Self::Open { .. }
             | Self::RecordPack { .. }
             | Self::RecordPart(_)
@@ -272,7 +273,7 @@ impl Command {
             | Self::ExpirePreviews
             | Self::ForgetRemoved { .. }
             | Self::Retention
-            | Self::Collect { .. }
+            | Self::Collect { dry: true, .. }
             | Self::Previews
             | Self::Deploys { .. }
             | Self::Diff { .. }

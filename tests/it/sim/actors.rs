@@ -94,7 +94,8 @@ impl Publisher {
                         }
                     }
                     Err(ClientFailure::Broken) => {}
-                    Err(failure) if failure.code() == Code::Storage => {}
+                    Err(failure) if matches!(failure.code(), Code::Storage | Code::Unavailable) => {
+                    }
                     Err(_) => break,
                 }
             }
@@ -212,7 +213,8 @@ impl Publisher {
                     | Code::Compression
                     | Code::TooLarge
                         if chaos.rates().is_some_and(|rates| rates.corrupt > 0) => {}
-                    Code::Network | Code::Storage => {}
+                    Code::Network | Code::Storage | Code::Unavailable => {}
+                    Code::MissingObjects if self.world.is_slow.get() => {}
                     Code::MaxDelete if bounded => {}
                     Code::MissingObjects | Code::Corrupt if self.world.has_losses.get() => {}
                     Code::Conflict | Code::Held | Code::OlderBuild => {

@@ -1,7 +1,7 @@
 //! Lifecycle schedules: deploys are given up and collected while publishers publish, readers keep
 //! old pointers, and hours pass.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::time::Duration;
@@ -12,6 +12,7 @@ use pmx_core::domain::Selector;
 use pmx_core::id::{NodeId, ObjectId};
 use pmx_core::location::Extent;
 use pmx_core::name::SpaceName;
+use pmx_core::problem::Problem;
 use pmx_core::time::Timestamp;
 use pmx_sync::pointer::Pointer;
 use pmx_sync::serve::{Backend as _, Spaces as _};
@@ -22,11 +23,11 @@ use pmx_tests::rng::Rng;
 
 use super::actors::{Promises, Publisher, reads};
 use super::bugs::Bug;
-use super::chaos::{Chaos, Plan, Rates, yields};
+use super::chaos::{Chaos, Plan, Rates, yield_now, yields};
 use super::check::{bytes, chain, drain, integer, rows, settle};
 use super::model::Catalogue;
 use super::platform::space;
-use super::schedule::Report;
+use super::schedule::{Report, publish_at_last};
 use super::store::Store;
 use super::world::{Owner, World};
 
@@ -83,6 +84,7 @@ fn play(world: &Rc<World>, rng: &mut Rng, rates: Rates) -> Result<u64, String> {
         purges: rng.once_in(6),
     };
     world.chaos.set(Plan::Random(rates));
+    world.is_slow.set(true);
     for at in 0..2 + rng.below(3) {
         let mut one = publisher(&format!("p{at}"));
         if at > 0 && rng.once_in(3) {
@@ -102,7 +104,10 @@ fn play(world: &Rc<World>, rng: &mut Rng, rates: Rates) -> Result<u64, String> {
     world.spawn(Owner::Outside, operator);
     let collector = collects(Rc::clone(world), docs.clone(), rng.fork());
     world.spawn(Owner::Outside, collector);
-    world.spawn(Owner::Outside, hours_pass(Rc::clone(world), rng.fork()));
+    world.spawn(
+        Owner::Outside,
+        hours_pass(Rc::clone(world), docs.clone(), rng.fork()),
+    );
     if !habits.purges {
         for channel in [Channel::from(docs.clone()), preview.clone()] {
             let holder = holds_pointer(Rc::clone(world), channel, habits, rng.fork());
@@ -116,10 +121,12 @@ fn play(world: &Rc<World>, rng: &mut Rng, rates: Rates) -> Result<u64, String> {
         return Ok(steps);
     }
     world.chaos.note(|| "every fault ends".into());
+    world.is_slow.set(false);
     settle(world, &docs, &promises.borrow())?;
     check_shown_is_kept(world, &docs)?;
     collect_everything(world, &docs)?;
     settle(world, &docs, &promises.borrow())?;
+    publish_at_last(world, &publisher("last"), &promises)?;
     Ok(steps)
 }
 
@@ -173,15 +180,33 @@ async fn operates(world: Rc<World>, space: SpaceName, habits: Habits, mut rng: R
     }
 }
 
-/// Runs a command on the server, if the server does not end before.
-async fn run(
-    world: &Rc<World>,
-    space: &SpaceName,
-    command: Command,
-) -> Result<Reply, pmx_core::problem::Problem> {
-    let server = world.server();
-    let now = world.now();
-    server.backend().spaces().call(space, command, now).await
+/// Runs a command on the server; fails if the server ends before it answers.
+async fn run(world: &Rc<World>, space: &SpaceName, command: Command) -> Result<Reply, Problem> {
+    let (server, now, space) = (world.server(), world.now(), space.clone());
+    let slot = Rc::new(Slot::default());
+    let guard = FailOnDrop(Rc::clone(&slot));
+    world.spawn(Owner::Server, async move {
+        let reply = server.backend().spaces().call(&space, command, now).await;
+        guard.0.replace(Some(reply));
+    });
+    loop {
+        let reply = slot.take();
+        if let Some(reply) = reply {
+            return reply;
+        }
+        yield_now().await;
+    }
+}
+
+type Slot = RefCell<Option<Result<Reply, Problem>>>;
+
+struct FailOnDrop(Rc<Slot>);
+
+impl Drop for FailOnDrop {
+    fn drop(&mut self) {
+        let ended = || Err(Problem::new(Code::Storage, "the server ended"));
+        self.0.borrow_mut().get_or_insert_with(ended);
+    }
 }
 
 /// Takes steps of collections, as an alarm and as `pmx gc` do.
@@ -190,7 +215,7 @@ async fn collects(world: Rc<World>, space: SpaceName, mut rng: Rng) {
         yields(1 + rng.below(25)).await;
         let (server, now, space) = (world.server(), world.now(), space.clone());
         let is_manual = rng.once_in(3);
-        let counted = Rc::clone(&world);
+        let chaos = Rc::clone(&world.chaos);
         world.spawn(Owner::Server, async move {
             if is_manual {
                 let command = Command::Collect {
@@ -211,16 +236,33 @@ async fn collects(world: Rc<World>, space: SpaceName, mut rng: Rng) {
     }
 }
 
-/// Lets time pass: minutes, an hour, or more than every limit.
-async fn hours_pass(world: Rc<World>, mut rng: Rng) {
-    for _ in 0..30 + rng.below(60) {
-        yields(5 + rng.below(20)).await;
-        let hours = match rng.below(12) {
-            0..4 => Duration::from_mins(rng.below(30) as u64),
-            4..11 => Duration::from_mins(61),
-            _ => Duration::from_hours(24 * 30),
-        };
-        world.pass(hours);
+/// Lets time pass: minutes, a night with its alarms, or a jump of the clock.
+async fn hours_pass(world: Rc<World>, space: SpaceName, mut rng: Rng) {
+    for _ in 0..2 + rng.below(5) {
+        yields(50 + rng.below(150)).await;
+        match rng.below(4) {
+            0 => world.pass(Duration::from_mins(rng.below(50) as u64)),
+            1 => world.pass(Duration::from_hours(24 * 365)),
+            _ => {
+                let objects = || Store::of(&world, &space).map(|store| store.objects());
+                let before = objects().unwrap_or_default();
+                night(&world, &space, 20 + rng.below(50)).await;
+                let after = objects().unwrap_or_default();
+                let deleted = before.difference(&after).count() as u64;
+                world.collected.set(world.collected.get() + deleted);
+            }
+        }
+    }
+}
+
+async fn night(world: &Rc<World>, space: &SpaceName, hours: usize) {
+    for _ in 0..hours {
+        world.pass(Duration::from_mins(61));
+        let (server, now, space) = (world.server(), world.now(), space.clone());
+        world.spawn(Owner::Server, async move {
+            let _next = server.tend(&space, now).await;
+        });
+        yields(2).await;
     }
 }
 

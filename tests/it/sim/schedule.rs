@@ -138,7 +138,11 @@ fn play(world: &Rc<World>, rng: &mut Rng, rates: Rates) -> Result<u64, String> {
 }
 
 /// Checks that the next publish succeeds; if a rollback holds the site, after the hold is lifted.
-fn publish_at_last(world: &Rc<World>, last: &Publisher, promises: &Promises) -> Result<(), String> {
+pub(super) fn publish_at_last(
+    world: &Rc<World>,
+    last: &Publisher,
+    promises: &Promises,
+) -> Result<(), String> {
     let chain = chain(world, &last.space);
     let active = newest_of(&chain, None).map(|link| link.root);
     let fits = |site: &&Site| Some(site.root) != active;

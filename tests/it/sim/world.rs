@@ -59,6 +59,8 @@ pub(crate) struct World {
     pub(crate) has_losses: Cell<bool>,
     /// Requests of publishers, and their replies.
     pub(crate) account: Account,
+    /// Whether hours pass between requests, so that what a publish sent expires before its commit.
+    pub(crate) is_slow: Cell<bool>,
     /// Objects that collections deleted.
     pub(crate) collected: Cell<u64>,
     /// Previews that a publisher tried to delete.
@@ -91,6 +93,7 @@ impl World {
             bug,
             has_losses: Cell::new(false),
             account: Account::default(),
+            is_slow: Cell::new(false),
             collected: Cell::new(0),
             removed: RefCell::default(),
             changed,

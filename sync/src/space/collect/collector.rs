@@ -10,6 +10,7 @@ use super::super::tables;
 
 /// The state of a collection. An **epoch** is one collection; its marks have its number.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(crate) struct Collector {
     /// The epoch of the last sweep: what has an older mark is garbage. 0 before the first one.
     pub(crate) swept: u64,

@@ -64,7 +64,7 @@ const FIRST_WAIT: Duration = Duration::from_hours(24);
 const POLICY_PERIOD: Duration = Duration::from_hours(6);
 
 /// How long a sweep waits for the delivery of pointers before it looks again.
-const OUTBOX_PAUSE: Duration = Duration::from_secs(60);
+const OUTBOX_PAUSE: Duration = Duration::from_mins(1);
 
 const HOUR: Duration = Duration::from_hours(1);
 

@@ -35,7 +35,7 @@ const GRACE: Duration = Duration::from_hours(24);
 const GRACE_TICKS: u64 = 24;
 
 /// The second deletion of what goes at once: requests that were under way have ended.
-const SOON: Duration = Duration::from_secs(60);
+const SOON: Duration = Duration::from_mins(1);
 
 /// Takes one step of the sweep. Returns false if it must wait for the delivery of a pointer.
 pub(super) fn advance<S: Sql>(
