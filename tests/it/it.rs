@@ -31,6 +31,7 @@ mod canned;
 mod chains;
 mod circles;
 mod client;
+mod collecting;
 mod conformance;
 mod content;
 mod conversation;

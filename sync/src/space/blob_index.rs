@@ -31,7 +31,7 @@ pub(crate) struct StoredBlob {
 }
 
 /// Buckets of a space: ten bits of an id.
-pub(super) const BUCKETS: u16 = 1 << 10;
+const BUCKETS: u16 = 1 << 10;
 
 type Bucket = BTreeMap<BlobId, StoredBlob>;
 

@@ -153,7 +153,7 @@ fn bucket_blobs_max(files_max: u64) -> usize {
 }
 
 /// One bucket for each first byte of an id.
-pub(super) const BUCKETS: u64 = 256;
+const BUCKETS: u64 = 256;
 
 /// Moves the blobs of pending packs into their buckets; a full bucket drops its oldest blobs.
 fn fold<S: Sql>(ledger: &Ledger<'_, S>, blobs_max: usize) -> Result<(), SqlError> {

@@ -57,6 +57,7 @@ pub(crate) struct Planted {
     pub(crate) faulty: Faulty<Spaces, Hooked>,
     pub(crate) pointers: Pointers,
     pub(crate) changed: Rc<RefCell<BTreeMap<PackId, Vec<BlobId>>>>,
+    pub(crate) arrivals: Rc<RefCell<Vec<(Command, Timestamp)>>>,
 }
 
 impl pmx_sync::serve::Spaces for Planted {
@@ -77,6 +78,9 @@ impl pmx_sync::serve::Spaces for Planted {
             command if self.bug == Some(Bug::NoVerification) => self.believed(command),
             command => command,
         };
+        if matches!(command, Command::RecordPack { .. }) {
+            self.arrivals.borrow_mut().push((command.clone(), now));
+        }
         let reply = self.faulty.call(space, command, now).await?;
         if let (Some(Bug::PointerInline), Reply::Publish(reply)) = (self.bug, &reply) {
             let made = reply.deploy.as_ref().filter(|made| made.alias.is_none());

@@ -84,6 +84,8 @@ pub(crate) struct Chaos {
     /// Chances so far for the one fault of a plan: before effects, after effects, statements.
     chances: [Cell<usize>; 3],
     struck: Cell<bool>,
+    /// Whether no pointer can be written, for hours.
+    pub(crate) has_outage: Cell<bool>,
     pub(crate) faults: Cell<u64>,
     trace: Option<RefCell<Vec<String>>>,
     violation: RefCell<Option<String>>,
@@ -97,6 +99,7 @@ impl Chaos {
             crashed: Cell::new(false),
             chances: Default::default(),
             struck: Cell::new(false),
+            has_outage: Cell::new(false),
             faults: Cell::new(0),
             trace: traced.then(RefCell::default),
             violation: RefCell::default(),
@@ -219,6 +222,9 @@ impl Hook for Hooked {
         let chaos = &self.0;
         if chaos.crashed.get() {
             return pending().await;
+        }
+        if chaos.has_outage.get() && matches!(effect, ServerEffect::WritePointer(..)) {
+            return Err(BackendError::new(effect.to_string(), "an outage"));
         }
         let hows = [How::FailBefore, How::CrashBefore];
         let how = match chaos.rates() {

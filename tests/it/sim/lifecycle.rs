@@ -46,7 +46,7 @@ struct Habits {
 /// Runs the schedule of a seed.
 pub(crate) fn simulate(seed: u64, bug: Option<Bug>, traced: bool) -> Report {
     let mut rng = Rng::new(seed);
-    let sites = 4 + rng.below(4);
+    let sites = 6 + rng.below(16);
     let catalogue = Catalogue::grow(&mut rng.fork(), sites);
     let mut rates = Rates::draw(&mut rng);
     rates.corrupt = 0;
@@ -80,7 +80,7 @@ fn play(world: &Rc<World>, rng: &mut Rng, rates: Rates) -> Result<u64, String> {
         tries: 4,
     };
     let habits = Habits {
-        removes: rng.once_in(2),
+        removes: rng.below(3) > 0,
         purges: rng.once_in(6),
     };
     world.chaos.set(Plan::Random(rates));
@@ -108,6 +108,8 @@ fn play(world: &Rc<World>, rng: &mut Rng, rates: Rates) -> Result<u64, String> {
         Owner::Outside,
         hours_pass(Rc::clone(world), docs.clone(), rng.fork()),
     );
+    let repeater = repeats(Rc::clone(world), docs.clone(), rng.fork());
+    world.spawn(Owner::Outside, repeater);
     if !habits.purges {
         for channel in [Channel::from(docs.clone()), preview.clone()] {
             let holder = holds_pointer(Rc::clone(world), channel, habits, rng.fork());
@@ -121,6 +123,7 @@ fn play(world: &Rc<World>, rng: &mut Rng, rates: Rates) -> Result<u64, String> {
         return Ok(steps);
     }
     world.chaos.note(|| "every fault ends".into());
+    world.chaos.has_outage.set(false);
     world.is_slow.set(false);
     settle(world, &docs, &promises.borrow())?;
     check_shown_is_kept(world, &docs)?;
@@ -133,7 +136,7 @@ fn play(world: &Rc<World>, rng: &mut Rng, rates: Rates) -> Result<u64, String> {
 impl Publisher {
     /// Publishes again and again.
     async fn publishes_for_long(self, mut rng: Rng) {
-        for round in 0..1 + rng.below(3) {
+        for round in 0..2 + rng.below(4) {
             let mut publisher = self.clone();
             publisher.name = format!("{}.{round}", self.name);
             publisher.publishes(rng.fork()).await;
@@ -144,15 +147,16 @@ impl Publisher {
 
 /// Sets a policy, pins deploys and removes some.
 async fn operates(world: Rc<World>, space: SpaceName, habits: Habits, mut rng: Rng) {
-    for _ in 0..1 + rng.below(6) {
-        yields(10 + rng.below(120)).await;
-        let number = 1 + rng.below(8) as u64;
-        let command = match rng.below(5) {
+    for _ in 0..4 + rng.below(8) {
+        yields(10 + rng.below(100)).await;
+        let last = chain(&world, &space).len();
+        let number = 1 + rng.below(last.max(1)) as u64;
+        let command = match rng.below(6) {
             0 => Command::Pin {
                 number,
                 pinned: rng.once_in(2),
             },
-            1 | 2 if habits.removes => Command::RemoveDeploy {
+            1..4 if habits.removes => Command::RemoveDeploy {
                 number,
                 purge: habits.purges && rng.once_in(2),
             },
@@ -182,7 +186,17 @@ async fn operates(world: Rc<World>, space: SpaceName, habits: Habits, mut rng: R
 
 /// Runs a command on the server; fails if the server ends before it answers.
 async fn run(world: &Rc<World>, space: &SpaceName, command: Command) -> Result<Reply, Problem> {
-    let (server, now, space) = (world.server(), world.now(), space.clone());
+    run_at(world, space, command, world.now()).await
+}
+
+/// Runs a command of a request that began at `now`.
+async fn run_at(
+    world: &Rc<World>,
+    space: &SpaceName,
+    command: Command,
+    now: Timestamp,
+) -> Result<Reply, Problem> {
+    let (server, space) = (world.server(), space.clone());
     let slot = Rc::new(Slot::default());
     let guard = FailOnDrop(Rc::clone(&slot));
     world.spawn(Owner::Server, async move {
@@ -224,10 +238,7 @@ async fn collects(world: Rc<World>, space: SpaceName, mut rng: Rng) {
                 };
                 let spaces = server.backend().spaces();
                 if let Ok(Reply::Collected(step)) = spaces.call(&space, command, now).await {
-                    counted
-                        .collected
-                        .set(counted.collected.get() + step.deleted);
-                    counted.chaos.note(|| format!("a step: {step:?}"));
+                    chaos.note(|| format!("a step: {step:?}"));
                 }
             } else {
                 let _next = server.tend(&space, now).await;
@@ -236,13 +247,32 @@ async fn collects(world: Rc<World>, space: SpaceName, mut rng: Rng) {
     }
 }
 
+/// Repeats arrivals of packs, late.
+async fn repeats(world: Rc<World>, space: SpaceName, mut rng: Rng) {
+    for _ in 0..5 + rng.below(10) {
+        yields(20 + rng.below(60)).await;
+        let count = world.arrivals.borrow().len();
+        if count > 0 {
+            let (arrival, then) = world.arrivals.borrow()[rng.below(count)].clone();
+            world.chaos.note(|| "a late arrival".into());
+            let _reply = run_at(&world, &space, arrival, then).await;
+        }
+    }
+}
+
 /// Lets time pass: minutes, a night with its alarms, or a jump of the clock.
 async fn hours_pass(world: Rc<World>, space: SpaceName, mut rng: Rng) {
     for _ in 0..2 + rng.below(5) {
         yields(50 + rng.below(150)).await;
-        match rng.below(4) {
-            0 => world.pass(Duration::from_mins(rng.below(50) as u64)),
-            1 => world.pass(Duration::from_hours(24 * 365)),
+        match rng.below(5) {
+            0 => {
+                let outage = &world.chaos.has_outage;
+                outage.set(!outage.get());
+                world
+                    .chaos
+                    .note(|| format!("pointers fail: {}", outage.get()));
+            }
+            1 if rng.once_in(3) => world.pass(Duration::from_hours(24 * 365)),
             _ => {
                 let objects = || Store::of(&world, &space).map(|store| store.objects());
                 let before = objects().unwrap_or_default();

@@ -173,7 +173,6 @@ fn planted_bugs_of_collections_are_found() {
         Flaw::LateArrivalAccepted,
         Flaw::PreviewsAreNoRoots,
         Flaw::EarlierAreNoRoots,
-        Flaw::PendingNotMarked,
         Flaw::GoneIsServed,
     ] {
         let sum = run_of(lifecycle::simulate, LIFECYCLES, Some(Bug::Collection(flaw)));

@@ -15,6 +15,7 @@ use pmx_core::id::{BlobId, PackId};
 use pmx_core::time::Timestamp;
 use pmx_sync::pack::{PackCoding, wire};
 use pmx_sync::serve::{Backend, Nonce, Server};
+use pmx_sync::space::Command;
 use pmx_sync::testing::{Faulty, MemoryBlobs, MemoryPointers, MemorySpaces, Platform};
 
 use super::account::Account;
@@ -63,10 +64,12 @@ pub(crate) struct World {
     pub(crate) is_slow: Cell<bool>,
     /// Objects that collections deleted.
     pub(crate) collected: Cell<u64>,
+    /// Arrivals of packs, which a frozen task may repeat at any later time.
+    pub(crate) arrivals: Arrivals,
     /// Previews that a publisher tried to delete.
     pub(crate) removed: RefCell<BTreeSet<Channel>>,
     /// Packs that the network changed, and the blobs that they contained before.
-    changed: Rc<RefCell<BTreeMap<PackId, Vec<BlobId>>>>,
+    changed: ChangedPacks,
 }
 
 impl World {
@@ -79,7 +82,15 @@ impl World {
             Faulty::new(Mutant::new(bug), hook.clone())
         });
         let changed = Rc::default();
-        let server = started(&chaos, &blobs, &pointers, &spaces, bug, &changed);
+        let arrivals = Rc::default();
+        let server = started(
+            &chaos,
+            &blobs,
+            &pointers,
+            &spaces,
+            bug,
+            (&changed, &arrivals),
+        );
         Rc::new(Self {
             chaos,
             catalogue,
@@ -95,6 +106,7 @@ impl World {
             account: Account::default(),
             is_slow: Cell::new(false),
             collected: Cell::new(0),
+            arrivals,
             removed: RefCell::default(),
             changed,
         })
@@ -152,10 +164,18 @@ impl World {
             pointers,
             spaces,
             changed,
+            arrivals,
             ..
         } = self;
         self.crashes.set(self.crashes.get() + 1);
-        *self.server.borrow_mut() = started(chaos, blobs, pointers, spaces, self.bug, changed);
+        *self.server.borrow_mut() = started(
+            chaos,
+            blobs,
+            pointers,
+            spaces,
+            self.bug,
+            (changed, arrivals),
+        );
     }
 
     /// Passes a request to the current server.
@@ -219,6 +239,11 @@ impl World {
     }
 }
 
+/// Packs that the network changed, and the blobs that they contained before.
+type ChangedPacks = Rc<RefCell<BTreeMap<PackId, Vec<BlobId>>>>;
+
+type Arrivals = Rc<RefCell<Vec<(Command, Timestamp)>>>;
+
 /// More steps than any schedule takes.
 const STEPS_MAX: u64 = 300_000;
 
@@ -228,7 +253,7 @@ fn started(
     pointers: &MemoryPointers,
     spaces: &Spaces,
     bug: Option<Bug>,
-    changed: &Rc<RefCell<BTreeMap<PackId, Vec<BlobId>>>>,
+    (changed, arrivals): (&ChangedPacks, &Arrivals),
 ) -> Rc<SimServer> {
     let hook = Hooked(Rc::clone(chaos));
     let pointers = Faulty::new(pointers.clone(), hook.clone());
@@ -238,6 +263,7 @@ fn started(
         faulty: Faulty::new(spaces.clone(), hook.clone()),
         pointers: pointers.clone(),
         changed: Rc::clone(changed),
+        arrivals: Rc::clone(arrivals),
     };
     let blobs = Faulty::new(blobs.clone(), hook);
     Rc::new(Server::new(

@@ -12,7 +12,7 @@ use super::super::columns::{array, blob};
 use super::super::ledger::Ledger;
 use super::ROWS_AT_ONCE;
 use super::collector::{Collector, Cursor, Filling, Phase};
-use super::mark::{key_cursor, part_cursor, parts_after};
+use super::mark::{key_cursor, last_of, part_cursor, parts_after};
 
 /// Buckets of the blob index that one step reads, of 1,024.
 const BUCKETS_AT_ONCE: u64 = 8;
@@ -60,20 +60,17 @@ fn rows_of<S: Sql>(
     for row in &rows {
         turn.fill_object(&ObjectId::from_bytes(array(row, 1)?))?;
     }
-    Ok(rows.last().map(key_cursor).transpose()?)
+    Ok(last_of(&rows, ROWS_AT_ONCE).map(key_cursor).transpose()?)
 }
 
 fn blobs<S: Sql>(turn: &Ledger<'_, S>, cursor: &Cursor) -> Result<Option<Cursor>, Problem> {
-    let end = cursor.number + BUCKETS_AT_ONCE;
-    for number in cursor.number..end {
-        let Ok(number) = u16::try_from(number) else {
-            break;
-        };
+    let (buckets, next) = turn.buckets("have", cursor, BUCKETS_AT_ONCE)?;
+    for number in buckets {
         for object in blob_index::objects(turn, number)? {
             turn.fill_object(&object)?;
         }
     }
-    Ok((end < u64::from(blob_index::BUCKETS)).then(|| Cursor::number(end)))
+    Ok(next)
 }
 
 fn parts<S: Sql>(turn: &Ledger<'_, S>, cursor: &Cursor) -> Result<Option<Cursor>, Problem> {
@@ -83,7 +80,7 @@ fn parts<S: Sql>(turn: &Ledger<'_, S>, cursor: &Cursor) -> Result<Option<Cursor>
             .map_err(|error| SqlError(format!("a part: {error}")))?;
         turn.fill_object(&location.extent.object)?;
     }
-    Ok(rows.last().map(part_cursor).transpose()?)
+    Ok(last_of(&rows, ROWS_AT_ONCE).map(part_cursor).transpose()?)
 }
 
 impl<S: Sql> Ledger<'_, S> {

@@ -74,7 +74,7 @@ fn pending_packs<S: Sql>(
     for row in &rows {
         mark_object(turn, epoch, array(row, 1)?)?;
     }
-    Ok(rows.last().map(key_cursor).transpose()?)
+    Ok(last_of(&rows, ROWS_AT_ONCE).map(key_cursor).transpose()?)
 }
 
 fn pending_parts<S: Sql>(
@@ -92,7 +92,7 @@ fn pending_parts<S: Sql>(
             mark_object(turn, epoch, *location.extent.object.as_bytes())?;
         }
     }
-    Ok(rows.last().map(part_cursor).transpose()?)
+    Ok(last_of(&rows, ROWS_AT_ONCE).map(part_cursor).transpose()?)
 }
 
 /// A page of the table of parts: blob, number, location and time.
@@ -105,6 +105,11 @@ pub(super) fn parts_after<S: Sql>(
     let number = cursor.number.into();
     let params = [cursor.key[..].into(), number, ROWS_AT_ONCE.into()];
     turn.sql().run(select, &params)
+}
+
+/// The last row of a page, if there may be another page.
+pub(super) fn last_of(rows: &[SqlRow], most: u64) -> Option<&SqlRow> {
+    rows.last().filter(|_| rows.len() as u64 == most)
 }
 
 /// The cursor behind a row of [`parts_after`].
@@ -133,7 +138,8 @@ fn roots<S: Sql>(
     for row in &rows {
         turn.queue_unmarked(&NodeId::from_bytes(array(row, 1)?), epoch)?;
     }
-    let last = rows.last().map(|row| integer(row, 0)).transpose()?;
+    let last = last_of(&rows, ROWS_AT_ONCE);
+    let last = last.map(|row| integer(row, 0)).transpose()?;
     Ok(last.map(Cursor::number))
 }
 

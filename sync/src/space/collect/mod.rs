@@ -66,6 +66,10 @@ const POLICY_PERIOD: Duration = Duration::from_hours(6);
 /// How long a sweep waits for the delivery of pointers before it looks again.
 const OUTBOX_PAUSE: Duration = Duration::from_mins(1);
 
+/// How long an object stays after the last pointer that could lead to it was replaced: longer than
+/// any reader keeps one. It is deleted again after the same time, for a write that was late.
+const GRACE: Duration = Duration::from_hours(24);
+
 const HOUR: Duration = Duration::from_hours(1);
 
 /// Takes one step of a collection.
@@ -364,6 +368,10 @@ pub(super) fn next<S: Sql>(ledger: &Ledger<'_, S>) -> Result<Option<Timestamp>, 
     let now = ledger.now();
     if collector.phase != Phase::Idle {
         return Ok(Some(now.max(Timestamp::from_millis(collector.waits_until))));
+    }
+    if collector.ticked > now.as_millis() {
+        // The clock was set back.
+        return Ok(Some(now));
     }
     let mut times = Vec::new();
     if collector.is_wanted {

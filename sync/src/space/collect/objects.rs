@@ -9,20 +9,25 @@ use pmx_core::problem::Problem;
 use pmx_core::sql::{Sql, SqlError};
 
 use super::super::ledger::Ledger;
+use super::GRACE;
 use super::collector::Collector;
 
 impl<S: Sql> Ledger<'_, S> {
     /// Records an object that was written or is about to be. One that was garbage before does not
-    /// come back: its deletion may be on its way.
+    /// come back: its deletion may be on its way. The ledger remembers garbage for [`GRACE`] and
+    /// longer, so it refuses arrivals whose requests began before that.
     pub(crate) fn record_object(&self, object: &ObjectId, bytes: u64) -> Result<(), Problem> {
         let id = || object.as_bytes()[..].into();
+        let collector = self.collector()?;
+        let is_late = self.now().after(GRACE).as_millis() <= collector.ticked;
         let select = "SELECT 1 FROM doomed WHERE object = ? LIMIT 1";
-        if self.is_doomed(object)? || !self.sql().run(select, &[id()])?.is_empty() {
+        let is_known = !self.sql().run(select, &[id()])?.is_empty();
+        if is_late || is_known || self.is_doomed(object)? {
             let detail = format!("object {object} was given up before its upload was recorded");
             return Err(Problem::new(Code::Unavailable, detail));
         }
         let insert = "INSERT OR IGNORE INTO object (id, bytes, mark) VALUES (?, ?, ?)";
-        let mark = self.collector()?.birth_mark();
+        let mark = collector.birth_mark();
         self.sql().run(insert, &[id(), bytes.into(), mark.into()])?;
         Ok(())
     }

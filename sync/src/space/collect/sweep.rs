@@ -13,9 +13,9 @@ use super::super::blob_index;
 use super::super::columns::{array, blob, integer, optional_integer};
 use super::super::ledger::Ledger;
 use super::super::{lease, pending};
-use super::ROWS_AT_ONCE;
 use super::collector::{Collector, Cursor, Phase, Sweeping};
-use super::mark::{key_cursor, part_cursor, parts_after};
+use super::mark::{key_cursor, last_of, part_cursor, parts_after};
+use super::{GRACE, ROWS_AT_ONCE};
 use crate::wire::CollectReply;
 
 /// Buckets of the blob index that one step reads, of 1,024.
@@ -26,10 +26,6 @@ const ARRIVED_AT_ONCE: u64 = 16;
 
 /// Objects that one step takes for its two rows each.
 const OBJECTS_AT_ONCE: u64 = 128;
-
-/// How long an object stays after the last pointer that could lead to it was replaced: longer than
-/// any reader keeps one. It is deleted again after the same time, for a write that was late.
-const GRACE: Duration = Duration::from_hours(24);
 
 /// The same time in hours that really passed, see [`Collector::tick`].
 const GRACE_TICKS: u64 = 24;
@@ -97,7 +93,7 @@ fn nodes<S: Sql>(
             delete_node(turn, &NodeId::from_bytes(array(row, 0)?))?;
         }
     }
-    Ok(rows.last().map(key_cursor).transpose()?)
+    Ok(last_of(&rows, ROWS_AT_ONCE).map(key_cursor).transpose()?)
 }
 
 fn delete_node<S: Sql>(turn: &Ledger<'_, S>, id: &NodeId) -> Result<(), SqlError> {
@@ -112,14 +108,11 @@ fn delete_node<S: Sql>(turn: &Ledger<'_, S>, id: &NodeId) -> Result<(), SqlError
 
 /// Takes blobs in garbage out of their buckets.
 fn blobs<S: Sql>(turn: &Ledger<'_, S>, cursor: &Cursor) -> Result<Option<Cursor>, Problem> {
-    let end = cursor.number + BUCKETS_AT_ONCE;
-    for number in cursor.number..end {
-        let Ok(number) = u16::try_from(number) else {
-            break;
-        };
+    let (buckets, next) = turn.buckets("have", cursor, BUCKETS_AT_ONCE)?;
+    for number in buckets {
         blob_index::remove_doomed(turn, number)?;
     }
-    Ok((end < u64::from(blob_index::BUCKETS)).then(|| Cursor::number(end)))
+    Ok(next)
 }
 
 /// Forgets packs whose objects are garbage: the same pack sent again is a new one.
@@ -133,7 +126,7 @@ fn packs<S: Sql>(turn: &Ledger<'_, S>, cursor: &Cursor) -> Result<Option<Cursor>
             turn.sql().run(delete, &[blob(row, 0)?.into()])?;
         }
     }
-    Ok(rows.last().map(key_cursor).transpose()?)
+    Ok(last_of(&rows, ROWS_AT_ONCE).map(key_cursor).transpose()?)
 }
 
 fn parts<S: Sql>(turn: &Ledger<'_, S>, cursor: &Cursor) -> Result<Option<Cursor>, Problem> {
@@ -145,18 +138,15 @@ fn parts<S: Sql>(turn: &Ledger<'_, S>, cursor: &Cursor) -> Result<Option<Cursor>
             turn.sql().run(delete, &params)?;
         }
     }
-    Ok(rows.last().map(part_cursor).transpose()?)
+    Ok(last_of(&rows, ROWS_AT_ONCE).map(part_cursor).transpose()?)
 }
 
 fn arrived<S: Sql>(turn: &Ledger<'_, S>, cursor: &Cursor) -> Result<Option<Cursor>, Problem> {
-    let end = cursor.number + ARRIVED_AT_ONCE;
-    for number in cursor.number..end {
-        let Ok(number) = u8::try_from(number) else {
-            break;
-        };
+    let (buckets, next) = turn.buckets("arrived", cursor, ARRIVED_AT_ONCE)?;
+    for number in buckets {
         pending::remove_doomed(turn, number)?;
     }
-    Ok((end < pending::BUCKETS).then(|| Cursor::number(end)))
+    Ok(next)
 }
 
 /// Forgets parts of big blobs whose objects are garbage.
@@ -214,7 +204,9 @@ fn objects<S: Sql>(
         reply.doomed += 1;
         reply.doomed_bytes += integer(row, 1)?;
     }
-    Ok(rows.last().map(key_cursor).transpose()?)
+    Ok(last_of(&rows, OBJECTS_AT_ONCE)
+        .map(key_cursor)
+        .transpose()?)
 }
 
 /// Counts the garbage of a collection that changes nothing.
@@ -232,6 +224,27 @@ pub(super) fn count<S: Sql>(
 }
 
 impl<S: Sql> Ledger<'_, S> {
+    /// The next buckets of a table, and the cursor behind them if there may be more.
+    pub(super) fn buckets<N: TryFrom<u64>>(
+        &self,
+        table: &str,
+        cursor: &Cursor,
+        most: u64,
+    ) -> Result<(Vec<N>, Option<Cursor>), SqlError> {
+        let select =
+            format!("SELECT bucket FROM {table} WHERE bucket >= ? ORDER BY bucket LIMIT ?");
+        let params = [cursor.number.into(), most.into()];
+        let rows = self.sql().run(&select, &params)?;
+        let mut buckets = Vec::with_capacity(rows.len());
+        for row in &rows {
+            let number = N::try_from(integer(row, 0)?);
+            buckets.push(number.map_err(|_| SqlError(format!("a bucket of {table}")))?);
+        }
+        let last = last_of(&rows, most);
+        let next = last.map(|row| integer(row, 0)).transpose()?;
+        Ok((buckets, next.map(|last| Cursor::number(last + 1))))
+    }
+
     /// Whether readers may still have a pointer from before the sweep began.
     fn has_older_pointer(&self, swept: u64) -> Result<bool, SqlError> {
         let select = "SELECT 1 FROM outbox WHERE since < ? LIMIT 1";
