@@ -205,7 +205,13 @@ impl SpaceDO {
         let delivered = self.deliver(space, now).await;
         purged?;
         delivered?;
-        self.collect(space, now).await
+        let Err(problem) = self.collect(space, now).await else {
+            return Ok(());
+        };
+        // Its failures slow no pointer down.
+        console_error!("{problem}");
+        let set = self.ledger.storage().set_alarm(COLLECT_PAUSE).await;
+        set.map_err(js_error::problem(format!("setting the alarm of {space}")))
     }
 
     /// Takes one step of a collection if one is due and no pointer waits.
@@ -384,6 +390,9 @@ const CALL_BYTES_MAX: usize = PATCH_RAW_BYTES_MAX + BODY_BYTES_MAX + 1024 * 1024
 
 /// KV accepts one write per second and key; the alarm repeats after this time.
 const PAUSE: Duration = Duration::from_secs(1);
+
+/// Pause after a failed step of a collection.
+const COLLECT_PAUSE: Duration = Duration::from_mins(5);
 
 /// Time after which a write counts as lost: the request that waited for it may have ended.
 const LOST: Duration = Duration::from_secs(30);

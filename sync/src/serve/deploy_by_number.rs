@@ -41,7 +41,7 @@ impl<B: Backend> Server<B> {
         if let Some((pinned, asked)) = &kept
             && is_within(PINNED_TIME, *asked, now)
         {
-            return Ok(pinned.clone());
+            return pinned.clone().found(number);
         }
         let site = Channel::from(space.clone());
         let shown = self.backend().pointers().read(&site).await?;
@@ -62,30 +62,55 @@ impl<B: Backend> Server<B> {
         let kept = kept.filter(|(_, asked)| is_within(KEPT_TIME, *asked, now));
         match (granted, &kept) {
             (Ok(()), _) => {}
-            (Err(_), Some((pinned, _))) => return Ok(pinned.clone()),
+            (Err(_), Some((pinned, _))) => return pinned.clone().found(number),
             (Err(busy), None) => return Err(busy),
         }
         let command = Command::Locate {
             deploy: Selector::Number(number),
         };
         let found = match self.backend().spaces().call(space, command, now).await {
-            Ok(Reply::Pointer(pointer)) => Some(*pointer),
-            Ok(_) => None,
-            Err(problem) if matches!(problem.code, Code::NotFound | Code::DeployUnknown) => None,
-            // Not the pinned pointer: its content is about to go.
-            Err(gone) if gone.code == Code::DeployGone => {
-                self.pinned().remove(&key);
-                return Err(gone);
+            Ok(Reply::Pointer(pointer)) => Numbered::Kept(*pointer),
+            Ok(_) => Numbered::Absent,
+            Err(problem) if matches!(problem.code, Code::NotFound | Code::DeployUnknown) => {
+                Numbered::Absent
             }
-            Err(problem) => return kept.map_or(Err(problem), |(pinned, _)| Ok(pinned)),
+            // Not the pinned pointer: its content is about to go.
+            Err(gone) if gone.code == Code::DeployGone => Numbered::GivenUp,
+            Err(problem) => {
+                return kept.map_or(Err(problem), |(pinned, _)| pinned.found(number));
+            }
         };
-        if found.is_some() || is_past {
+        if !matches!(found, Numbered::Absent) || is_past {
             let bytes = size_of::<Pointer>() + space.as_str().len() + 64;
             self.pinned().insert(key, (found.clone(), now), bytes);
         } else if self.backend().pointers().may_lag() {
             let bytes = space.as_str().len() + 64;
             self.unnumbered().insert(key, now, bytes);
         }
-        Ok(found)
+        found.found(number)
+    }
+}
+
+/// What a space said about the number of a deploy.
+#[derive(Debug, Clone)]
+pub(super) enum Numbered {
+    /// The deploy's pointer.
+    Kept(Pointer),
+    /// There is no such deploy.
+    Absent,
+    /// The space gave its content up.
+    GivenUp,
+}
+
+impl Numbered {
+    fn found(self, number: u64) -> Result<Option<Pointer>, Problem> {
+        match self {
+            Self::Kept(pointer) => Ok(Some(pointer)),
+            Self::Absent => Ok(None),
+            Self::GivenUp => {
+                let detail = format!("the content of deploy {number} was given up");
+                Err(Problem::new(Code::DeployGone, detail))
+            }
+        }
     }
 }

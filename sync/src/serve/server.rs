@@ -12,6 +12,7 @@ use pmx_core::time::Timestamp;
 use super::backend::Backend;
 use super::caches::{Bodies, CompiledRules, Differences, Verdicts};
 use super::codecs::Codecs;
+use super::deploy_by_number::Numbered;
 use super::loss_reports::LossReports;
 use super::pointer_answers::Newest;
 use super::questions::QuestionBudget;
@@ -20,7 +21,6 @@ use super::token::DeployTokens;
 use crate::bounded_cache::BoundedCache;
 use crate::index::Index;
 use crate::live::ChangeMessage;
-use crate::pointer::Pointer;
 use crate::rules::SiteRules;
 use crate::site::{Hosts, SniffedContent};
 
@@ -99,7 +99,7 @@ pub struct Server<B> {
 
 /// Pointers of deploys by number, and when the space named them; `None` is a number that never gets
 /// a deploy again.
-type Pinned = BoundedCache<(SpaceName, u64), (Option<Pointer>, Timestamp)>;
+type Pinned = BoundedCache<(SpaceName, u64), (Numbered, Timestamp)>;
 
 /// Numbers for which a space has no deploy, and the time of the question.
 type Unnumbered = BoundedCache<(SpaceName, u64), Timestamp>;

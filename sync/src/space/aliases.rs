@@ -103,6 +103,15 @@ impl<S: Sql> Ledger<'_, S> {
         self.announce(alias, Pointer::order_of(deploy))
     }
 
+    /// Queues the pointer of a channel again, because what it leads to moved. It has the order of
+    /// the one before.
+    pub(super) fn announce_again(&self, alias: Option<&AliasName>) -> Result<(), SqlError> {
+        let current = self.current(alias)?;
+        current.map_or(Ok(()), |deploy| {
+            self.announce(alias, Pointer::order_of(deploy.number))
+        })
+    }
+
     /// Queues a pointer of this order in the outbox.
     pub(super) fn announce(&self, alias: Option<&AliasName>, order: u64) -> Result<(), SqlError> {
         // `since` stays that of the first announcement that is not delivered: readers have a pointer

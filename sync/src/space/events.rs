@@ -186,7 +186,8 @@ pub(super) fn diff_since<S: Sql>(
             if before.alias == after.alias {
                 Some(before)
             } else {
-                ledger.of_alias(after.alias.as_ref(), number, 1)?.pop()
+                let before = ledger.newest_up_to(after.alias.as_ref(), number)?;
+                before.map(|before| find(before.number)).transpose()?
             }
         }
     };

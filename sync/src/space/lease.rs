@@ -138,7 +138,13 @@ pub(super) fn next_look<S: Sql>(
 ) -> Result<Option<Look>, SqlError> {
     let uploads = read(ledger)?.filter(|uploads| uploads.last != looked);
     Ok(uploads.map(|uploads| Look {
-        at: Timestamp::from_millis(uploads.last.saturating_add(uploads.lease).saturating_add(1)),
+        // Uploads of up to a sixteenth of the lease after the recorded one are not recorded.
+        at: Timestamp::from_millis(
+            uploads
+                .last
+                .saturating_add(uploads.lease)
+                .saturating_add(uploads.lease / 16 + 1),
+        ),
         last: uploads.last,
     }))
 }

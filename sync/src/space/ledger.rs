@@ -289,11 +289,14 @@ impl<'a, S: Sql> Ledger<'a, S> {
         let insert = "INSERT INTO node (id, bytes, claimed, kept) VALUES (?, ?, ?, ?)
              ON CONFLICT (id) DO UPDATE SET kept = excluded.kept WHERE object IS NULL";
         let delete = "DELETE FROM node WHERE id = ? AND object IS NOT NULL AND mark < ?";
+        let damage = "DELETE FROM damaged WHERE node IN
+             (SELECT id FROM node WHERE id = ? AND object IS NOT NULL AND mark < ?)";
         let collector = self.collector()?;
         self.sql.atomically(|sql| {
             for node in nodes {
                 let id = || node.id.as_bytes()[..].into();
                 if collector.is_sweeping() {
+                    sql.run(damage, &[id(), collector.swept.into()])?;
                     sql.run(delete, &[id(), collector.swept.into()])?;
                 }
                 let (bytes, claimed) = (node.bytes[..].into(), u64::from(claimed).into());

@@ -87,8 +87,10 @@ impl Losses {
             let loss: Loss = loss.map_err(|error| SqlError(error.to_string()))?;
             let is_here = match loss.lost {
                 Lost::Node { node, at } => {
-                    losses.nodes.insert(node);
-                    ledger.node_extent(&node)? == Some(at)
+                    // A reader with an older pointer may have followed an index node that moved.
+                    let is_here = ledger.node_extent(&node)? == Some(at);
+                    losses.nodes.extend(is_here.then_some(node));
+                    is_here
                 }
                 Lost::Blob { blob, at } => match have.find_or_lost(&blob)? {
                     Some(held) if held.location == at => {

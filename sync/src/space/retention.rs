@@ -81,11 +81,22 @@ pub(super) fn pin<S: Sql>(
         let update = "UPDATE deploy SET pin = ? WHERE number = ?";
         let params = [u64::from(pinned).into(), number.into()];
         ledger.sql().run(update, &params)?;
-        if !pinned && deploy.pinned {
-            // The policy decides about the deploy from now on.
-            Collector::read(ledger)?.policy_changed().write(ledger)?;
+        if pinned || !deploy.pinned {
+            return Ok(DeployView { pinned, ..deploy });
         }
-        Ok(DeployView { pinned, ..deploy })
+        // The policy decides about the deploy from now on; that of a removed preview goes with it.
+        let collector = Collector::read(ledger)?.policy_changed();
+        let is_of_none = match &deploy.alias {
+            Some(alias) => ledger.named(alias)?.is_none(),
+            None => false,
+        };
+        if is_of_none && deploy.content.is_kept() {
+            drop_deploy(ledger, number, DROPPED)?;
+            collector.wanting(false).write(ledger)?;
+        } else {
+            collector.write(ledger)?;
+        }
+        super::history::deploy(ledger, number)
     })
 }
 
@@ -110,9 +121,22 @@ pub(super) fn remove<S: Sql>(
             return Err(Problem::new(Code::DeployKept, detail));
         }
         drop_deploy(ledger, number, if purge { PURGED } else { DROPPED })?;
+        // Pages ask for assets of earlier deploys: readers must not look in this one any more.
+        ledger.announce_again(deploy.alias.as_ref())?;
+        if purge {
+            purge_waiting(ledger)?;
+        }
         Collector::read(ledger)?.wanting(purge).write(ledger)?;
         Ok(DeployView { content, ..deploy })
     })
+}
+
+/// Ends the wait of everything that waits for its deletion: an earlier removal may have given up
+/// the same content.
+fn purge_waiting<S: Sql>(ledger: &Ledger<'_, S>) -> Result<(), SqlError> {
+    let update = "UPDATE OR REPLACE doomed SET due = ?, tick = 0 WHERE again = 0";
+    let params = [ledger.now().as_millis().into()];
+    ledger.sql().run(update, &params).map(drop)
 }
 
 /// Why a deploy can't be removed.

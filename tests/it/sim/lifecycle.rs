@@ -264,19 +264,20 @@ async fn repeats(world: Rc<World>, space: SpaceName, mut rng: Rng) {
 async fn hours_pass(world: Rc<World>, space: SpaceName, mut rng: Rng) {
     for _ in 0..2 + rng.below(5) {
         yields(50 + rng.below(150)).await;
-        match rng.below(5) {
-            0 => {
+        match rng.below(6) {
+            0 | 1 => {
                 let outage = &world.chaos.has_outage;
                 outage.set(!outage.get());
                 world
                     .chaos
                     .note(|| format!("pointers fail: {}", outage.get()));
             }
-            1 if rng.once_in(3) => world.pass(Duration::from_hours(24 * 365)),
+            2 if rng.once_in(3) => world.pass(Duration::from_hours(24 * 365)),
             _ => {
                 let objects = || Store::of(&world, &space).map(|store| store.objects());
                 let before = objects().unwrap_or_default();
-                night(&world, &space, 20 + rng.below(50)).await;
+                let is_by_hand = rng.once_in(2);
+                night(&world, &space, 20 + rng.below(50), is_by_hand).await;
                 let after = objects().unwrap_or_default();
                 let deleted = before.difference(&after).count() as u64;
                 world.collected.set(world.collected.get() + deleted);
@@ -285,12 +286,19 @@ async fn hours_pass(world: Rc<World>, space: SpaceName, mut rng: Rng) {
     }
 }
 
-async fn night(world: &Rc<World>, space: &SpaceName, hours: usize) {
-    for _ in 0..hours {
+/// Each hour the alarm wakes the space, or an operator's timer runs `pmx gc`.
+async fn night(world: &Rc<World>, space: &SpaceName, hours: usize, is_by_hand: bool) {
+    for hour in 0..hours {
         world.pass(Duration::from_mins(61));
         let (server, now, space) = (world.server(), world.now(), space.clone());
         world.spawn(Owner::Server, async move {
-            let _next = server.tend(&space, now).await;
+            if is_by_hand {
+                let (start, dry) = (hour == 0, false);
+                let step = Command::Collect { start, dry };
+                let _step = server.backend().spaces().call(&space, step, now).await;
+            } else {
+                let _next = server.tend(&space, now).await;
+            }
         });
         yields(2).await;
     }

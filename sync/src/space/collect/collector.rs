@@ -33,7 +33,8 @@ pub(crate) struct Collector {
     /// Whether the sweep in progress does.
     #[serde(default)]
     pub(crate) is_purging: bool,
-    /// Until when the sweep waits for the delivery of pointers, in milliseconds.
+    /// Until when a sweep waits for the delivery of pointers, or a collection after a failed one, in
+    /// milliseconds.
     #[serde(default)]
     pub(crate) waits_until: u64,
     /// Hours that really passed: a clock that jumps ahead counts as one.
@@ -180,17 +181,24 @@ impl Collector {
         self.swept + 1
     }
 
-    /// Counts an hour that has passed.
-    pub(crate) fn tick(&mut self, now: Timestamp) {
+    /// Counts an hour that has passed. Returns false if the clock was set back: no time may be
+    /// waited for that only the wrong clock would have shown soon.
+    pub(crate) fn tick(&mut self, now: Timestamp) -> bool {
         const HOUR: u64 = 3_600_000;
         let now = now.as_millis();
-        // A clock that was set back begins anew.
-        if self.ticked > now || self.ticked == 0 {
+        let was_right = self.ticked <= now;
+        if !was_right {
+            self.ticked = now;
+            self.waits_until = self.waits_until.min(now);
+            self.applied = self.applied.min(now);
+            self.not_before = self.not_before.min(now + 24 * HOUR);
+        } else if self.ticked == 0 {
             self.ticked = now;
         } else if now - self.ticked >= HOUR {
             self.ticks += 1;
             self.ticked = now;
         }
+        was_right
     }
 }
 

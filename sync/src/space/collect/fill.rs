@@ -46,6 +46,19 @@ pub(super) fn advance<S: Sql>(
     Ok(())
 }
 
+/// Gives what waits for a commit a time, where an older version recorded none: it expires, too.
+pub(super) fn give_times<S: Sql>(turn: &Ledger<'_, S>) -> Result<(), SqlError> {
+    for update in [
+        "UPDATE pack SET at = ? WHERE toc IS NOT NULL AND at IS NULL",
+        "UPDATE part SET at = ? WHERE at IS NULL",
+        "UPDATE node SET kept = ? WHERE object IS NULL AND kept IS NULL",
+    ] {
+        let now = turn.now().as_millis().into();
+        turn.sql().run(update, &[now])?;
+    }
+    Ok(())
+}
+
 const NODES: &str = "SELECT id, object FROM node
      WHERE id > ? AND object IS NOT NULL ORDER BY id LIMIT ?";
 const PACKS: &str = "SELECT id, object FROM pack WHERE id > ? ORDER BY id LIMIT ?";
@@ -86,8 +99,9 @@ fn parts<S: Sql>(turn: &Ledger<'_, S>, cursor: &Cursor) -> Result<Option<Cursor>
 impl<S: Sql> Ledger<'_, S> {
     /// Gives an object a row, unless it has one.
     pub(super) fn fill_object(&self, object: &ObjectId) -> Result<(), SqlError> {
-        let insert = "INSERT OR IGNORE INTO object (id, bytes, mark) VALUES (?, 0, 0)";
-        let id = object.as_bytes()[..].into();
-        self.sql().run(insert, &[id]).map(drop)
+        let insert = "INSERT OR IGNORE INTO object (id, bytes, mark) VALUES (?, 0, ?)";
+        let mark = self.collector()?.birth_mark();
+        let params = [object.as_bytes()[..].into(), mark.into()];
+        self.sql().run(insert, &params).map(drop)
     }
 }

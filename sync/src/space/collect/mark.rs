@@ -20,7 +20,11 @@ use super::collector::{Collector, Cursor, Marking, Phase, Sweeping};
 use super::references::References;
 use crate::manifest::Node;
 
-/// Nodes that one step visits: each is read and written, and so are some objects.
+/// Rows that one step of the walk reads: nodes, and the objects that they refer to. It writes those
+/// that have no mark yet. One node more may exceed it by its own objects.
+const WORK_AT_ONCE: usize = 512;
+
+/// Queued nodes that one step takes.
 const NODES_AT_ONCE: usize = 256;
 
 /// A node whose references an older version did not record.
@@ -166,14 +170,19 @@ fn walk<S: Sql>(turn: &Ledger<'_, S>, epoch: u64) -> Result<(bool, Vec<Unread>),
         rest.push(NodeId::from_bytes(array(row, 0)?));
     }
     let mut unread = Vec::new();
-    let mut visited = 0;
-    while visited < NODES_AT_ONCE
+    let mut work = 0;
+    while work < WORK_AT_ONCE
         && let Some(id) = rest.pop()
     {
-        visited += 1;
         match visit(turn, epoch, id)? {
-            Visited::Marked(children) => rest.extend(children),
-            Visited::Unread(node) => unread.push(node),
+            Visited::Marked { children, objects } => {
+                rest.extend(children);
+                work += 2 + objects;
+            }
+            Visited::Unread(node) => {
+                unread.push(node);
+                work += 1;
+            }
         }
     }
     let left = rest.iter().chain(unread.iter().map(|node| &node.id));
@@ -188,7 +197,11 @@ fn walk<S: Sql>(turn: &Ledger<'_, S>, epoch: u64) -> Result<(bool, Vec<Unread>),
 }
 
 enum Visited {
-    Marked(Vec<NodeId>),
+    /// With its children, and the number of objects that it refers to.
+    Marked {
+        children: Vec<NodeId>,
+        objects: usize,
+    },
     Unread(Unread),
 }
 
@@ -203,12 +216,23 @@ fn visit<S: Sql>(turn: &Ledger<'_, S>, epoch: u64, id: NodeId) -> Result<Visited
         return Err(Problem::new(Code::Corrupt, detail));
     };
     if integer(row, 4)? >= epoch {
-        return Ok(Visited::Marked(Vec::new()));
+        return Ok(Visited::Marked {
+            children: Vec::new(),
+            objects: 0,
+        });
     }
     if row.get(5) == Some(&Value::Null) {
         return Ok(Visited::Unread(Unread { id, at }));
     }
     let references = References::decode(&blob(row, 5)?)?;
+    for big in &references.big {
+        // An older version recorded no parts.
+        let select = "SELECT 1 FROM big WHERE blob = ? LIMIT 1";
+        let params = [big.as_bytes()[..].into()];
+        if turn.sql().run(select, &params)?.is_empty() {
+            return Ok(Visited::Unread(Unread { id, at }));
+        }
+    }
     for object in &references.objects {
         mark_object(turn, epoch, *object.as_bytes())?;
     }
@@ -220,10 +244,13 @@ fn visit<S: Sql>(turn: &Ledger<'_, S>, epoch: u64, id: NodeId) -> Result<Visited
     }
     let update = "UPDATE node SET mark = ? WHERE id = ?";
     turn.sql().run(update, &[epoch.into(), key()])?;
-    Ok(Visited::Marked(match Node::decode(&blob(row, 0)?)? {
-        Node::Leaf(_) => Vec::new(),
-        Node::Interior { children, .. } => children.iter().map(|child| child.id).collect(),
-    }))
+    Ok(Visited::Marked {
+        children: match Node::decode(&blob(row, 0)?)? {
+            Node::Leaf(_) => Vec::new(),
+            Node::Interior { children, .. } => children.iter().map(|child| child.id).collect(),
+        },
+        objects: references.objects.len(),
+    })
 }
 
 fn mark_object<S: Sql>(turn: &Ledger<'_, S>, epoch: u64, id: [u8; 16]) -> Result<(), SqlError> {

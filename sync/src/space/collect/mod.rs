@@ -32,7 +32,7 @@ use pmx_core::code::Code;
 use pmx_core::id::{NodeId, ObjectId, SpaceId};
 use pmx_core::location::Extent;
 use pmx_core::problem::Problem;
-use pmx_core::sql::{Sql, SqlError};
+use pmx_core::sql::{Sql, SqlError, Value};
 use pmx_core::time::Timestamp;
 
 use super::columns::{array, integer, optional_integer};
@@ -80,15 +80,49 @@ pub(super) async fn step<S: Sql, B: Blobs>(
     start: bool,
 ) -> Result<CollectReply, Problem> {
     let mut reply = CollectReply::default();
-    let unread = ledger.atomically(|turn| advance(turn, start, &mut reply))?;
-    read_references(ledger, blobs, space, unread).await?;
     delete_due(ledger, blobs, space, &mut reply).await?;
+    let mut marked = ledger.atomically(|turn| {
+        turn.check_same(space)?;
+        advance(turn, start, &mut reply)
+    });
+    if let Ok(unread) = &mut marked {
+        let unread = std::mem::take(unread);
+        marked = read_references(ledger, blobs, space, unread)
+            .await
+            .map(|()| Vec::new());
+    }
     ledger.check_same(space)?;
     let ledger = Ledger::new(ledger.sql()).at(ledger.now());
-    waiting(&ledger, &mut reply)?;
+    if let Err(problem) = marked {
+        if problem.code == Code::Corrupt {
+            ledger.atomically(abandon)?;
+        }
+        return Err(problem);
+    }
     reply.next = next(&ledger)?;
     reply.more = reply.next.is_some_and(|next| next <= ledger.now());
+    if !reply.more {
+        waiting(&ledger, &mut reply)?;
+    }
     Ok(reply)
+}
+
+/// Ends a collection that can't see what a kept deploy needs. Another one begins later, or after a
+/// publish has healed the deploy, or a client removed it, with `pmx gc`.
+fn abandon<S: Sql>(turn: &Ledger<'_, S>) -> Result<(), SqlError> {
+    let collector = Collector::read(turn)?;
+    if !matches!(collector.phase, Phase::Marking(..)) {
+        return Ok(());
+    }
+    turn.sql().run("DELETE FROM unmarked", &[])?;
+    let abandoned = Collector {
+        phase: Phase::Idle,
+        is_purge: collector.is_purge || collector.is_purging,
+        is_wanted: true,
+        waits_until: turn.now().after(POLICY_PERIOD).as_millis(),
+        ..collector
+    };
+    abandoned.write(turn)
 }
 
 /// The transaction of a step. Returns nodes whose index nodes have to be read.
@@ -100,7 +134,12 @@ fn advance<S: Sql>(
     let mut collector = Collector::read(turn)?;
     let before = collector.clone();
     let now = turn.now();
-    collector.tick(now);
+    if !collector.tick(now) {
+        // Later than any deletion that is planned now.
+        let latest: Value = now.after(GRACE).after(GRACE).as_millis().into();
+        let update = "UPDATE OR REPLACE doomed SET due = ? WHERE due > ?";
+        turn.sql().run(update, &[latest.clone(), latest])?;
+    }
     reply.dropped = apply_policy(turn, &mut collector, start)?;
     look_for_abandoned(turn, &mut collector)?;
     if collector.phase == Phase::Idle
@@ -168,7 +207,10 @@ fn look_for_abandoned<S: Sql>(
 
 /// Whether a collection may begin that no client started.
 fn may_begin(collector: &mut Collector, now: Timestamp) -> bool {
-    if collector.is_filled {
+    if collector.waits_until > now.as_millis() {
+        return false;
+    }
+    if collector.is_filled || collector.is_purge {
         return true;
     }
     if collector.not_before == 0 {
@@ -179,7 +221,9 @@ fn may_begin(collector: &mut Collector, now: Timestamp) -> bool {
 
 fn begin<S: Sql>(turn: &Ledger<'_, S>, collector: &mut Collector) -> Result<(), Problem> {
     refuse_older(turn)?;
+    collector.waits_until = 0;
     if !collector.is_filled {
+        fill::give_times(turn)?;
         collector.phase = Phase::Filling(Filling::Nodes, Cursor::default());
         // The collection itself begins once every object has a row.
         collector.is_wanted = true;
@@ -366,21 +410,19 @@ fn waiting<S: Sql>(ledger: &Ledger<'_, S>, reply: &mut CollectReply) -> Result<(
 pub(super) fn next<S: Sql>(ledger: &Ledger<'_, S>) -> Result<Option<Timestamp>, SqlError> {
     let collector = Collector::read(ledger)?;
     let now = ledger.now();
-    if collector.phase != Phase::Idle {
-        return Ok(Some(now.max(Timestamp::from_millis(collector.waits_until))));
-    }
     if collector.ticked > now.as_millis() {
         // The clock was set back.
         return Ok(Some(now));
     }
+    let earliest = now.max(Timestamp::from_millis(collector.waits_until));
+    if collector.phase != Phase::Idle {
+        return Ok(Some(earliest));
+    }
     let mut times = Vec::new();
     if collector.is_wanted {
-        let first = Timestamp::from_millis(collector.not_before);
-        times.push(if collector.is_filled {
-            now
-        } else {
-            first.max(now)
-        });
+        let is_first = !collector.is_filled && !collector.is_purge;
+        let first = Timestamp::from_millis(if is_first { collector.not_before } else { 0 });
+        times.push(first.max(earliest));
     }
     if retention::get(ledger)?.policy.is_some() {
         let applied = Timestamp::from_millis(collector.applied);
@@ -401,18 +443,16 @@ fn next_deletion<S: Sql>(
     ledger: &Ledger<'_, S>,
     collector: &Collector,
 ) -> Result<Option<Timestamp>, SqlError> {
-    let select = "SELECT min(due) FROM doomed WHERE tick <= ?";
-    let rows = ledger.sql().run(select, &[collector.ticks.into()])?;
-    let due = rows.first().map(|row| optional_integer(row, 0));
-    let due = due.transpose()?.flatten().map(Timestamp::from_millis);
-    let select = "SELECT 1 FROM doomed WHERE tick > ? LIMIT 1";
-    let is_counting = !ledger
-        .sql()
-        .run(select, &[collector.ticks.into()])?
-        .is_empty();
+    let select = "SELECT due, tick FROM doomed ORDER BY due LIMIT 1";
+    let rows = ledger.sql().run(select, &[])?;
+    let Some(row) = rows.first() else {
+        return Ok(None);
+    };
+    let due = Timestamp::from_millis(integer(row, 0)?);
     let hour = Timestamp::from_millis(collector.ticked).after(HOUR);
-    let times = [due, is_counting.then_some(hour)];
-    Ok(times.into_iter().flatten().min())
+    // Ticks ascend with the times.
+    let is_counted = integer(row, 1)? <= collector.ticks;
+    Ok(Some(if is_counted { due } else { hour }))
 }
 
 impl<S: Sql> Ledger<'_, S> {

@@ -20,9 +20,18 @@ impl<S: Sql> Ledger<'_, S> {
         let id = || object.as_bytes()[..].into();
         let collector = self.collector()?;
         let is_late = self.now().after(GRACE).as_millis() <= collector.ticked;
-        let select = "SELECT 1 FROM doomed WHERE object = ? LIMIT 1";
-        let is_known = !self.sql().run(select, &[id()])?.is_empty();
-        if is_late || is_known || self.is_doomed(object)? {
+        let select = "SELECT 1 FROM doomed WHERE object = ?
+             UNION ALL SELECT 1 FROM object WHERE id = ? AND mark < ? LIMIT 1";
+        let live = if collector.is_sweeping() {
+            collector.swept
+        } else {
+            0
+        };
+        let is_garbage = !self
+            .sql()
+            .run(select, &[id(), id(), live.into()])?
+            .is_empty();
+        if is_late || is_garbage {
             let detail = format!("object {object} was given up before its upload was recorded");
             return Err(Problem::new(Code::Unavailable, detail));
         }

@@ -48,6 +48,8 @@ pub(super) fn advance<S: Sql>(
         Sweeping::Arrived => arrived(turn, &cursor)?,
         Sweeping::Big => big(turn, &cursor)?,
         Sweeping::Objects => {
+            // A purge does not wait for what was given up before either.
+            collector.is_purging |= collector.is_purge;
             if !collector.is_purging && turn.has_older_pointer(collector.swept)? {
                 return Ok(false);
             }

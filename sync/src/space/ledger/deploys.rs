@@ -57,6 +57,21 @@ impl<S: Sql> Ledger<'_, S> {
         rows.iter().map(|row| Ok(deploy(row)?.deploy)).collect()
     }
 
+    /// The newest deploy of an alias, or of those that were active, up to a number, kept or not.
+    pub(crate) fn newest_up_to(
+        &self,
+        alias: Option<&AliasName>,
+        number: u64,
+    ) -> Result<Option<DeployView>, SqlError> {
+        let select = format!(
+            "SELECT {DEPLOY_COLUMNS} FROM deploy WHERE alias IS ? AND number <= ?
+             ORDER BY number DESC LIMIT 1"
+        );
+        let params = [alias.map(AliasName::as_str).into(), number.into()];
+        let rows = self.sql.run(&select, &params)?;
+        rows.first().map(|row| Ok(deploy(row)?.deploy)).transpose()
+    }
+
     /// The greatest number of all deploys, of earlier spaces of the name too; 0 if there is none.
     pub(crate) fn last_number(&self) -> Result<u64, SqlError> {
         let rows = self.sql.run("SELECT max(number) FROM deploy", &[])?;

@@ -184,11 +184,23 @@ impl<S: Sql> Commit<'_, S> {
             let detail = "content was lost while its deploy was written";
             return Err(Problem::new(Code::MissingObjects, detail));
         }
+        let damaged = ledger.damaged()?;
+        let is_repair = prepared
+            .nodes
+            .iter()
+            .any(|(node, ..)| damaged.contains(&node.id));
         for (node, index_node, references) in &prepared.nodes {
             ledger.record_indexed_node(node, index_node, references)?;
         }
         for (node, index_node, references) in &prepared.repaired {
             ledger.record_repaired_node(node, index_node, references)?;
+        }
+        if is_repair || !prepared.repaired.is_empty() {
+            // Other channels may show nodes whose index nodes moved.
+            ledger.announce_again(None)?;
+            for alias in ledger.aliases()?.keys() {
+                ledger.announce_again(Some(alias))?;
+            }
         }
         for big in &self.closure.assembled {
             ledger.record_big(&big.blob, big.table.locations())?;
