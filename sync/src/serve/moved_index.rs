@@ -6,6 +6,7 @@ use pmx_core::problem::Problem;
 use pmx_core::time::Timestamp;
 
 use super::backend::Backend;
+use super::deploy_by_number::Numbered;
 use super::server::Server;
 use crate::pointer::Pointer;
 
@@ -13,7 +14,7 @@ impl<B: Backend> Server<B> {
     /// Replaces the place of a pointer's serving index by the last one that the space reported.
     pub(super) fn at_its_place(&self, space: &SpaceName, pointer: Pointer) -> Pointer {
         match self.pinned().find(&(space.clone(), pointer.deploy)) {
-            Some((Some(learned), _)) if learned.root == pointer.root => Pointer {
+            Some((Numbered::Kept(learned), _)) if learned.root == pointer.root => Pointer {
                 index: learned.index,
                 ..pointer
             },
