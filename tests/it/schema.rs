@@ -109,7 +109,7 @@ fn ledgers_of_versions_1_and_2_are_migrated_once() {
         let once = everything(&old);
         for part in [
             "readable_by",
-            "Text(\"5\")",
+            "Text(\"6\")",
             "hold",
             "build",
             "deploy_order",
@@ -136,10 +136,10 @@ fn ledger_of_a_newer_version_is_used_if_readable_or_refused_untouched() {
         .run("CREATE TABLE later (x BLOB) STRICT", &[])
         .unwrap();
     for (schema, readable_by, expected) in [
-        ("6", "3", Ok(1)),
+        ("7", "3", Ok(1)),
         ("9", "1", Ok(1)),
-        ("6", "6", Err(Code::SchemaTooNew)),
-        ("9", "6", Err(Code::SchemaTooNew)),
+        ("7", "7", Err(Code::SchemaTooNew)),
+        ("9", "7", Err(Code::SchemaTooNew)),
         ("x", "3", Err(Code::Corrupt)),
     ] {
         set(&newer, schema, readable_by);
