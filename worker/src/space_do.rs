@@ -198,8 +198,8 @@ impl SpaceDO {
         execute(&self.ledger, server.backend().blobs(), space, command, now).await
     }
 
-    /// Does the work of an alarm: deletes objects of removed spaces, writes pointers, and then takes
-    /// one step of a collection. Each of them leaves an alarm if it has more to do.
+    /// Does the work of an alarm: deletes objects of removed spaces, writes pointers, and then
+    /// takes one step of a collection. Each of them leaves an alarm if it has more to do.
     async fn tend(&self, space: &SpaceName, now: Timestamp) -> Result<(), Problem> {
         let purged = self.purge(space, now).await;
         let delivered = self.deliver(space, now).await;

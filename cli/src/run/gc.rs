@@ -49,6 +49,10 @@ pub(super) fn run(args: &GcArgs, context: &Context<'_>) -> Result<Ended, Failure
     Ok(Ended::Done)
 }
 
+/// Waits for pointers that readers do not have yet: a platform writes one a second.
+const WAITS_MAX: usize = 20;
+const WAIT: Duration = Duration::from_secs(1);
+
 /// The time that the command may take.
 struct Limit {
     begun: Instant,
@@ -69,7 +73,12 @@ impl Limit {
 /// Takes steps until none has work to do, or the time is over. Returns the sum of what they did.
 fn collected(client: &Client, space: &SpaceName, limit: &Limit) -> Result<CollectReply, Failure> {
     let mut sum = client.collect(space, true)?;
-    while sum.more && !limit.is_over() {
+    let mut waits = 0;
+    while (sum.more || sum.is_waiting && waits < WAITS_MAX) && !limit.is_over() {
+        if sum.is_waiting {
+            waits += 1;
+            std::thread::sleep(WAIT);
+        }
         sum = after(&sum, client.collect(space, false)?);
     }
     Ok(sum)
@@ -98,6 +107,10 @@ const fn after(sum: &CollectReply, step: CollectReply) -> CollectReply {
 
 fn describe(reply: &CollectReply, context: &Context<'_>) {
     context.ui.note(summary(reply));
+    if reply.is_waiting {
+        let why = "readers do not have the newest pointers yet; the server goes on by itself";
+        context.ui.note(why);
+    }
     if reply.more {
         context
             .ui

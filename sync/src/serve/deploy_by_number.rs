@@ -10,6 +10,7 @@ use pmx_core::problem::Problem;
 use pmx_core::time::Timestamp;
 
 use super::backend::{Backend, Pointers, Spaces};
+use super::numbered::Numbered;
 use super::pointer_answers::{SPAN, is_within};
 use super::questions::Question;
 use super::server::Server;
@@ -88,29 +89,5 @@ impl<B: Backend> Server<B> {
             self.unnumbered().insert(key, now, bytes);
         }
         found.found(number)
-    }
-}
-
-/// What a space said about the number of a deploy.
-#[derive(Debug, Clone)]
-pub(super) enum Numbered {
-    /// The deploy's pointer.
-    Kept(Pointer),
-    /// There is no such deploy.
-    Absent,
-    /// The space gave its content up.
-    GivenUp,
-}
-
-impl Numbered {
-    fn found(self, number: u64) -> Result<Option<Pointer>, Problem> {
-        match self {
-            Self::Kept(pointer) => Ok(Some(pointer)),
-            Self::Absent => Ok(None),
-            Self::GivenUp => {
-                let detail = format!("the content of deploy {number} was given up");
-                Err(Problem::new(Code::DeployGone, detail))
-            }
-        }
     }
 }

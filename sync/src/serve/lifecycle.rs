@@ -28,6 +28,8 @@ impl<B: Backend> Server<B> {
             start: flag(query, "start")?,
             dry: flag(query, "dry")?,
         };
+        // Pointers first, as an alarm does: a collection may wait for them.
+        self.deliver_soon(space, now).await;
         match self.call(space, command, now).await? {
             Reply::Collected(step) => json(&step),
             other => Err(unexpected(&other)),
@@ -90,6 +92,7 @@ impl<B: Backend> Server<B> {
         let command = Command::RemoveDeploy { number, purge };
         let deploy = self.changed_deploy(space, command, now).await?;
         self.pinned().remove(&(space.clone(), number));
+        self.deliver_soon(space, now).await;
         json(&deploy)
     }
 

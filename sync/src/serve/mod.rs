@@ -25,6 +25,7 @@ mod min_deploy;
 mod moved_index;
 mod newest;
 mod nonce;
+mod numbered;
 mod part_delta;
 mod parts;
 mod pointer_answers;

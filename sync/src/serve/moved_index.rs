@@ -6,7 +6,7 @@ use pmx_core::problem::Problem;
 use pmx_core::time::Timestamp;
 
 use super::backend::Backend;
-use super::deploy_by_number::Numbered;
+use super::numbered::Numbered;
 use super::server::Server;
 use crate::pointer::Pointer;
 

@@ -114,8 +114,8 @@ impl<S: Sql> Ledger<'_, S> {
 
     /// Queues a pointer of this order in the outbox.
     pub(super) fn announce(&self, alias: Option<&AliasName>, order: u64) -> Result<(), SqlError> {
-        // `since` stays that of the first announcement that is not delivered: readers have a pointer
-        // from before it.
+        // `since` stays that of the first announcement that is not delivered: readers have a
+        // pointer from before it.
         let upsert = "INSERT INTO outbox (kind, deploy, since) VALUES (?, ?, ?)
              ON CONFLICT (kind) DO UPDATE SET deploy = excluded.deploy, pointer = NULL";
         let since = self.collector()?.swept.into();

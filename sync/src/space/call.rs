@@ -7,7 +7,8 @@ use pmx_core::problem::Problem;
 use pmx_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::command::{Command, Due, Offer, PublishCommand, Reply};
+use super::command::{Command, Offer, PublishCommand};
+use super::reply::{Due, Reply};
 
 /// A command on its way to a space.
 #[derive(Debug, Serialize, Deserialize)]

@@ -9,11 +9,11 @@ use pmx_core::sql::Sql;
 use pmx_core::time::Timestamp;
 
 use super::aliases::current;
-use super::command::Reply;
 use super::decide::{self, ChannelState, CommitDecision};
 use super::events::{self, Changes};
 use super::index_object::indexed_at;
 use super::ledger::{DeployWithKey, Ledger};
+use super::reply::Reply;
 use super::retention::kept;
 use crate::limits::{
     ASSET_RETENTION_DEPLOYS, DEPLOYS_PAGE_MAX, DIFF_ROWS_MAX, NODES_ANSWERED_BYTES, NODES_ASKED_MAX,
@@ -48,7 +48,7 @@ pub(crate) fn rollback<S: Sql>(
             return Ok(made);
         }
         let target = match head.to {
-            Some(number) => kept(deploy(ledger, number)?)?,
+            Some(number) => kept(ledger.named_deploy(number)?)?,
             None => previous(ledger, active.as_ref())?,
         };
         let (number, parent) = match (decide::rollback(&view, head, &target)?, active.as_ref()) {
@@ -68,11 +68,6 @@ pub(crate) fn rollback<S: Sql>(
             },
             None => Changes::default(),
         };
-        let all_new = Summary {
-            added: target.files,
-            ..Summary::default()
-        };
-        let of = |_| Summary::of(&changes.all, target.files);
         let made = DeployView {
             number,
             parent,
@@ -80,7 +75,7 @@ pub(crate) fn rollback<S: Sql>(
             restores: Some(target.restores.unwrap_or(target.number)),
             at: now,
             new_bytes: 0,
-            summary: changes.since.map_or(all_new, of),
+            summary: summary(&changes, target.files),
             order: None,
             // The restored deploy brings its serving settings back.
             meta: DeployMeta {
@@ -101,6 +96,15 @@ pub(crate) fn rollback<S: Sql>(
         events::append_event(ledger, &made, &changes)?;
         Ok(made)
     })
+}
+
+fn summary(changes: &Changes, files: u64) -> Summary {
+    let all_new = Summary {
+        added: files,
+        ..Summary::default()
+    };
+    let of = |_| Summary::of(&changes.all, files);
+    changes.since.map_or(all_new, of)
 }
 
 /// A page of the history, newest first, and the current deploys.
@@ -124,12 +128,6 @@ fn hold<S: Sql>(ledger: &Ledger<'_, S>) -> Result<Option<HoldView>, Problem> {
         deploy: hold.deploy,
         at: hold.at,
     }))
-}
-
-pub(super) fn deploy<S: Sql>(ledger: &Ledger<'_, S>, number: u64) -> Result<DeployView, Problem> {
-    ledger
-        .deploy(number)?
-        .ok_or_else(|| Problem::new(Code::DeployUnknown, format!("there is no deploy {number}")))
 }
 
 /// The deploy before the active one. If the active one is a rollback, the deploy before the one
@@ -166,7 +164,10 @@ pub(crate) fn compare<S: Sql>(
     from: u64,
     to: u64,
 ) -> Result<DiffReply, Problem> {
-    let (old, new) = (kept(deploy(ledger, from)?)?, kept(deploy(ledger, to)?)?);
+    let (old, new) = (
+        kept(ledger.named_deploy(from)?)?,
+        kept(ledger.named_deploy(to)?)?,
+    );
     let changes = diff(ledger, old.root, ledger, new.root)?;
     let rows: Vec<DiffRow> = changes
         .iter()
@@ -218,7 +219,7 @@ pub(crate) fn locate<S: Sql>(
     selector: &Selector,
 ) -> Result<Pointer, Problem> {
     let found = match selector {
-        Selector::Number(number) => kept(deploy(ledger, *number)?)?,
+        Selector::Number(number) => kept(ledger.named_deploy(*number)?)?,
         Selector::Active => current(ledger, None)?,
         Selector::Alias(alias) => current(ledger, Some(alias))?,
     };

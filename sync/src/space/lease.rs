@@ -111,7 +111,7 @@ pub(crate) fn begin<S: Sql>(
         is_wanted |= !ledger.sql().run(delete, &params)?.is_empty();
     }
     if is_wanted {
-        Collector::read(ledger)?.wanting(false).write(ledger)?;
+        ledger.write_collector(&Collector::read(ledger.sql())?.wanting(false))?;
     }
     Ok(())
 }

@@ -194,15 +194,16 @@ impl<'a, S: Sql> Ledger<'a, S> {
         if let Some(collector) = &*self.collector.borrow() {
             return Ok(Rc::clone(collector));
         }
-        let collector = Rc::new(Collector::read(self)?);
+        let collector = Rc::new(Collector::read(self.sql)?);
         *self.collector.borrow_mut() = Some(Rc::clone(&collector));
         Ok(collector)
     }
 
-    /// Forgets the state of the collection, because it was written.
-    pub(super) fn collector_changed(&self) {
+    /// Writes the state of the collection.
+    pub(super) fn write_collector(&self, collector: &Collector) -> Result<(), SqlError> {
         *self.collector.borrow_mut() = None;
         self.doomed.borrow_mut().clear();
+        collector.write(self.sql)
     }
 
     /// Objects that were looked up, and whether they are garbage.

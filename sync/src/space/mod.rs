@@ -29,14 +29,14 @@ mod previews;
 mod publish;
 mod removal;
 mod repair;
+mod reply;
 mod retention;
 mod tables;
 
 pub use call::{SpaceCall, SpaceResponse};
-pub use command::{
-    ArrivedPart, Command, Due, Loss, Lost, Offer, Outbox, PublishCommand, Removal, Reply, SmallPack,
-};
+pub use command::{ArrivedPart, Command, Loss, Lost, Offer, PublishCommand, SmallPack};
 pub use lease::{LEASE, parse_lease};
+pub use reply::{Due, Outbox, Removal, Reply};
 
 use pmx_core::backend::Blobs;
 use pmx_core::code::Code;
@@ -101,27 +101,11 @@ pub async fn execute<S: Sql, B: Blobs>(
             removal::delete(&ledger, name, space, (expect, purge))
         }
         Command::ForgetRemoved { space } => forgotten(&ledger, space),
-        Command::Pin { number, pinned } => {
-            let deploy = retention::pin(&ledger, number, pinned)?;
-            Ok(Reply::Deploy(Box::new(deploy)))
-        }
-        Command::RemoveDeploy { number, purge } => {
-            let deploy = retention::remove(&ledger, number, purge)?;
-            Ok(Reply::Deploy(Box::new(deploy)))
-        }
-        Command::Retention => Ok(Reply::Retention(retention::get(&ledger)?)),
-        Command::SetRetention(policy) => {
-            retention::set(&ledger, &policy)?;
-            Ok(Reply::Retention(policy))
-        }
-        Command::Collect { dry: true, .. } => {
-            let reply = collect::dry_run(&ledger, blobs, space).await?;
-            Ok(Reply::Collected(reply))
-        }
-        Command::Collect { start, dry: false } => {
-            let reply = collect::step(&ledger, blobs, space, start).await?;
-            Ok(Reply::Collected(reply))
-        }
+        Command::Pin { .. }
+        | Command::RemoveDeploy { .. }
+        | Command::Retention
+        | Command::SetRetention(_)
+        | Command::Collect { .. } => lifecycle(&ledger, blobs, space, command).await,
         Command::Previews => previews::list(&ledger),
         Command::Deploys { before, limit } => history::deploys(&ledger, before, limit),
         Command::Diff { from, to } => {
@@ -142,6 +126,42 @@ pub async fn execute<S: Sql, B: Blobs>(
         Command::PendingPointers => Ok(Reply::Due(outbox::outbox(&ledger, Some(space))?)),
         Command::AckPointer { alias, order } => {
             acknowledged(&ledger, Some(space), alias.as_ref(), order)
+        }
+    }
+}
+
+/// Carries out a command about what the space keeps.
+async fn lifecycle<S: Sql, B: Blobs>(
+    ledger: &Ledger<'_, S>,
+    blobs: &B,
+    space: SpaceId,
+    command: Command,
+) -> Result<Reply, Problem> {
+    match command {
+        Command::Pin { number, pinned } => {
+            let deploy = retention::pin(ledger, number, pinned)?;
+            Ok(Reply::Deploy(Box::new(deploy)))
+        }
+        Command::RemoveDeploy { number, purge } => {
+            let deploy = retention::remove(ledger, number, purge)?;
+            Ok(Reply::Deploy(Box::new(deploy)))
+        }
+        Command::Retention => Ok(Reply::Retention(retention::get(ledger)?)),
+        Command::SetRetention(policy) => {
+            retention::set(ledger, &policy)?;
+            Ok(Reply::Retention(policy))
+        }
+        Command::Collect { dry: true, .. } => {
+            let reply = collect::dry_run(ledger, blobs, space).await?;
+            Ok(Reply::Collected(reply))
+        }
+        Command::Collect { start, dry: false } => {
+            let reply = collect::step(ledger, blobs, space, start).await?;
+            Ok(Reply::Collected(reply))
+        }
+        other => {
+            let detail = format!("{} is no command about what a space keeps", other.name());
+            Err(Problem::new(Code::Storage, detail))
         }
     }
 }

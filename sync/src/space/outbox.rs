@@ -8,10 +8,10 @@ use pmx_core::name::AliasName;
 use pmx_core::problem::Problem;
 use pmx_core::sql::Sql;
 
-use super::command::{Due, Outbox};
 use super::history::locate;
 use super::ledger::Ledger;
 use super::removal::nowhere;
+use super::reply::{Due, Outbox};
 use crate::pointer::Pointer;
 
 /// Makes the pointers of all channels in the outbox. A channel whose pointer cannot be made blocks

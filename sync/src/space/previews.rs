@@ -10,8 +10,9 @@ use pmx_core::time::Timestamp;
 
 use super::collect;
 use super::columns::{alias_name, integer, optional_integer, text};
-use super::command::{PublishCommand, Reply};
+use super::command::PublishCommand;
 use super::ledger::Ledger;
+use super::reply::Reply;
 use crate::pointer::Pointer;
 use crate::wire::{BeginReply, PreviewView, PublishState};
 

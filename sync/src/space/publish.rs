@@ -6,15 +6,17 @@ mod offer;
 mod reply;
 mod rules;
 
+use std::collections::BTreeMap;
+
 use pmx_core::backend::Blobs;
 use pmx_core::code::Code;
-use pmx_core::id::SpaceId;
+use pmx_core::id::{BlobId, SpaceId};
 use pmx_core::problem::Problem;
 use pmx_core::sql::{Sql, SqlError};
 use pmx_core::time::Timestamp;
 
 use super::begun;
-use super::blob_index::toc_blobs;
+use super::blob_index::{StoredBlob, toc_blobs};
 use super::closure::{Incoming, Unfinished, check_closure};
 use super::command::{Offer, PublishCommand};
 use super::decide::CommitDecision;
@@ -81,11 +83,7 @@ async fn carry_out<S: Sql, B: Blobs>(
         ManifestUpdate::Nodes(nodes) => incoming.nodes.extend(nodes),
     }
     incoming.unverified = matches!(publish.offer, Offer::Nodes(_));
-    if let Some(pack) = publish.pack.as_ref().filter(|_| publish.commit.is_some()) {
-        let toc = Toc::decode(&pack.toc)
-            .map_err(|e| Problem::new(Code::PackMalformed, format!("reading a pack: {e}")))?;
-        incoming.pack = toc_blobs(publish.index, &toc).collect();
-    }
+    incoming.pack = inline_pack(&publish)?;
     let closure = match check_closure(ledger, &incoming, &publish.root, publish.files_max) {
         Ok(closure) => closure,
         Err(Unfinished::Fault(problem)) => return Err(problem),
@@ -116,6 +114,16 @@ async fn carry_out<S: Sql, B: Blobs>(
         summary: Some(summary),
         ..outstanding(closure, active.as_ref())
     })
+}
+
+/// The blobs of the inline pack, which only a commit writes.
+fn inline_pack(publish: &PublishCommand) -> Result<BTreeMap<BlobId, StoredBlob>, Problem> {
+    let Some(pack) = publish.pack.as_ref().filter(|_| publish.commit.is_some()) else {
+        return Ok(BTreeMap::new());
+    };
+    let toc = Toc::decode(&pack.toc);
+    let toc = toc.map_err(|e| Problem::new(Code::PackMalformed, format!("reading a pack: {e}")))?;
+    Ok(toc_blobs(publish.index, &toc).collect())
 }
 
 /// Refuses an end for the site itself: only previews have one.

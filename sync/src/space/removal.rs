@@ -19,8 +19,8 @@ use serde::Serialize;
 
 use super::aliases::outbox_kind;
 use super::columns::{alias_name, integer, optional_text, text};
-use super::command::{Removal, Reply};
 use super::ledger::{Ledger, keep_name};
+use super::reply::{Removal, Reply};
 use super::tables;
 use crate::pointer::Pointer;
 

@@ -51,7 +51,7 @@ pub(super) fn set<S: Sql>(ledger: &Ledger<'_, S>, retention: &Retention) -> Resu
          ON CONFLICT (key) DO UPDATE SET value = excluded.value";
     ledger.atomically(|ledger| {
         ledger.sql().run(upsert, &[text.into()])?;
-        Collector::read(ledger)?.policy_changed().write(ledger)
+        ledger.write_collector(&Collector::read(ledger.sql())?.policy_changed())
     })?;
     Ok(())
 }
@@ -76,7 +76,7 @@ pub(super) fn pin<S: Sql>(
     pinned: bool,
 ) -> Result<DeployView, Problem> {
     ledger.atomically(|ledger| {
-        let found = super::history::deploy(ledger, number)?;
+        let found = ledger.named_deploy(number)?;
         let deploy = if pinned { kept(found)? } else { found };
         let update = "UPDATE deploy SET pin = ? WHERE number = ?";
         let params = [u64::from(pinned).into(), number.into()];
@@ -85,18 +85,18 @@ pub(super) fn pin<S: Sql>(
             return Ok(DeployView { pinned, ..deploy });
         }
         // The policy decides about the deploy from now on; that of a removed preview goes with it.
-        let collector = Collector::read(ledger)?.policy_changed();
+        let collector = Collector::read(ledger.sql())?.policy_changed();
         let is_of_none = match &deploy.alias {
             Some(alias) => ledger.named(alias)?.is_none(),
             None => false,
         };
         if is_of_none && deploy.content.is_kept() {
             drop_deploy(ledger, number, DROPPED)?;
-            collector.wanting(false).write(ledger)?;
+            ledger.write_collector(&collector.wanting(false))?;
         } else {
-            collector.write(ledger)?;
+            ledger.write_collector(&collector)?;
         }
-        super::history::deploy(ledger, number)
+        ledger.named_deploy(number)
     })
 }
 
@@ -107,7 +107,7 @@ pub(super) fn remove<S: Sql>(
     purge: bool,
 ) -> Result<DeployView, Problem> {
     ledger.atomically(|ledger| {
-        let deploy = super::history::deploy(ledger, number)?;
+        let deploy = ledger.named_deploy(number)?;
         let content = if purge {
             DeployContent::Purged
         } else {
@@ -126,7 +126,7 @@ pub(super) fn remove<S: Sql>(
         if purge {
             purge_waiting(ledger)?;
         }
-        Collector::read(ledger)?.wanting(purge).write(ledger)?;
+        ledger.write_collector(&Collector::read(ledger.sql())?.wanting(purge))?;
         Ok(DeployView { content, ..deploy })
     })
 }
@@ -179,7 +179,7 @@ pub(super) fn drop_preview<S: Sql>(
     if ledger.sql().run(update, &params)?.is_empty() {
         return Ok(());
     }
-    Collector::read(ledger)?.wanting(false).write(ledger)
+    ledger.write_collector(&Collector::read(ledger.sql())?.wanting(false))
 }
 
 fn drop_deploy<S: Sql>(ledger: &Ledger<'_, S>, number: u64, state: u64) -> Result<(), SqlError> {

@@ -102,6 +102,9 @@ pub struct CollectReply {
     pub next_deletion: Option<Timestamp>,
     /// Whether another step has work to do now.
     pub more: bool,
+    /// Whether the collection waits until readers have the newest pointers.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_waiting: bool,
     /// When the space itself takes the next step, if it has one to take.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<Timestamp>,

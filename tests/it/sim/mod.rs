@@ -20,6 +20,7 @@ pub(crate) mod platform;
 mod regressions;
 mod run;
 mod schedule;
+mod steps;
 mod store;
 mod world;
 

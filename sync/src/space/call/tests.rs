@@ -10,7 +10,8 @@ use pmx_core::location::{Codec, Extent, Location};
 use pmx_core::name::AliasName;
 use pmx_streams::{Expiry, MediaType, Offset, Page, Read, StreamProperties};
 
-use super::super::command::{ArrivedPart, Loss, Lost, Outbox, SmallPack};
+use super::super::command::{ArrivedPart, Loss, Lost, SmallPack};
+use super::super::reply::Outbox;
 use super::*;
 use crate::pointer::Pointer;
 use crate::wire::{CommitPreconditions, DeployMeta, DeployView, HoldView};

@@ -5,7 +5,6 @@ use pmx_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::super::columns::text;
-use super::super::ledger::Ledger;
 use super::super::tables;
 
 /// The state of a collection. An **epoch** is one collection; its marks have its number.
@@ -33,8 +32,8 @@ pub(crate) struct Collector {
     /// Whether the sweep in progress does.
     #[serde(default)]
     pub(crate) is_purging: bool,
-    /// Until when a sweep waits for the delivery of pointers, or a collection after a failed one, in
-    /// milliseconds.
+    /// Until when a sweep waits for the delivery of pointers, or a collection after a failed one,
+    /// in milliseconds.
     #[serde(default)]
     pub(crate) waits_until: u64,
     /// Hours that really passed: a clock that jumps ahead counts as one.
@@ -124,9 +123,9 @@ impl Cursor {
 
 impl Collector {
     /// Reads the state; the one of a space that never collected is the default.
-    pub(crate) fn read<S: Sql>(ledger: &Ledger<'_, S>) -> Result<Self, SqlError> {
+    pub(crate) fn read<S: Sql>(sql: &S) -> Result<Self, SqlError> {
         let select = "SELECT value FROM meta WHERE key = 'collector'";
-        let rows = ledger.sql().run(select, &[])?;
+        let rows = sql.run(select, &[])?;
         let Some(row) = rows.first() else {
             return Ok(Self::default());
         };
@@ -135,13 +134,11 @@ impl Collector {
     }
 
     /// Writes the state.
-    pub(crate) fn write<S: Sql>(&self, ledger: &Ledger<'_, S>) -> Result<(), SqlError> {
+    pub(crate) fn write<S: Sql>(&self, sql: &S) -> Result<(), SqlError> {
         let text = serde_json::to_string(self).map_err(|error| SqlError(error.to_string()))?;
         let upsert = "INSERT INTO meta (key, value) VALUES ('collector', ?)
              ON CONFLICT (key) DO UPDATE SET value = excluded.value";
-        ledger.sql().run(upsert, &[text.into()])?;
-        ledger.collector_changed();
-        Ok(())
+        sql.run(upsert, &[text.into()]).map(drop)
     }
 
     /// A collection is wanted: something was given up.
@@ -204,8 +201,8 @@ impl Collector {
 
 /// Older releases write objects without rows, and nodes without marks: they may not use a ledger
 /// that collects.
-pub(super) fn refuse_older<S: Sql>(ledger: &Ledger<'_, S>) -> Result<(), SqlError> {
+pub(super) fn refuse_older<S: Sql>(sql: &S) -> Result<(), SqlError> {
     let insert = "INSERT OR IGNORE INTO meta (key, value) VALUES ('collects', '1')";
-    ledger.sql().run(insert, &[])?;
-    tables::keep_readable(ledger.sql())
+    sql.run(insert, &[])?;
+    tables::keep_readable(sql)
 }

@@ -110,7 +110,7 @@ pub(super) async fn step<S: Sql, B: Blobs>(
 /// Ends a collection that can't see what a kept deploy needs. Another one begins later, or after a
 /// publish has healed the deploy, or a client removed it, with `pmx gc`.
 fn abandon<S: Sql>(turn: &Ledger<'_, S>) -> Result<(), SqlError> {
-    let collector = Collector::read(turn)?;
+    let collector = Collector::read(turn.sql())?;
     if !matches!(collector.phase, Phase::Marking(..)) {
         return Ok(());
     }
@@ -122,7 +122,7 @@ fn abandon<S: Sql>(turn: &Ledger<'_, S>) -> Result<(), SqlError> {
         waits_until: turn.now().after(POLICY_PERIOD).as_millis(),
         ..collector
     };
-    abandoned.write(turn)
+    turn.write_collector(&abandoned)
 }
 
 /// The transaction of a step. Returns nodes whose index nodes have to be read.
@@ -131,7 +131,7 @@ fn advance<S: Sql>(
     start: bool,
     reply: &mut CollectReply,
 ) -> Result<Vec<Unread>, Problem> {
-    let mut collector = Collector::read(turn)?;
+    let mut collector = Collector::read(turn.sql())?;
     let before = collector.clone();
     let now = turn.now();
     if !collector.tick(now) {
@@ -159,11 +159,12 @@ fn advance<S: Sql>(
             collector.phase = Phase::Sweeping(stage, cursor.clone());
             if !sweep::advance(turn, &mut collector, (stage, cursor), reply)? {
                 collector.waits_until = now.after(OUTBOX_PAUSE).as_millis();
+                reply.is_waiting = true;
             }
         }
     }
     if collector != before {
-        collector.write(turn)?;
+        turn.write_collector(&collector)?;
     }
     Ok(unread)
 }
@@ -220,7 +221,7 @@ fn may_begin(collector: &mut Collector, now: Timestamp) -> bool {
 }
 
 fn begin<S: Sql>(turn: &Ledger<'_, S>, collector: &mut Collector) -> Result<(), Problem> {
-    refuse_older(turn)?;
+    refuse_older(turn.sql())?;
     collector.waits_until = 0;
     if !collector.is_filled {
         fill::give_times(turn)?;
@@ -283,12 +284,12 @@ fn rehearse<S: Sql>(
             break;
         }
     }
-    let mut collector = Collector::read(turn)?;
+    let mut collector = Collector::read(turn.sql())?;
     if collector.phase == Phase::Idle {
         begin(turn, &mut collector)?;
     }
     loop {
-        collector.write(turn)?;
+        turn.write_collector(&collector)?;
         match collector.phase.clone() {
             Phase::Idle => begin(turn, &mut collector)?,
             Phase::Filling(stage, cursor) => fill::advance(turn, &mut collector, (stage, cursor))?,
@@ -366,7 +367,7 @@ async fn delete_due<S: Sql, B: Blobs>(
     space: SpaceId,
     reply: &mut CollectReply,
 ) -> Result<(), Problem> {
-    let collector = Collector::read(ledger)?;
+    let collector = Collector::read(ledger.sql())?;
     let select = "SELECT due, object, bytes, again FROM doomed WHERE due <= ? AND tick <= ?
          ORDER BY due, object LIMIT ?";
     let now = ledger.now().as_millis();
@@ -408,7 +409,7 @@ fn waiting<S: Sql>(ledger: &Ledger<'_, S>, reply: &mut CollectReply) -> Result<(
 
 /// When the next step is due, if there is one.
 pub(super) fn next<S: Sql>(ledger: &Ledger<'_, S>) -> Result<Option<Timestamp>, SqlError> {
-    let collector = Collector::read(ledger)?;
+    let collector = Collector::read(ledger.sql())?;
     let now = ledger.now();
     if collector.ticked > now.as_millis() {
         // The clock was set back.

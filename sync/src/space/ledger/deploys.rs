@@ -1,7 +1,9 @@
 //! Deploys of a ledger: the history of the site and of its previews.
 
+use pmx_core::code::Code;
 use pmx_core::id::Root;
 use pmx_core::name::AliasName;
+use pmx_core::problem::Problem;
 use pmx_core::sql::{Sql, SqlError, SqlRow};
 use pmx_core::time::Timestamp;
 
@@ -86,6 +88,12 @@ impl<S: Sql> Ledger<'_, S> {
         let select = format!("SELECT {DEPLOY_COLUMNS} FROM deploy WHERE number = ?");
         let rows = self.sql.run(&select, &[number.into()])?;
         rows.first().map(|row| Ok(deploy(row)?.deploy)).transpose()
+    }
+
+    /// The deploy of a number that a client named.
+    pub(crate) fn named_deploy(&self, number: u64) -> Result<DeployView, Problem> {
+        let unknown = || Problem::new(Code::DeployUnknown, format!("there is no deploy {number}"));
+        self.deploy(number)?.ok_or_else(unknown)
     }
 
     /// Deploys, newest first.

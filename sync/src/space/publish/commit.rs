@@ -74,6 +74,15 @@ impl Seen {
     }
 }
 
+/// Queues the pointers of all channels: they may show nodes whose index nodes moved.
+fn announce_all_again<S: Sql>(ledger: &Ledger<'_, S>) -> Result<(), SqlError> {
+    ledger.announce_again(None)?;
+    for alias in ledger.aliases()?.keys() {
+        ledger.announce_again(Some(alias))?;
+    }
+    Ok(())
+}
+
 impl<S: Sql> Commit<'_, S> {
     /// Writes the index object, then commits in one transaction.
     pub(super) async fn run<B: Blobs>(
@@ -196,11 +205,7 @@ impl<S: Sql> Commit<'_, S> {
             ledger.record_repaired_node(node, index_node, references)?;
         }
         if is_repair || !prepared.repaired.is_empty() {
-            // Other channels may show nodes whose index nodes moved.
-            ledger.announce_again(None)?;
-            for alias in ledger.aliases()?.keys() {
-                ledger.announce_again(Some(alias))?;
-            }
+            announce_all_again(ledger)?;
         }
         for big in &self.closure.assembled {
             ledger.record_big(&big.blob, big.table.locations())?;
