@@ -40,7 +40,8 @@ pub use reply::{Due, Outbox, Removal, Reply};
 
 use pmx_core::backend::Blobs;
 use pmx_core::code::Code;
-use pmx_core::id::SpaceId;
+use pmx_core::domain::Selector;
+use pmx_core::id::{Root, SpaceId};
 use pmx_core::name::{AliasName, SpaceName};
 use pmx_core::problem::Problem;
 use pmx_core::sql::Sql;
@@ -114,20 +115,28 @@ pub async fn execute<S: Sql, B: Blobs>(
         Command::Nodes { ids } => Ok(Reply::Nodes(history::nodes(&ledger, &ids)?)),
         Command::Events { alias, read } => read_events(&ledger, alias.as_ref(), &read, now),
         Command::DiffSince { from, to, most } => net(&ledger, from, to, most),
-        Command::Locate { deploy } => {
-            let pointer = history::locate(&ledger, space, &deploy)?;
-            Ok(Reply::Pointer(Box::new(pointer)))
-        }
-        Command::Index { root } => Ok(Reply::Index {
-            space,
-            index: index_object::indexed_at(&ledger, &root)?,
-        }),
+        Command::Locate { deploy } => located(&ledger, space, &deploy),
+        Command::Index { root } => indexed(&ledger, space, &root),
         Command::Lost(loss) => repair::note(&ledger, &loss).map(|()| Reply::Noted),
         Command::PendingPointers => Ok(Reply::Due(outbox::outbox(&ledger, Some(space))?)),
         Command::AckPointer { alias, order } => {
             acknowledged(&ledger, Some(space), alias.as_ref(), order)
         }
     }
+}
+
+fn located<S: Sql>(
+    ledger: &Ledger<'_, S>,
+    space: SpaceId,
+    deploy: &Selector,
+) -> Result<Reply, Problem> {
+    let pointer = history::locate(ledger, space, deploy)?;
+    Ok(Reply::Pointer(Box::new(pointer)))
+}
+
+fn indexed<S: Sql>(ledger: &Ledger<'_, S>, space: SpaceId, root: &Root) -> Result<Reply, Problem> {
+    let index = index_object::indexed_at(ledger, root)?;
+    Ok(Reply::Index { space, index })
 }
 
 /// Carries out a command about what the space keeps.
