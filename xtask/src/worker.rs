@@ -103,6 +103,8 @@ fn compile(kind: Kind) -> Result<PathBuf> {
         // One unit of code is a tenth smaller than four, and the module has a bound.
         .env("CARGO_PROFILE_RELEASE_LTO", "fat")
         .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "1")
+        // What takes time there is hashing, compressing and the platform, which other crates do.
+        .args(["--config", "profile.release.package.pmx-sync.opt-level='s'"])
         .current_dir(root())
         .stdin(Stdio::null());
     if kind == Kind::Measured {

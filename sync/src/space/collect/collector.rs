@@ -2,57 +2,45 @@
 
 use pmx_core::sql::{Sql, SqlError};
 use pmx_core::time::Timestamp;
-use serde::{Deserialize, Serialize};
 
 use super::super::columns::text;
 use super::super::tables;
 
 /// The state of a collection. An **epoch** is one collection; its marks have its number.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(crate) struct Collector {
     /// The epoch of the last sweep: what has an older mark is garbage. 0 before the first one.
     pub(crate) swept: u64,
     /// Whether every object has a row.
-    #[serde(default)]
     pub(crate) is_filled: bool,
     /// The earliest time of the first collection that no client started, in milliseconds: a release
     /// can be taken back before it.
-    #[serde(default)]
     pub(crate) not_before: u64,
     /// The step in progress.
-    #[serde(default)]
     pub(crate) phase: Phase,
     /// Whether something was given up since the last collection began.
-    #[serde(default)]
     pub(crate) is_wanted: bool,
     /// Whether the next sweep deletes what it finds at once.
-    #[serde(default)]
     pub(crate) is_purge: bool,
     /// Whether the sweep in progress does.
-    #[serde(default)]
     pub(crate) is_purging: bool,
     /// Until when a sweep waits for the delivery of pointers, or a collection after a failed one,
     /// in milliseconds.
-    #[serde(default)]
     pub(crate) waits_until: u64,
     /// Hours that really passed: a clock that jumps ahead counts as one.
-    #[serde(default)]
     pub(crate) ticks: u64,
     /// The time of the last of them, in milliseconds.
-    #[serde(default)]
     pub(crate) ticked: u64,
     /// When the policy was last applied, in milliseconds; 0 if it has to be applied now.
-    #[serde(default)]
     pub(crate) applied: u64,
     /// The last upload at the last look for abandoned ones, in milliseconds.
-    #[serde(default)]
     pub(crate) looked: u64,
 }
 
 /// A phase, and the cursor of its stage. Each stage visits the rows of a table in the order of
 /// their keys.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) enum Phase {
     /// No collection.
     #[default]
@@ -66,7 +54,7 @@ pub(crate) enum Phase {
 }
 
 /// Stages of [`Phase::Filling`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Filling {
     Nodes,
     Blobs,
@@ -75,7 +63,7 @@ pub(crate) enum Filling {
 }
 
 /// Stages of [`Phase::Marking`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Marking {
     Packs,
     Parts,
@@ -84,7 +72,7 @@ pub(crate) enum Marking {
 }
 
 /// Stages of [`Phase::Sweeping`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Sweeping {
     Nodes,
     Blobs,
@@ -96,14 +84,61 @@ pub(crate) enum Sweeping {
 }
 
 /// The key of the last row that a stage visited, or the number of the next bucket.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Cursor {
     /// The first column of the key.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) key: Vec<u8>,
     /// Its second column, or all of it.
-    #[serde(default)]
     pub(crate) number: u64,
+}
+
+impl Phase {
+    /// The stages, by their numbers in the row; 0 is [`Phase::Idle`].
+    const FILLING: [Filling; 4] = [
+        Filling::Nodes,
+        Filling::Blobs,
+        Filling::Packs,
+        Filling::Parts,
+    ];
+    const MARKING: [Marking; 4] = [
+        Marking::Packs,
+        Marking::Parts,
+        Marking::Roots,
+        Marking::Walk,
+    ];
+    const SWEEPING: [Sweeping; 7] = [
+        Sweeping::Nodes,
+        Sweeping::Blobs,
+        Sweeping::Packs,
+        Sweeping::Parts,
+        Sweeping::Arrived,
+        Sweeping::Big,
+        Sweeping::Objects,
+    ];
+
+    fn numbered(&self) -> (u64, Cursor) {
+        fn at<T: PartialEq>(stages: &[T], stage: &T) -> u64 {
+            let at = stages.iter().position(|one| one == stage);
+            at.unwrap_or_default() as u64
+        }
+        match self {
+            Self::Idle => (0, Cursor::default()),
+            Self::Filling(stage, cursor) => (10 + at(&Self::FILLING, stage), cursor.clone()),
+            Self::Marking(stage, cursor) => (20 + at(&Self::MARKING, stage), cursor.clone()),
+            Self::Sweeping(stage, cursor) => (30 + at(&Self::SWEEPING, stage), cursor.clone()),
+        }
+    }
+
+    fn of(number: u64, cursor: Cursor) -> Option<Self> {
+        let at = usize::try_from(number % 10).ok()?;
+        Some(match number / 10 {
+            0 if at == 0 => Self::Idle,
+            1 => Self::Filling(*Self::FILLING.get(at)?, cursor),
+            2 => Self::Marking(*Self::MARKING.get(at)?, cursor),
+            3 => Self::Sweeping(*Self::SWEEPING.get(at)?, cursor),
+            _ => return None,
+        })
+    }
 }
 
 impl Cursor {
@@ -129,16 +164,70 @@ impl Collector {
         let Some(row) = rows.first() else {
             return Ok(Self::default());
         };
-        let state = serde_json::from_str(&text(row, 0)?);
-        state.map_err(|error| SqlError(format!("the state of the collection: {error}")))
+        let state = Self::parse(&text(row, 0)?);
+        state.ok_or_else(|| SqlError("the state of the collection is malformed".into()))
     }
 
     /// Writes the state.
     pub(crate) fn write<S: Sql>(&self, sql: &S) -> Result<(), SqlError> {
-        let text = serde_json::to_string(self).map_err(|error| SqlError(error.to_string()))?;
         let upsert = "INSERT INTO meta (key, value) VALUES ('collector', ?)
              ON CONFLICT (key) DO UPDATE SET value = excluded.value";
-        sql.run(upsert, &[text.into()]).map(drop)
+        sql.run(upsert, &[self.to_text().into()]).map(drop)
+    }
+
+    /// The row: decimal numbers, and the cursor's key in hexadecimal, separated by spaces.
+    fn to_text(&self) -> String {
+        let (phase, cursor) = self.phase.numbered();
+        let numbers = [
+            self.swept,
+            self.is_filled.into(),
+            self.not_before,
+            self.is_wanted.into(),
+            self.is_purge.into(),
+            self.is_purging.into(),
+            self.waits_until,
+            self.ticks,
+            self.ticked,
+            self.applied,
+            self.looked,
+            phase,
+            cursor.number,
+        ];
+        let numbers = numbers.map(|number| number.to_string()).join(" ");
+        let key: Vec<_> = cursor
+            .key
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        format!("{numbers} {}", key.concat())
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let (numbers, key) = text.rsplit_once(' ')?;
+        let mut numbers = numbers.split(' ').map(|number| number.parse::<u64>().ok());
+        let mut next = || numbers.next().flatten();
+        let collector = Self {
+            swept: next()?,
+            is_filled: next()? != 0,
+            not_before: next()?,
+            is_wanted: next()? != 0,
+            is_purge: next()? != 0,
+            is_purging: next()? != 0,
+            waits_until: next()?,
+            ticks: next()?,
+            ticked: next()?,
+            applied: next()?,
+            looked: next()?,
+            phase: Phase::Idle,
+        };
+        let (phase, number) = (next()?, next()?);
+        let key = key.as_bytes().chunks(2).map(|pair| {
+            let pair = std::str::from_utf8(pair).ok()?;
+            u8::from_str_radix(pair, 16).ok()
+        });
+        let key = key.collect::<Option<_>>()?;
+        let phase = Phase::of(phase, Cursor { key, number })?;
+        Some(Self { phase, ..collector })
     }
 
     /// A collection is wanted: something was given up.
@@ -205,4 +294,41 @@ pub(super) fn refuse_older<S: Sql>(sql: &S) -> Result<(), SqlError> {
     let insert = "INSERT OR IGNORE INTO meta (key, value) VALUES ('collects', '1')";
     sql.run(insert, &[])?;
     tables::keep_readable(sql)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn state_is_read_as_it_was_written() {
+        let cursor = || Cursor {
+            key: vec![0, 7, 255],
+            number: 9,
+        };
+        let mut phases = vec![Phase::Idle];
+        phases.extend(Phase::FILLING.map(|stage| Phase::Filling(stage, cursor())));
+        phases.extend(Phase::MARKING.map(|stage| Phase::Marking(stage, cursor())));
+        phases.extend(Phase::SWEEPING.map(|stage| Phase::Sweeping(stage, Cursor::default())));
+        for phase in phases {
+            let state = Collector {
+                swept: 3,
+                is_filled: true,
+                is_purging: true,
+                ticked: 1 << 52,
+                looked: 8,
+                phase,
+                ..Collector::default()
+            };
+            assert_eq!(Collector::parse(&state.to_text()), Some(state));
+        }
+        for bad in [
+            "",
+            "1 2",
+            "0 0 0 0 0 0 0 0 0 0 0 50 0 ",
+            "0 0 0 0 0 0 0 0 0 0 0 10 0 xy",
+        ] {
+            assert_eq!(Collector::parse(bad), None, "{bad}");
+        }
+    }
 }
