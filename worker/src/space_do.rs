@@ -205,30 +205,39 @@ impl SpaceDO {
         let delivered = self.deliver(space, now).await;
         purged?;
         delivered?;
-        let Err(problem) = self.collect(space, now).await else {
-            return Ok(());
+        let next = match self.collect(space, now).await {
+            Ok(Collected::Nothing) => return Ok(()),
+            Ok(Collected::Step) => self.expire(space, now).await?.0,
+            Err(problem) => {
+                // Its failures slow no pointer down.
+                console_error!("{problem}");
+                Some(crate::http::now().after(COLLECT_PAUSE))
+            }
         };
-        // Its failures slow no pointer down.
-        console_error!("{problem}");
-        let set = self.ledger.storage().set_alarm(COLLECT_PAUSE).await;
+        // A publish may have left a pointer to the alarm while the step waited for R2.
+        let outbox = self.outbox(space, now, Command::PendingPointers).await?;
+        if is_empty(&outbox) {
+            return self.rest(space, next).await;
+        }
+        let set = self.ledger.storage().set_alarm(self.backoff.wait()).await;
         set.map_err(js_error::problem(format!("setting the alarm of {space}")))
     }
 
     /// Takes one step of a collection if one is due and no pointer waits.
-    async fn collect(&self, space: &SpaceName, now: Timestamp) -> Result<(), Problem> {
+    async fn collect(&self, space: &SpaceName, now: Timestamp) -> Result<Collected, Problem> {
         let (next, _) = self.expire(space, now).await?;
         let outbox = self.outbox(space, now, Command::PendingPointers).await?;
         if next.is_none_or(|next| next > now) || !is_empty(&outbox) {
-            return Ok(());
+            return Ok(Collected::Nothing);
         }
         let (start, dry) = (false, false);
         let step = self.carry_out(space, Command::Collect { start, dry }, now);
         match step.await {
+            // The space was deleted.
             Err(absent) if absent.code == Code::NotFound => {}
             step => drop(step?),
         }
-        let (next, _) = self.expire(space, now).await?;
-        self.rest(space, next).await
+        Ok(Collected::Step)
     }
 
     /// Writes the pointers in the outbox to KV, if it may now; otherwise the alarm does. Returns
@@ -390,6 +399,14 @@ const CALL_BYTES_MAX: usize = PATCH_RAW_BYTES_MAX + BODY_BYTES_MAX + 1024 * 1024
 
 /// KV accepts one write per second and key; the alarm repeats after this time.
 const PAUSE: Duration = Duration::from_secs(1);
+
+/// Whether an alarm took a step of a collection.
+enum Collected {
+    /// None was due, or a pointer waits.
+    Nothing,
+    /// It took one.
+    Step,
+}
 
 /// Pause after a failed step of a collection.
 const COLLECT_PAUSE: Duration = Duration::from_mins(5);

@@ -288,7 +288,15 @@ impl<B: Backend> Server<B> {
             .find(self.backend().blobs(), pointer.space, at, &lookup.path);
         match found.await {
             Ok(found) => Ok(found),
-            Err(error) => Err(self.index_failed(scope, error).await),
+            Err(error) => {
+                let is_missing = matches!(error, IndexError::Missing { .. });
+                let problem = self.index_failed(scope, error).await;
+                // The space may have given the earlier deploy up.
+                if is_missing && lookup.age.count() > 0 {
+                    return Ok(None);
+                }
+                Err(problem)
+            }
         }
     }
 

@@ -3,6 +3,8 @@
 //! Readers see no preview whose time is over, whether or not its row still exists. The alarm of the
 //! platform removes the row and announces that the address is gone.
 
+use std::time::Duration;
+
 use pmx_core::name::AliasName;
 use pmx_core::problem::Problem;
 use pmx_core::sql::{Sql, SqlError};
@@ -15,6 +17,9 @@ use super::ledger::Ledger;
 use super::reply::Reply;
 use crate::pointer::Pointer;
 use crate::wire::{BeginReply, PreviewView, PublishState};
+
+/// When to look again after the state of a collection could not be read.
+const LATER: Duration = Duration::from_hours(1);
 
 /// Previews that one command removes. The next one follows at once.
 const REMOVED_AT_ONCE: u64 = 64;
@@ -105,7 +110,8 @@ pub(super) fn expire<S: Sql>(ledger: &Ledger<'_, S>) -> Result<Reply, Problem> {
     let purge = ledger.next_removed()?;
     let is_due = |(_, at): &(_, Timestamp)| *at <= ledger.now();
     let collection = match ledger.space()? {
-        Some(_) => collect::next(ledger)?,
+        // Readers need pointers, whatever becomes of a collection.
+        Some(_) => collect::next(ledger).unwrap_or_else(|_| Some(ledger.now().after(LATER))),
         None => None,
     };
     let ends = [ledger.next_expiry()?, purge.map(|(_, at)| at), collection];

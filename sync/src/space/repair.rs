@@ -87,10 +87,8 @@ impl Losses {
             let loss: Loss = loss.map_err(|error| SqlError(error.to_string()))?;
             let is_here = match loss.lost {
                 Lost::Node { node, at } => {
-                    // A reader with an older pointer may have followed an index node that moved.
-                    let is_here = ledger.node_extent(&node)? == Some(at);
-                    losses.nodes.extend(is_here.then_some(node));
-                    is_here
+                    losses.nodes.insert(node);
+                    ledger.node_extent(&node)? == Some(at)
                 }
                 Lost::Blob { blob, at } => match have.find_or_lost(&blob)? {
                     Some(held) if held.location == at => {

@@ -40,7 +40,8 @@ pub(crate) fn heal(world: &Rc<World>, publisher: &Publisher) -> Result<(), Strin
         world.pass(Duration::from_secs(20));
         // A server's memory would hide a loss.
         world.restart();
-        let deploys = chain(world, &publisher.space);
+        let mut deploys = chain(world, &publisher.space);
+        deploys.retain(|deploy| deploy.is_kept);
         if deploys
             .iter()
             .all(|deploy| is_whole(world, &publisher, deploy))

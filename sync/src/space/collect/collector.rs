@@ -235,6 +235,8 @@ impl Collector {
         Self {
             is_wanted: true,
             is_purge: self.is_purge || purge,
+            // What made a collection fail may be what is purged.
+            waits_until: if purge { 0 } else { self.waits_until },
             ..self
         }
     }

@@ -225,6 +225,10 @@ fn visit<S: Sql>(turn: &Ledger<'_, S>, epoch: u64, id: NodeId) -> Result<Visited
         return Ok(Visited::Unread(Unread { id, at }));
     }
     let references = References::decode(&blob(row, 5)?)?;
+    if !references.objects.contains(&at.object) {
+        // An older version replaced the index node since.
+        return Ok(Visited::Unread(Unread { id, at }));
+    }
     for big in &references.big {
         // An older version recorded no parts.
         let select = "SELECT 1 FROM big WHERE blob = ? LIMIT 1";

@@ -136,9 +136,13 @@ fn advance<S: Sql>(
     let now = turn.now();
     if !collector.tick(now) {
         // Later than any deletion that is planned now.
-        let latest: Value = now.after(GRACE).after(GRACE).as_millis().into();
-        let update = "UPDATE OR REPLACE doomed SET due = ? WHERE due > ?";
-        turn.sql().run(update, &[latest.clone(), latest])?;
+        let later = now.after(GRACE);
+        for (first, due) in [("= 0", later), ("> 0", later.after(GRACE))] {
+            let update =
+                format!("UPDATE OR REPLACE doomed SET due = ? WHERE again {first} AND due > ?");
+            let due: Value = due.as_millis().into();
+            turn.sql().run(&update, &[due.clone(), due])?;
+        }
     }
     reply.dropped = apply_policy(turn, &mut collector, start)?;
     look_for_abandoned(turn, &mut collector)?;
@@ -157,7 +161,9 @@ fn advance<S: Sql>(
         }
         Phase::Sweeping(stage, cursor) => {
             collector.phase = Phase::Sweeping(stage, cursor.clone());
-            if !sweep::advance(turn, &mut collector, (stage, cursor), reply)? {
+            if sweep::advance(turn, &mut collector, (stage, cursor), reply)? {
+                collector.waits_until = 0;
+            } else {
                 collector.waits_until = now.after(OUTBOX_PAUSE).as_millis();
                 reply.is_waiting = true;
             }
@@ -316,7 +322,7 @@ async fn read_references<S: Sql, B: Blobs>(
     unread.truncate(READ_AT_ONCE);
     for node in unread {
         let bytes = read(blobs, space, node.at, "an index node").await?;
-        let index_node = IndexNode::decode(&bytes, node.id)?;
+        let index_node = IndexNode::decode(&bytes, node.id).map_err(|e| rotten(&e))?;
         let references = References::of(&index_node, &node.at);
         let mut parts = Vec::new();
         if let IndexNode::Leaf(rows) = &index_node {
@@ -324,7 +330,8 @@ async fn read_references<S: Sql, B: Blobs>(
                 if references::is_table(location) {
                     let table = read(blobs, space, location.extent, "a table of parts").await?;
                     let of = BlobParts::of(row.entry.size)?;
-                    parts.push((row.entry.blob, PartTable::decode(&table, of)?));
+                    let table = PartTable::decode(&table, of).map_err(|e| rotten(&e))?;
+                    parts.push((row.entry.blob, table));
                 }
             }
         }
@@ -341,6 +348,11 @@ async fn read_references<S: Sql, B: Blobs>(
         })?;
     }
     Ok(())
+}
+
+fn rotten(error: &impl std::fmt::Display) -> Problem {
+    let detail = format!("reading what a kept deploy refers to: {error}; nothing is deleted");
+    Problem::new(Code::Corrupt, detail)
 }
 
 async fn read<B: Blobs>(
