@@ -306,3 +306,90 @@ impl<'a> SiteRules<'a> {
         rules.iter().all(Option::is_none) || rules.into_iter().flatten().any(|keeps| keeps)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: u64 = 3_600_000;
+
+    /// Ten deploys of the site, newest first, twelve hours apart; the seventh is pinned. Before
+    /// them, two of a preview.
+    fn deploys() -> Vec<KeptDeploy> {
+        let of = |number: u64| KeptDeploy {
+            number,
+            root: [u8::try_from(number).unwrap(); 32],
+            at: Timestamp::from_millis(number * 12 * HOUR),
+            alias: (number <= 2).then(|| AliasName::parse("next").unwrap()),
+            is_pinned: number == 7,
+        };
+        (1..=12).rev().map(of).collect()
+    }
+
+    #[test]
+    fn policies_give_up_what_no_rule_keeps() {
+        let now = Timestamp::from_millis(12 * 12 * HOUR + 1);
+        let hours = |hours: u64| Some(hours * 3_600);
+        let policy = RetentionPolicy::default();
+        for (policy, used, expected) in [
+            (policy, &[][..], &[][..]),
+            (
+                RetentionPolicy {
+                    keep_last: Some(3),
+                    ..policy
+                },
+                &[12, 4][..],
+                &[9, 8, 6, 5, 3][..],
+            ),
+            (
+                RetentionPolicy {
+                    keep_within: hours(24),
+                    ..policy
+                },
+                &[12][..],
+                &[10, 9, 8, 6, 5, 4, 3][..],
+            ),
+            // Deploys 11 and 10 are of one day, and so are 9 and 8.
+            (
+                RetentionPolicy {
+                    keep_daily: Some(3),
+                    ..policy
+                },
+                &[][..],
+                &[10, 8, 6, 5, 4, 3][..],
+            ),
+            (
+                RetentionPolicy {
+                    keep_last: Some(2),
+                    keep_daily: Some(3),
+                    ..policy
+                },
+                &[][..],
+                &[10, 8, 6, 5, 4, 3][..],
+            ),
+            (
+                RetentionPolicy {
+                    keep_previews_for: hours(24 * 5 + 1),
+                    ..policy
+                },
+                &[][..],
+                &[1][..],
+            ),
+            (
+                RetentionPolicy {
+                    keep_previews_for: hours(1),
+                    ..policy
+                },
+                &[2][..],
+                &[1][..],
+            ),
+        ] {
+            let used = used.iter().copied().collect();
+            assert_eq!(
+                dropped(&deploys(), &policy, &used, now),
+                expected,
+                "{policy:?}"
+            );
+        }
+    }
+}

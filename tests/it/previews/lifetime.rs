@@ -93,8 +93,10 @@ fn preview_with_an_end_is_gone_from_then_on(world: World) {
     assert_eq!(page.text(), Err(4404), "the alarm closes its sockets");
     assert_eq!(world.get("pr-7--docs", "/_events?offset=-1").status, 404);
     assert_eq!(previews(&world), [] as [Value; 0]);
-    // Its deploy stays, the site is untouched, and the name is free.
-    assert_eq!(shown(&world, "2--docs"), shows("2", 2));
+    // Its deploy is given up, the site is untouched, and the name is free.
+    eventually("its deploy is gone", || {
+        world.get("2--docs", "/a").status == 410
+    });
     assert_eq!(shown(&world, "docs"), shows("<body>a</body>", 1));
     assert_eq!(preview(&world, "3").number("/deploy"), 3);
     assert_eq!(shown(&world, "pr-7--docs"), shows("3", 3));
