@@ -1,6 +1,8 @@
 //! Objects of a space in the ledger: a row for each object from before it counts until it is
 //! garbage, and two rows for each that waits for its deletion.
 
+use std::time::Duration;
+
 use pmx_core::code::Code;
 use pmx_core::encode::ByteReader;
 use pmx_core::id::{BlobId, ObjectId};
@@ -9,17 +11,20 @@ use pmx_core::problem::Problem;
 use pmx_core::sql::{Sql, SqlError};
 
 use super::super::ledger::Ledger;
-use super::GRACE;
 use super::collector::Collector;
+
+/// Age of a request from which on its arrivals are refused. Purged garbage is remembered for 24
+/// ticks, of which the first may come at once, and the last tick may be almost an hour old.
+const LATE: Duration = Duration::from_hours(22);
 
 impl<S: Sql> Ledger<'_, S> {
     /// Records an object that was written or is about to be. One that was garbage before does not
-    /// come back: its deletion may be on its way. The ledger remembers garbage for [`GRACE`] and
-    /// longer, so it refuses arrivals whose requests began before that.
+    /// come back: its deletion may be on its way. The ledger remembers garbage for longer than
+    /// [`LATE`], so it refuses arrivals whose requests began before that.
     pub(crate) fn record_object(&self, object: &ObjectId, bytes: u64) -> Result<(), Problem> {
         let id = || object.as_bytes()[..].into();
         let collector = self.collector()?;
-        let is_late = self.now().after(GRACE).as_millis() <= collector.ticked;
+        let is_late = self.now().after(LATE).as_millis() <= collector.ticked;
         let select = "SELECT 1 FROM doomed WHERE object = ?
              UNION ALL SELECT 1 FROM object WHERE id = ? AND mark < ? LIMIT 1";
         let live = if collector.is_sweeping() {
@@ -35,7 +40,8 @@ impl<S: Sql> Ledger<'_, S> {
             let detail = format!("object {object} was given up before its upload was recorded");
             return Err(Problem::new(Code::Unavailable, detail));
         }
-        let insert = "INSERT OR IGNORE INTO object (id, bytes, mark) VALUES (?, ?, ?)";
+        let insert = "INSERT INTO object (id, bytes, mark) VALUES (?, ?, ?)
+             ON CONFLICT (id) DO UPDATE SET mark = max(mark, excluded.mark)";
         let mark = collector.birth_mark();
         self.sql().run(insert, &[id(), bytes.into(), mark.into()])?;
         Ok(())
