@@ -293,7 +293,7 @@ pub struct TailArgs {
 pub enum PreviewCommand {
     /// List the previews of a site, with their addresses and when they end
     List(PreviewListArgs),
-    /// Take a preview away: its address shows nothing any more, its deploys stay at their numbers
+    /// Take a preview away: its address shows nothing any more, and its deploys are given up
     Rm(PreviewRmArgs),
 }
 

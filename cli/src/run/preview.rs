@@ -1,4 +1,4 @@
-//! `pmx preview`: lists previews, or removes one. Its deploys stay in the history.
+//! `pmx preview`: lists previews, or removes one. The history still lists its deploys.
 
 use pmx_sync::wire::PreviewView;
 use serde_json::json;

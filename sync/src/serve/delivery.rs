@@ -80,7 +80,7 @@ impl<B: Backend> Server<B> {
         match self.collect(space, now).await {
             Ok(step) if step.more => Ok(Some(now)),
             Ok(_) => self.deliver(space, now).await,
-            // The space was deleted meanwhile.
+            // The space was deleted since.
             Err(absent) if absent.code == Code::NotFound => Ok(None),
             Err(problem) => Err(problem),
         }

@@ -52,7 +52,7 @@ pub enum Command {
     Rollback(RollbackHead),
     /// Lifts the hold that a rollback put on the site.
     Resume,
-    /// Deletes an alias; the deploys that it named stay.
+    /// Deletes an alias, and gives up the deploys that it named.
     #[serde(rename = "Unalias")]
     DeleteAlias {
         /// The alias.
