@@ -60,7 +60,7 @@ pub enum Command {
     },
     /// Removes previews whose time is over. A space sends it to itself, by its alarm.
     ExpirePreviews,
-    /// Deletes the space, with its history. Its objects go later, see [`Removal`].
+    /// Deletes the space, with its history. Its objects go later, see [`Removal`](super::Removal).
     DeleteSpace {
         /// The number of the active deploy that the client saw; 0 for none.
         expect: u64,
@@ -91,7 +91,7 @@ pub enum Command {
     Retention,
     /// Sets the retention policy.
     SetRetention(Retention),
-    /// Takes one step of a collection, see [`collect`](super::collect).
+    /// Takes one step of a collection (`sync/src/space/collect`).
     Collect {
         /// Whether a collection begins although nothing asks for one.
         start: bool,
@@ -156,7 +156,7 @@ pub enum Command {
     AckPointer {
         /// The pointer's alias; `None` for the active deploy's pointer.
         alias: Option<AliasName>,
-        /// The pointer's [`Pointer::order`].
+        /// The pointer's [`Pointer::order`](crate::pointer::Pointer::order).
         order: u64,
     },
 }
