@@ -118,6 +118,11 @@ impl MemoryBlobs {
         lock(&self.0).clone()
     }
 
+    /// Whether an object exists.
+    pub fn contains(&self, key: ObjectKey) -> bool {
+        lock(&self.0).contains_key(&key)
+    }
+
     /// A range of an object; `None` if the object does not exist or ends before the range.
     pub fn slice(&self, key: ObjectKey, range: Range<u64>) -> Option<Bytes> {
         let range = usize::try_from(range.start).ok()?..usize::try_from(range.end).ok()?;

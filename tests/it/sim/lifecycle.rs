@@ -354,12 +354,11 @@ fn check_pointer(
     let Some(store) = Store::of(world, space) else {
         return Ok(());
     };
-    let (mut seen, mut objects) = (BTreeSet::new(), BTreeSet::new());
-    store.walk(pointer.root, pointer.index, &mut seen, &mut objects)?;
+    store.check_root(pointer.root, pointer.index)?;
     if with_earlier {
         for (root, index) in &pointer.earlier {
-            let walked = store.walk(*root, *index, &mut seen, &mut objects);
-            walked.map_err(|why| format!("an earlier root: {why}"))?;
+            let checked = store.check_root(*root, *index);
+            checked.map_err(|why| format!("an earlier root: {why}"))?;
         }
     }
     Ok(())

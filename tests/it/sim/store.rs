@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::ops::Range;
+use std::rc::Rc;
 
 use pmx_core::backend::ObjectKey;
 use pmx_core::codec::{Bounds, Decoder};
@@ -98,6 +99,24 @@ impl<'a> Store<'a> {
         let all = self.world.blobs.all();
         let own = all.keys().filter(|key| key.space == self.space);
         own.map(|key| key.object).collect()
+    }
+
+    /// Whether everything beneath an index node can be read, as readers of a pointer do. Objects
+    /// never change and their ids are never used twice, so what was read once need only exist.
+    pub(crate) fn check_root(&self, id: NodeId, at: Extent) -> Result<(), String> {
+        let known = self.world.walks.borrow().get(&(id, at.object)).cloned();
+        if let Some(objects) = known {
+            let is_lost = |object: &&ObjectId| !self.world.blobs.contains(self.key(**object));
+            return match objects.iter().find(is_lost) {
+                Some(lost) => Err(format!("{} is missing", self.key(*lost))),
+                None => Ok(()),
+            };
+        }
+        let (mut seen, mut objects) = (BTreeSet::new(), BTreeSet::new());
+        self.walk(id, at, &mut seen, &mut objects)?;
+        let mut walks = self.world.walks.borrow_mut();
+        walks.insert((id, at.object), Rc::new(objects));
+        Ok(())
     }
 
     /// Reads everything beneath an index node, as readers of a pointer do; returns the objects.

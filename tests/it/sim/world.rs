@@ -11,7 +11,7 @@ use http::{Request, Uri};
 use pmx_core::channel::Channel;
 use pmx_core::codec::{Decoder, Encoder, Level};
 use pmx_core::hash::Hash;
-use pmx_core::id::{BlobId, PackId};
+use pmx_core::id::{BlobId, NodeId, ObjectId, PackId};
 use pmx_core::time::Timestamp;
 use pmx_sync::pack::{PackCoding, wire};
 use pmx_sync::serve::{Backend, Nonce, Server};
@@ -70,7 +70,11 @@ pub(crate) struct World {
     pub(crate) removed: RefCell<BTreeSet<Channel>>,
     /// Packs that the network changed, and the blobs that they contained before.
     changed: ChangedPacks,
+    /// The objects beneath index nodes that were read.
+    pub(crate) walks: RefCell<Walks>,
 }
+
+type Walks = BTreeMap<(NodeId, ObjectId), Rc<BTreeSet<ObjectId>>>;
 
 impl World {
     pub(crate) fn new(chaos: Rc<Chaos>, catalogue: Catalogue, bug: Option<Bug>) -> Rc<Self> {
@@ -109,6 +113,7 @@ impl World {
             arrivals,
             removed: RefCell::default(),
             changed,
+            walks: RefCell::default(),
         })
     }
 
