@@ -1,6 +1,7 @@
 //! In-memory ledger over rusqlite.
 
 use pmx_core::sql::{Sql, SqlError, SqlRow, Value};
+use rusqlite::config::DbConfig;
 use rusqlite::types::{Value as Held, ValueRef};
 use rusqlite::{Connection, OpenFlags};
 
@@ -17,6 +18,9 @@ impl Sqlite {
         let connection = Connection::open_in_memory_with_flags(flags).unwrap();
         // More than the statements of a space: a schedule would parse most of them each time.
         connection.set_prepared_statement_cache_capacity(512);
+        // As on the embedded host.
+        let stable = DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG;
+        connection.set_db_config(stable, true).unwrap();
         Self(connection)
     }
 }

@@ -24,6 +24,9 @@ impl Database {
         let connection = Connection::open_with_flags(path, flags).map_err(failed)?;
         connection.busy_timeout(BUSY).map_err(failed)?;
         connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+        // Else SQLite plans a statement again whenever a bound of a range changes.
+        let stable = DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG;
+        connection.set_db_config(stable, true).map_err(failed)?;
         let ledger = Self { connection };
         let mode = ledger.run("PRAGMA journal_mode = WAL", &[])?;
         if mode != [[Value::Text("wal".into())]] {

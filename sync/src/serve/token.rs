@@ -4,6 +4,8 @@
 //! Only the server can make tokens, so a client can claim no deploy that the server never showed.
 //! The key is derived from the publish secret, so all hosts and isolates of one server share it.
 
+use std::sync::OnceLock;
+
 use data_encoding::BASE64URL_NOPAD;
 use pmx_core::channel::Channel;
 use pmx_core::hash::{DEPLOY_TOKEN_CONTEXT, Hash};
@@ -11,10 +13,14 @@ use pmx_core::limits::EXACT_INTEGER_MAX;
 use subtle::ConstantTimeEq as _;
 
 /// Makes and checks the tokens of one server. Without a secret it makes none and accepts none.
-pub(super) struct DeployTokens(Option<Hash>);
+pub(super) struct DeployTokens {
+    secret: Option<String>,
+    /// Derived from the secret for the first token.
+    key: OnceLock<Hash>,
+}
 
 /// Rounds of the key derivation. A token lets its holder test guesses of the secret offline. The
-/// rounds make each guess dearer, and cost a millisecond when the server starts.
+/// rounds make each guess dearer, and cost a millisecond when the server makes its first token.
 const ROUNDS: u32 = 16_384;
 
 /// Bytes of a MAC: an attacker needs 2^64 requests for an even chance at half of that.
@@ -24,7 +30,15 @@ impl DeployTokens {
     /// The tokens of a server with this publish secret.
     pub(super) fn of(secret: Option<&str>) -> Self {
         let secret = secret.filter(|secret| !secret.is_empty());
-        Self(secret.map(|secret| {
+        Self {
+            secret: secret.map(str::to_owned),
+            key: OnceLock::new(),
+        }
+    }
+
+    fn key(&self) -> Option<&Hash> {
+        let secret = self.secret.as_ref()?;
+        Some(self.key.get_or_init(|| {
             let first = Hash::derived(DEPLOY_TOKEN_CONTEXT, secret.as_bytes());
             (1..ROUNDS).fold(first, |key, _| {
                 Hash::derived(DEPLOY_TOKEN_CONTEXT, key.as_bytes())
@@ -34,7 +48,7 @@ impl DeployTokens {
 
     /// The token of a channel's deploy: visible ASCII that fits a cookie.
     pub(super) fn token(&self, channel: &Channel, deploy: u64) -> Option<String> {
-        let mac = mac(self.0.as_ref()?, channel, deploy);
+        let mac = mac(self.key()?, channel, deploy);
         Some(format!("{deploy}.{}", BASE64URL_NOPAD.encode(&mac)))
     }
 
@@ -43,7 +57,7 @@ impl DeployTokens {
         let (number, given) = token.split_once('.')?;
         let deploy = plain_number(number)?;
         let given = BASE64URL_NOPAD.decode(given.as_bytes()).ok()?;
-        let expected = mac(self.0.as_ref()?, channel, deploy);
+        let expected = mac(self.key()?, channel, deploy);
         bool::from(given.ct_eq(&expected)).then_some(deploy)
     }
 }
