@@ -30,7 +30,7 @@ pub use deploys::{DeploysArgs, DeploysCommand, DeploysListArgs, DeploysPinArgs, 
 pub use doctor::DoctorArgs;
 pub use domain::{DomainAddArgs, DomainCheckArgs, DomainListArgs, DomainRmArgs, DomainSubcommand};
 pub use host::{HostArgs, ServeArgs};
-pub use lifecycle::{GcArgs, RetentionArgs, RetentionRules};
+pub use lifecycle::{GcArgs, RetentionArgs, RetentionRules, VerifyArgs};
 pub use preview::PreviewName;
 pub use pull::{GetArgs, PullArgs};
 pub use replacing::{PromoteArgs, Promoted, ResumeArgs, RollbackArgs};
@@ -84,6 +84,8 @@ pub enum CliCommand {
     Retention(Box<RetentionArgs>),
     /// Give up what the retention policy does not keep, and collect the garbage
     Gc(GcArgs),
+    /// Compare what a site's space records with its objects, and print what is damaged
+    Verify(VerifyArgs),
     /// Write a deploy into a folder: only what differs, each file checked by its hash
     Pull(PullArgs),
     /// Print a file of a deploy, or write it

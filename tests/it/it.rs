@@ -96,6 +96,7 @@ mod tls;
 mod trust;
 mod unkind;
 mod validation;
+mod verifying;
 mod waking;
 mod watching;
 mod webhooks;

@@ -14,7 +14,7 @@ on_both_hosts!(
 
 /// The kind of an object, by its last bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+pub(crate) enum Kind {
     Pack,
     Index,
     Part,
@@ -29,7 +29,7 @@ fn kind(object: &[u8]) -> Kind {
 }
 
 /// The files of all objects.
-fn objects(world: &World) -> Vec<PathBuf> {
+pub(crate) fn objects(world: &World) -> Vec<PathBuf> {
     let data = world.temp.path().join("data");
     let mut files = Vec::new();
     match world.server.host {
@@ -54,7 +54,7 @@ fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
 }
 
 /// Flips a bit in all objects of a kind, while the server is stopped.
-fn rot(world: &mut World, of: Kind, at: usize) {
+pub(crate) fn rot(world: &mut World, of: Kind, at: usize) {
     world.server.kill();
     let mut count = 0;
     for file in objects(world) {
@@ -69,24 +69,24 @@ fn rot(world: &mut World, of: Kind, at: usize) {
     world.restart();
 }
 
-fn page(name: &str) -> String {
+pub(crate) fn page(name: &str) -> String {
     format!("<h1>{name}</h1>{}", "<p>words of a page</p>".repeat(50))
 }
 
-fn publish(world: &World) {
+pub(crate) fn publish(world: &World) {
     for name in ["a", "b", "c"] {
         world.write(&[(&format!("{name}.html"), &page(name))]);
     }
     world.sync("docs", &[]).ok();
 }
 
-fn lost(world: &World, host: &str, path: &str) {
+pub(crate) fn lost(world: &World, host: &str, path: &str) {
     let answer = world.get(host, path);
     assert_eq!(answer.status, 500, "{host}{path}: {}", answer.text());
     assert_eq!(answer.json()["code"], "E_CORRUPT");
 }
 
-fn whole(world: &World, host: &str, path: &str, content: &str) {
+pub(crate) fn whole(world: &World, host: &str, path: &str, content: &str) {
     let answer = world.get(host, path);
     assert_eq!(
         (answer.status, &*answer.text()),

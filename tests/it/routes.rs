@@ -113,6 +113,7 @@ const ROUTES: &[(&str, &str, Asks)] = &[
     ("GET", "/api/spaces", Asks::PublishSecret),
     ("DELETE", "/api/spaces/other?expect=7", Asks::PublishSecret),
     ("POST", "/api/spaces/docs/gc?start=1", Asks::PublishSecret),
+    ("POST", "/api/spaces/docs/verify", Asks::PublishSecret),
     ("GET", "/api/spaces/docs/retention", Asks::PublishSecret),
     ("PUT", "/api/spaces/docs/retention", Asks::PublishSecret),
     ("GET", "/api/deploys?space=docs", Asks::PublishSecret),

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 use pmx_core::time::parse_duration;
+use pmx_sync::wire::VerifyData;
 
 use super::SiteArgs;
 use super::replacing::number;
@@ -18,6 +19,26 @@ pub struct GcArgs {
     /// Stop after this time, such as 60s or 5m; the server goes on by itself [default: no limit]
     #[arg(long, value_name = "TIME", value_parser = time)]
     pub max_time: Option<Duration>,
+    /// Folder whose name is the site's, if no name is given
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// The site.
+    #[command(flatten)]
+    pub site: SiteArgs,
+}
+
+/// `pmx verify`
+#[derive(Debug, Args)]
+pub struct VerifyArgs {
+    /// Read and hash all content, too
+    #[arg(long, conflicts_with = "read_data_subset")]
+    pub read_data: bool,
+    /// Read and hash a part of the content: group 1 of 7, the next day group 2
+    #[arg(long, value_name = "N/GROUPS", value_parser = subset)]
+    pub read_data_subset: Option<VerifyData>,
+    /// Mark what is damaged, so that the next sync sends it again
+    #[arg(long)]
+    pub repair: bool,
     /// Folder whose name is the site's, if no name is given
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
@@ -60,6 +81,15 @@ pub struct RetentionRules {
     /// Keep deploys of previews that are younger: 7d
     #[arg(long, value_name = "TIME", value_parser = time)]
     pub keep_previews_for: Option<Duration>,
+}
+
+/// Reads a group of objects: `1/7`.
+fn subset(text: &str) -> Result<VerifyData, String> {
+    let numbers = text
+        .split_once('/')
+        .and_then(|(group, groups)| Some((group.parse().ok()?, groups.parse().ok()?)));
+    let (group, groups) = numbers.ok_or_else(|| "expected two numbers, as in 1/7".to_owned())?;
+    VerifyData::of(group, groups).map_err(|problem| problem.detail)
 }
 
 /// Reads a duration: a number and a unit of time.

@@ -27,6 +27,7 @@ mod stream_token;
 mod sync;
 mod tail;
 mod trouble;
+mod verify;
 mod watch;
 
 use std::ffi::OsString;
@@ -181,6 +182,7 @@ fn run_in(command: CliCommand, context: &Context<'_>) -> Result<Ended, Failure> 
         CliCommand::Deploys(args) => deploys::run(*args, context),
         CliCommand::Retention(args) => retention::run(&args, context),
         CliCommand::Gc(args) => gc::run(&args, context),
+        CliCommand::Verify(args) => verify::run(&args, context),
         CliCommand::Rollback(args) => rollback::run(args, context),
         CliCommand::Promote(args) => promote::run(args, context),
         CliCommand::Resume(args) => resume::run(&args, context),

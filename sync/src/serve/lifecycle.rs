@@ -13,8 +13,8 @@ use super::publish::unexpected;
 use super::publish_request::head;
 use super::route::Query;
 use super::server::Server;
-use crate::space::{Command, Reply};
-use crate::wire::DeployView;
+use crate::space::{Command, Reply, VerifyStep};
+use crate::wire::{DeployView, VerifyCursor, VerifyData};
 
 impl<B: Backend> Server<B> {
     /// Takes one step of a collection, or says what a whole one would do.
@@ -32,6 +32,34 @@ impl<B: Backend> Server<B> {
         self.deliver_soon(space, now).await;
         match self.call(space, command, now).await? {
             Reply::Collected(step) => json(&step),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Takes one step of a verification.
+    pub(super) async fn verify_step(
+        &self,
+        space: &SpaceName,
+        query: &Query,
+        now: Timestamp,
+    ) -> Result<Response<Body>, Problem> {
+        let groups = query.number("groups")?;
+        let group = query.number("group")?;
+        let data = match (group, groups) {
+            (None, None) if flag(query, "data")? => Some(VerifyData::ALL),
+            (None, None) => None,
+            (group, groups) => Some(VerifyData::of(
+                group.unwrap_or_default(),
+                groups.unwrap_or_default(),
+            )?),
+        };
+        let step = VerifyStep {
+            after: query.find("after").map(VerifyCursor::parse).transpose()?,
+            data,
+            repair: flag(query, "repair")?,
+        };
+        match self.call(space, Command::Verify(step), now).await? {
+            Reply::Verified(reply) => json(&*reply),
             other => Err(unexpected(&other)),
         }
     }

@@ -85,6 +85,7 @@ impl<B: Backend> Server<B> {
             ApiRoute::Spaces | ApiRoute::DeleteSpace(_) => {
                 self.space_route(route, &query, now).await
             }
+            ApiRoute::Verify(space) => self.verify_step(&space, &query, now).await,
             ApiRoute::Collect(space) => self.collection_step(&space, &query, now).await,
             ApiRoute::Retention(space) => self.retention(&space, now).await,
             ApiRoute::SetRetention(space) => self.set_retention(&space, request.body(), now).await,

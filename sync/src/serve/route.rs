@@ -51,6 +51,8 @@ pub(crate) enum ApiRoute {
     DeleteSpace(SpaceName),
     /// `POST /api/spaces/<name>/gc`
     Collect(SpaceName),
+    /// `POST /api/spaces/<name>/verify`
+    Verify(SpaceName),
     /// `GET /api/spaces/<name>/retention`
     Retention(SpaceName),
     /// `PUT /api/spaces/<name>/retention`
@@ -135,6 +137,9 @@ impl ApiRoute {
             ["api", "spaces"] => (Self::Spaces, Method::GET),
             ["api", "spaces", name] => (Self::DeleteSpace(SpaceName::parse(name)?), Method::DELETE),
             ["api", "spaces", name, "gc"] => (Self::Collect(SpaceName::parse(name)?), Method::POST),
+            ["api", "spaces", name, "verify"] => {
+                (Self::Verify(SpaceName::parse(name)?), Method::POST)
+            }
             ["api", "spaces", name, "retention"] if *method == Method::PUT => {
                 (Self::SetRetention(SpaceName::parse(name)?), Method::PUT)
             }
@@ -187,6 +192,7 @@ impl ApiRoute {
             | Self::Spaces
             | Self::DeleteSpace(_)
             | Self::Collect(_)
+            | Self::Verify(_)
             | Self::Retention(_)
             | Self::Deploys
             | Self::Deploy(_)
@@ -262,7 +268,7 @@ impl Query {
         Ok(Self(pairs))
     }
 
-    fn find(&self, name: &str) -> Option<&str> {
+    pub(crate) fn find(&self, name: &str) -> Option<&str> {
         self.0
             .iter()
             .find(|(known, _)| known == name)
@@ -384,6 +390,8 @@ mod tests {
             ("POST", "/api/spaces/docs/gc?start=1", "Collect"),
             ("GET", "/api/spaces/docs/gc", "E_METHOD_NOT_ALLOWED"),
             ("POST", "/api/spaces/../gc", "E_NAME_INVALID"),
+            ("POST", "/api/spaces/docs/verify?data=1", "Verify"),
+            ("GET", "/api/spaces/docs/verify", "E_METHOD_NOT_ALLOWED"),
             ("GET", "/api/spaces/docs/retention", "Retention"),
             ("HEAD", "/api/spaces/docs/retention", "Retention"),
             ("PUT", "/api/spaces/docs/retention", "SetRetention"),

@@ -16,7 +16,7 @@ use pmx_core::name::AliasName;
 use pmx_streams::Read;
 use serde::{Deserialize, Serialize};
 
-use crate::wire::{CommitPreconditions, Retention, RollbackHead};
+use crate::wire::{CommitPreconditions, Retention, RollbackHead, VerifyCursor, VerifyData};
 
 /// A command to one space.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -98,6 +98,8 @@ pub enum Command {
         /// Whether the reply says what a whole collection would do, and nothing changes.
         dry: bool,
     },
+    /// Takes one step of a verification (`sync/src/space/verify`).
+    Verify(VerifyStep),
     /// Lists previews.
     Previews,
     /// Lists deploys, newest first.
@@ -185,6 +187,7 @@ impl Command {
             Self::Retention => "retention",
             Self::SetRetention(_) => "set-retention",
             Self::Collect { .. } => "collect",
+            Self::Verify(_) => "verify",
             Self::Previews => "previews",
             Self::Deploys { .. } => "deploys",
             Self::Diff { .. } => "diff",
@@ -242,6 +245,7 @@ impl Command {
             | Self::RemoveDeploy { .. }
             | Self::SetRetention(_)
             | Self::Collect { .. }
+            | Self::Verify(_)
             | Self::Lost(_)
             | Self::AckPointer { .. } => false,
         }
@@ -266,6 +270,7 @@ impl Command {
             | Self::ForgetRemoved { .. }
             | Self::Retention
             | Self::Collect { dry: true, .. }
+            | Self::Verify(_)
             | Self::Previews
             | Self::Deploys { .. }
             | Self::Diff { .. }
@@ -298,6 +303,7 @@ impl Command {
             | Self::Retention
             | Self::SetRetention(_)
             | Self::Collect { .. }
+            | Self::Verify(_)
             | Self::Previews
             | Self::Deploys { .. }
             | Self::Diff { .. }
@@ -311,6 +317,17 @@ impl Command {
             | Self::AckPointer { .. } => None,
         }
     }
+}
+
+/// See [`Command::Verify`].
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct VerifyStep {
+    /// Where the step begins; `None` for the first one.
+    pub after: Option<VerifyCursor>,
+    /// The objects whose bytes are read and hashed; `None` for none.
+    pub data: Option<VerifyData>,
+    /// Whether the space marks what it finds, so that the next publish sends it again.
+    pub repair: bool,
 }
 
 /// See [`Command::Publish`].

@@ -32,9 +32,10 @@ mod repair;
 mod reply;
 mod retention;
 mod tables;
+mod verify;
 
 pub use call::{SpaceCall, SpaceResponse};
-pub use command::{ArrivedPart, Command, Loss, Lost, Offer, PublishCommand, SmallPack};
+pub use command::{ArrivedPart, Command, Loss, Lost, Offer, PublishCommand, SmallPack, VerifyStep};
 pub use lease::{LEASE, parse_lease};
 pub use reply::{Due, Outbox, Removal, Reply};
 
@@ -106,7 +107,8 @@ pub async fn execute<S: Sql, B: Blobs>(
         | Command::RemoveDeploy { .. }
         | Command::Retention
         | Command::SetRetention(_)
-        | Command::Collect { .. } => lifecycle(&ledger, blobs, space, command).await,
+        | Command::Collect { .. }
+        | Command::Verify(_) => lifecycle(&ledger, blobs, space, command).await,
         Command::Previews => previews::list(&ledger),
         Command::Deploys { before, limit } => history::deploys(&ledger, before, limit),
         Command::Diff { from, to } => {
@@ -167,6 +169,10 @@ async fn lifecycle<S: Sql, B: Blobs>(
         Command::Collect { start, dry: false } => {
             let reply = collect::step(ledger, blobs, space, start).await?;
             Ok(Reply::Collected(reply))
+        }
+        Command::Verify(step) => {
+            let reply = verify::step(ledger, blobs, space, step).await?;
+            Ok(Reply::Verified(Box::new(reply)))
         }
         other => {
             let detail = format!("{} is no command about what a space keeps", other.name());

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::live::ChangeMessage;
 use crate::pointer::Pointer;
 use crate::wire::{
-    BeginReply, CollectReply, DeployView, DiffReply, HoldView, PreviewView, Retention,
+    BeginReply, CollectReply, DeployView, DiffReply, HoldView, PreviewView, Retention, VerifyReply,
 };
 
 /// Reply of a space.
@@ -65,6 +65,8 @@ pub enum Reply {
     Retention(Retention),
     /// A step of a collection.
     Collected(CollectReply),
+    /// A step of a verification.
+    Verified(Box<VerifyReply>),
     /// The previews, in the order of their names.
     Previews(Vec<PreviewView>),
     /// A difference.

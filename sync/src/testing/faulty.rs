@@ -178,6 +178,7 @@ const fn name(command: &Command) -> &'static str {
         Command::Resume => "resume",
         Command::DeleteAlias { .. } => "unalias",
         Command::ExpirePreviews => "expire",
+        Command::Verify(_) => "verify",
         Command::Pin { .. }
         | Command::RemoveDeploy { .. }
         | Command::Retention

@@ -14,6 +14,7 @@ mod max_delete;
 mod order;
 mod ranges;
 mod spaces;
+mod verify;
 
 pub use begin::{
     ArrivedParts, BeginHead, BeginReply, CommitPreconditions, PartHead, PublishState, Replace,
@@ -37,6 +38,7 @@ pub use max_delete::MaxDelete;
 pub use order::{Order, OrderKind};
 pub use ranges::Ranges;
 pub use spaces::{DeleteSpaceReply, SpaceView, SpacesReply};
+pub use verify::{VerifyCursor, VerifyData, VerifyFault, VerifyReply};
 
 /// The version of the publish API, sent in every head.
 pub const VERSION: u8 = 1;

@@ -136,7 +136,7 @@ fn schedules_keep_the_invariants() {
 }
 
 /// Lifecycle schedules of a test run.
-const LIFECYCLES: u64 = 400;
+const LIFECYCLES: u64 = 1_000;
 
 #[test]
 fn lifecycles_keep_the_invariants() {

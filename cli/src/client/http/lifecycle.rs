@@ -1,7 +1,7 @@
 //! Lifecycle requests: retention and collection of a space, and pinned and removed deploys.
 
 use pmx_core::name::SpaceName;
-use pmx_sync::wire::{CollectReply, DeployView, Retention};
+use pmx_sync::wire::{CollectReply, DeployView, Retention, VerifyData, VerifyReply};
 
 use super::{ApiRequest, Client, JSON_MEDIA};
 use crate::error::Failure;
@@ -17,6 +17,22 @@ impl Client {
     /// `POST /api/spaces/<name>/gc?dry=1`: what a whole collection would do.
     pub fn rehearse_collection(&self, space: &SpaceName) -> Result<CollectReply, Failure> {
         let path = format!("/api/spaces/{space}/gc?dry=1");
+        self.json(&ApiRequest::post(&path, JSON_MEDIA, &[]))
+    }
+
+    /// `POST /api/spaces/<name>/verify`: one step of a verification.
+    pub fn verify(
+        &self,
+        space: &SpaceName,
+        after: &str,
+        data: Option<VerifyData>,
+        repair: bool,
+    ) -> Result<VerifyReply, Failure> {
+        let data = data.map_or_else(String::new, |VerifyData { group, groups }| {
+            format!("&group={group}&groups={groups}")
+        });
+        let repair = u8::from(repair);
+        let path = format!("/api/spaces/{space}/verify?after={after}{data}&repair={repair}");
         self.json(&ApiRequest::post(&path, JSON_MEDIA, &[]))
     }
 
