@@ -380,6 +380,7 @@ impl SpaceDO {
             | Reply::SpaceDeleted(_)
             | Reply::Retention(_)
             | Reply::Collected(_)
+            | Reply::Verified(_)
             | Reply::Previews(_)
             | Reply::AliasDeleted(_) => Ok(Outbox::default()),
         }
