@@ -125,6 +125,7 @@ fn help_lists_the_commands() {
       deploys       List the deploys of a site, pin one, or remove one
       retention     Show or set which deploys a site keeps
       gc            Give up what the retention policy does not keep, and collect the garbage
+      verify        Compare what a site's space records with its objects, and print what is damaged
       pull          Write a deploy into a folder: only what differs, each file checked by its hash
       get           Print a file of a deploy, or write it
       rollback      Make an older deploy active again; nothing is uploaded
