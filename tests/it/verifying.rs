@@ -12,6 +12,8 @@ on_both_hosts!(
     rotten_pack_is_found_by_reading_the_data,
     rotten_index_is_found_without_reading_the_data,
     rotten_part_is_named_with_its_file,
+    truncated_pack_loses_only_what_is_cut_off,
+    space_with_many_nodes_is_verified_in_steps,
     lost_content_of_an_older_deploy_is_named_until_it_is_given_up,
 );
 
@@ -106,6 +108,39 @@ fn rotten_part_is_named_with_its_file(mut world: World) {
     world.sync("docs", &[]).ok();
     verify(&world, &["--read-data"]).ok();
     assert!(world.get("docs", "/film.mp4").body == film, "the film");
+}
+
+fn truncated_pack_loses_only_what_is_cut_off(mut world: World) {
+    for n in 0..40u8 {
+        world.write_bytes(&format!("{n}.bin"), &noise(n.into(), 1_000));
+    }
+    world.sync("docs", &[]).ok();
+    world.server.kill();
+    let pack = objects(&world)
+        .into_iter()
+        .max_by_key(|file| fs::metadata(file).unwrap().len())
+        .unwrap();
+    let bytes = fs::read(&pack).unwrap();
+    fs::write(&pack, &bytes[..30 * 1_000]).unwrap();
+    world.restart();
+    let found = verify(&world, &["--read-data", "--repair"]);
+    let count = faults(&found).len();
+    assert!((10..=12).contains(&count), "{count} of 40 are cut off");
+    assert_eq!(found.at("/damaged"), json!([1]));
+    world.sync("docs", &[]).ok();
+    verify(&world, &["--read-data"]).ok();
+}
+
+fn space_with_many_nodes_is_verified_in_steps(world: World) {
+    for n in 0..4_000 {
+        let folder = n % 40;
+        world.write_bytes(&format!("{folder}/{n}.txt"), format!("file {n}").as_bytes());
+    }
+    world.sync("docs", &[]).ok();
+    let ran = verify(&world, &["--read-data"]).ok();
+    assert_eq!(faults(&ran), [""; 0]);
+    assert_eq!(ran.number("/blobs"), 4_000);
+    assert!(ran.number("/nodes") > 16, "more than one step: {ran:?}");
 }
 
 fn lost_content_of_an_older_deploy_is_named_until_it_is_given_up(mut world: World) {

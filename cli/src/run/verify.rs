@@ -1,5 +1,6 @@
 //! `pmx verify`: compares what a site's space records with its objects, and says what is damaged.
 
+use pmx_core::code::Code;
 use pmx_core::name::SpaceName;
 use pmx_sync::wire::{VerifyCursor, VerifyData, VerifyReply};
 use serde::Serialize;
@@ -44,9 +45,12 @@ pub(super) fn run(args: &VerifyArgs, context: &Context<'_>) -> Result<Ended, Fai
         print(&step, sum.faults, context);
         sum.add(&step);
         match step.next {
-            // A server that stays where it is would never end.
             Some(next) if next != after => after = next,
-            Some(_) | None => break,
+            Some(_) => {
+                let message = format!("the server's verification stays at {after}");
+                return Err(Failure::new(Code::Protocol, message));
+            }
+            None => break,
         }
     }
     describe(&sum, args, context);

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use http::Response;
+use pmx_core::code::Code;
 use pmx_core::name::SpaceName;
 use pmx_core::problem::Problem;
 use pmx_core::time::Timestamp;
@@ -43,15 +44,14 @@ impl<B: Backend> Server<B> {
         query: &Query,
         now: Timestamp,
     ) -> Result<Response<Body>, Problem> {
-        let groups = query.number("groups")?;
-        let group = query.number("group")?;
-        let data = match (group, groups) {
-            (None, None) if flag(query, "data")? => Some(VerifyData::ALL),
-            (None, None) => None,
-            (group, groups) => Some(VerifyData::of(
-                group.unwrap_or_default(),
-                groups.unwrap_or_default(),
-            )?),
+        let (group, groups) = (query.number("group")?, query.number("groups")?);
+        let data = match (flag(query, "data")?, group, groups) {
+            (all, None, None) => all.then_some(VerifyData::ALL),
+            (false, Some(group), Some(groups)) => Some(VerifyData::of(group, groups)?),
+            _ => {
+                let detail = "the query has data=1, or group and groups";
+                return Err(Problem::new(Code::RequestMalformed, detail));
+            }
         };
         let step = VerifyStep {
             after: query.find("after").map(VerifyCursor::parse).transpose()?,

@@ -38,7 +38,7 @@ pub use max_delete::MaxDelete;
 pub use order::{Order, OrderKind};
 pub use ranges::Ranges;
 pub use spaces::{DeleteSpaceReply, SpaceView, SpacesReply};
-pub use verify::{VerifyCursor, VerifyData, VerifyFault, VerifyReply};
+pub use verify::{Reached, VerifyCursor, VerifyData, VerifyFault, VerifyReply};
 
 /// The version of the publish API, sent in every head.
 pub const VERSION: u8 = 1;

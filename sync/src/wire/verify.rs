@@ -11,20 +11,45 @@ use crate::limits::VERIFY_GROUPS_MAX;
 
 /// Where a step begins. A client passes on what the step before answered.
 ///
-/// As text: `nodes`, `nodes-<id>` behind a node, `objects`, or `objects-<id>-<n>` behind an object
-/// and so many checks of the next one.
+/// As text: `nodes` or `objects`, then `-<id>` if the step begins behind a node or an object, or
+/// `-<id>-<n>` if it begins behind so many checks of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum VerifyCursor {
-    /// Behind this node; `None` for the first one.
-    Nodes(Option<NodeId>),
-    /// Behind this object, and behind so many checks of the next one.
-    Objects(Option<ObjectId>, u64),
+    /// At the nodes, or among them.
+    Nodes(Option<Reached<NodeId>>),
+    /// At the objects, or among them.
+    Objects(Option<Reached<ObjectId>>),
+}
+
+/// What the step before checked last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reached<I> {
+    /// The node or object.
+    pub id: I,
+    /// How many of its checks are done; `None` for all.
+    pub checks: Option<u64>,
+}
+
+impl<I> Reached<I> {
+    /// All of a node or object.
+    pub const fn all(id: I) -> Self {
+        Self { id, checks: None }
+    }
+}
+
+impl<I: PartialEq> Reached<I> {
+    /// The checks of `id` that are done already.
+    pub fn done_of(this: Option<&Self>, id: &I) -> u64 {
+        let same = this.filter(|reached| reached.id == *id);
+        same.and_then(|reached| reached.checks).unwrap_or_default()
+    }
 }
 
 impl VerifyCursor {
     /// Reads the text form.
     pub fn parse(text: &str) -> Result<Self, Problem> {
-        read(text).ok_or_else(|| {
+        let cursor = read(text).filter(|cursor| cursor.to_string() == text);
+        cursor.ok_or_else(|| {
             let shown: String = text.chars().take(80).collect();
             let detail = format!("{shown:?} is no place to go on from");
             Problem::new(Code::RequestMalformed, detail)
@@ -33,16 +58,26 @@ impl VerifyCursor {
 }
 
 fn read(text: &str) -> Option<VerifyCursor> {
-    match text.split('-').collect::<Vec<_>>()[..] {
-        ["nodes"] => Some(VerifyCursor::Nodes(None)),
-        ["nodes", id] => Some(VerifyCursor::Nodes(Some(NodeId::from_hex(id).ok()?))),
-        ["objects"] => Some(VerifyCursor::Objects(None, 0)),
-        ["objects", id, skip] => {
-            let id = match id {
-                "" => None,
-                id => Some(ObjectId::from_hex(id).ok()?),
-            };
-            Some(VerifyCursor::Objects(id, skip.parse().ok()?))
+    let mut words = text.split('-');
+    let (stage, id, checks) = (words.next()?, words.next(), words.next());
+    let checks = checks.map(|checks| checks.parse().ok());
+    let checks = match checks {
+        Some(number) => Some(number?),
+        None => None,
+    };
+    if words.next().is_some() {
+        return None;
+    }
+    match (stage, id) {
+        ("nodes", None) => Some(VerifyCursor::Nodes(None)),
+        ("objects", None) => Some(VerifyCursor::Objects(None)),
+        ("nodes", Some(id)) => {
+            let id = NodeId::from_hex(id).ok()?;
+            Some(VerifyCursor::Nodes(Some(Reached { id, checks })))
+        }
+        ("objects", Some(id)) => {
+            let id = ObjectId::from_hex(id).ok()?;
+            Some(VerifyCursor::Objects(Some(Reached { id, checks })))
         }
         _ => None,
     }
@@ -51,13 +86,23 @@ fn read(text: &str) -> Option<VerifyCursor> {
 impl fmt::Display for VerifyCursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Nodes(None) => f.write_str("nodes"),
-            Self::Nodes(Some(id)) => write!(f, "nodes-{id}"),
-            Self::Objects(None, 0) => f.write_str("objects"),
-            Self::Objects(None, skip) => write!(f, "objects--{skip}"),
-            Self::Objects(Some(id), skip) => write!(f, "objects-{id}-{skip}"),
+            Self::Nodes(reached) => written(f, "nodes", reached.as_ref()),
+            Self::Objects(reached) => written(f, "objects", reached.as_ref()),
         }
     }
+}
+
+fn written<I: fmt::Display>(
+    f: &mut fmt::Formatter<'_>,
+    stage: &str,
+    reached: Option<&Reached<I>>,
+) -> fmt::Result {
+    f.write_str(stage)?;
+    let Some(Reached { id, checks }) = reached else {
+        return Ok(());
+    };
+    write!(f, "-{id}")?;
+    checks.map_or(Ok(()), |checks| write!(f, "-{checks}"))
 }
 
 /// The objects whose bytes are read and hashed: one of `groups` groups, by their ids.
@@ -131,26 +176,36 @@ mod tests {
     #[test]
     fn cursors_are_read_as_they_were_written() {
         let (node, object) = (NodeId::of(b"node"), ObjectId::from_bytes([7; 16]));
+        let checks = Some(12);
         for cursor in [
             VerifyCursor::Nodes(None),
-            VerifyCursor::Nodes(Some(node)),
-            VerifyCursor::Objects(None, 0),
-            VerifyCursor::Objects(None, 3),
-            VerifyCursor::Objects(Some(object), 0),
-            VerifyCursor::Objects(Some(object), 12),
+            VerifyCursor::Nodes(Some(Reached::all(node))),
+            VerifyCursor::Nodes(Some(Reached { id: node, checks })),
+            VerifyCursor::Objects(None),
+            VerifyCursor::Objects(Some(Reached::all(object))),
+            VerifyCursor::Objects(Some(Reached { id: object, checks })),
         ] {
             assert_eq!(VerifyCursor::parse(&cursor.to_string()).unwrap(), cursor);
         }
+        let good = format!("objects-{object}-1");
         for bad in [
             "",
             "nodes-",
             "nodes-12",
             "objects-12-0",
             "objects-",
+            "objects--3",
             "blobs",
         ] {
             assert!(VerifyCursor::parse(bad).is_err(), "{bad}");
         }
+        for bad in ["-2", "2-", ".", "+"] {
+            assert!(
+                VerifyCursor::parse(&format!("{good}{bad}")).is_err(),
+                "{bad}"
+            );
+        }
+        assert!(VerifyCursor::parse(&format!("objects-{object}-+1")).is_err());
     }
 
     #[test]

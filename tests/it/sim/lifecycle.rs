@@ -16,9 +16,9 @@ use pmx_core::problem::Problem;
 use pmx_core::time::Timestamp;
 use pmx_sync::pointer::Pointer;
 use pmx_sync::serve::{Backend as _, Spaces as _};
-use pmx_sync::space::{Command, Reply};
+use pmx_sync::space::{Command, Reply, VerifyStep};
 use pmx_sync::testing::host::block_on;
-use pmx_sync::wire::{Retention, RetentionPolicy};
+use pmx_sync::wire::{Retention, RetentionPolicy, VerifyCursor, VerifyData};
 use pmx_tests::rng::Rng;
 
 use super::actors::{Promises, Publisher, reads};
@@ -108,6 +108,8 @@ fn play(world: &Rc<World>, rng: &mut Rng, rates: Rates) -> Result<u64, String> {
         Owner::Outside,
         hours_pass(Rc::clone(world), docs.clone(), rng.fork()),
     );
+    let verifier = verifies(Rc::clone(world), docs.clone(), rng.fork());
+    world.spawn(Owner::Outside, verifier);
     let repeater = repeats(Rc::clone(world), docs.clone(), rng.fork());
     world.spawn(Owner::Outside, repeater);
     if !habits.purges {
@@ -244,6 +246,39 @@ async fn collects(world: Rc<World>, space: SpaceName, mut rng: Rng) {
                 let _next = server.tend(&space, now).await;
             }
         });
+    }
+}
+
+/// Verifies the space again and again, whatever else goes on: nothing is lost here, so there is no
+/// fault.
+async fn verifies(world: Rc<World>, space: SpaceName, mut rng: Rng) {
+    for _ in 0..3 + rng.below(6) {
+        yields(20 + rng.below(80)).await;
+        let mut after = None;
+        loop {
+            let command = Command::Verify(VerifyStep {
+                after,
+                data: rng.once_in(2).then_some(VerifyData::ALL),
+                repair: rng.once_in(4),
+            });
+            let Ok(Reply::Verified(reply)) = run(&world, &space, command).await else {
+                break;
+            };
+            if let Some(fault) = reply.faults.first() {
+                world
+                    .chaos
+                    .violate(format_args!("a verification found {fault:?}"));
+                return;
+            }
+            if let Some(number) = reply.damaged.first() {
+                world
+                    .chaos
+                    .violate(format_args!("deploy {number} is damaged"));
+                return;
+            }
+            let Some(next) = reply.next else { break };
+            after = VerifyCursor::parse(&next).ok();
+        }
     }
 }
 

@@ -104,7 +104,7 @@ impl<'a> Store<'a> {
     /// Whether everything beneath an index node can be read, as readers of a pointer do. Objects
     /// never change and their ids are never used twice, so what was read once need only exist.
     pub(crate) fn check_root(&self, id: NodeId, at: Extent) -> Result<(), String> {
-        let known = self.world.walks.borrow().get(&(id, at.object)).cloned();
+        let known = self.world.walks.borrow().get(&(id, at)).cloned();
         if let Some(objects) = known {
             let is_lost = |object: &&ObjectId| !self.world.blobs.contains(self.key(**object));
             return match objects.iter().find(is_lost) {
@@ -115,7 +115,7 @@ impl<'a> Store<'a> {
         let (mut seen, mut objects) = (BTreeSet::new(), BTreeSet::new());
         self.walk(id, at, &mut seen, &mut objects)?;
         let mut walks = self.world.walks.borrow_mut();
-        walks.insert((id, at.object), Rc::new(objects));
+        walks.insert((id, at), Rc::new(objects));
         Ok(())
     }
 

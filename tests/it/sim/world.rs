@@ -12,6 +12,7 @@ use pmx_core::channel::Channel;
 use pmx_core::codec::{Decoder, Encoder, Level};
 use pmx_core::hash::Hash;
 use pmx_core::id::{BlobId, NodeId, ObjectId, PackId};
+use pmx_core::location::Extent;
 use pmx_core::time::Timestamp;
 use pmx_sync::pack::{PackCoding, wire};
 use pmx_sync::serve::{Backend, Nonce, Server};
@@ -74,7 +75,7 @@ pub(crate) struct World {
     pub(crate) walks: RefCell<Walks>,
 }
 
-type Walks = BTreeMap<(NodeId, ObjectId), Rc<BTreeSet<ObjectId>>>;
+type Walks = BTreeMap<(NodeId, Extent), Rc<BTreeSet<ObjectId>>>;
 
 impl World {
     pub(crate) fn new(chaos: Rc<Chaos>, catalogue: Catalogue, bug: Option<Bug>) -> Rc<Self> {

@@ -4,32 +4,39 @@
 //! there, and the index node leads to what the ledger knows. Then the objects ([`objects`]): each
 //! exists and is long enough, and on request the space reads and hashes the blobs in it.
 //!
-//! A step only reads. It reads again past all caches before it finds a fault, and a store that
-//! fails is no fault. On request it marks what it finds as a reader does, see
-//! [`repair`](super::repair): the next publish sends lost content again.
+//! A step only reads, past all caches. A store that fails ends it and is no fault, and so is a row
+//! that another command changed since the step read it. On request it marks what it finds as a
+//! reader does, see [`repair`](super::repair): the next publish sends lost content again.
 
 mod nodes;
 mod objects;
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use bytes::Bytes;
 use pmx_core::backend::{BackendError, Blobs, ObjectKey};
-use pmx_core::id::{ObjectId, SpaceId};
+use pmx_core::id::{NodeId, ObjectId, SpaceId};
+use pmx_core::location::Extent;
 use pmx_core::problem::Problem;
 use pmx_core::sql::{Sql, SqlError};
 
+use super::blob_index::BlobIndex;
 use super::columns::integer;
 use super::command::{Loss, VerifyStep};
 use super::ledger::Ledger;
 use super::repair;
+use crate::limits::LOSSES_MAX;
 use crate::wire::{VerifyCursor, VerifyData, VerifyFault, VerifyReply};
 
 /// Reads of a step: each is a subrequest of a Worker.
 const READS_AT_ONCE: usize = 16;
 
-/// Bytes that a step reads, beside the last one: a Worker hashes them in a tenth of a second.
-const BYTES_AT_ONCE: u64 = 8 * 1024 * 1024;
+/// Bytes that a step reads, beside the last read: a Worker decodes and hashes them in half a second.
+const BYTES_AT_ONCE: u64 = 32 * 1024 * 1024;
+
+/// Faults of a step, beside those of the last object.
+const FAULTS_AT_ONCE: usize = 1_000;
 
 /// Damaged deploys that a reply names.
 const DAMAGED_MAX: u64 = 1_000;
@@ -41,37 +48,47 @@ pub(super) async fn step<S: Sql, B: Blobs>(
     space: SpaceId,
     step: VerifyStep,
 ) -> Result<VerifyReply, Problem> {
-    let mut check = Check {
-        ledger,
-        blobs,
-        space,
-        data: step.data,
-        reply: VerifyReply::default(),
-        losses: Vec::new(),
-        reads: 0,
-    };
+    let mut check = Check::new(ledger, blobs, space, step.data);
     let next = match step.after.unwrap_or(VerifyCursor::Nodes(None)) {
-        VerifyCursor::Nodes(after) => check.nodes(after).await?,
-        VerifyCursor::Objects(after, skip) => check.objects(after, skip).await?,
+        VerifyCursor::Nodes(reached) => Some(check.nodes(reached).await?),
+        VerifyCursor::Objects(reached) => {
+            let next = check.objects(reached).await?;
+            next.map(|reached| VerifyCursor::Objects(Some(reached)))
+        }
     };
     let Check {
         mut reply, losses, ..
     } = check;
     let fresh = Ledger::new(ledger.sql()).at(ledger.now());
+    fresh.check_same(space)?;
     if step.repair {
-        fresh.atomically(|turn| {
-            turn.check_same(space)?;
-            losses.iter().try_for_each(|loss| repair::note(turn, loss))
-        })?;
-        if next.is_none() {
-            repair::take_in(&fresh, blobs, space, Vec::new()).await?;
-        }
+        mark(&fresh, blobs, space, &losses).await?;
     }
     if next.is_none() {
-        reply.damaged = damaged(&fresh)?;
+        reply.damaged = damaged(&Ledger::new(ledger.sql()))?;
     }
     reply.next = next.map(|cursor| cursor.to_string());
     Ok(reply)
+}
+
+/// Marks losses, and takes them in: the ledger keeps few marks at a time.
+async fn mark<S: Sql, B: Blobs>(
+    ledger: &Ledger<'_, S>,
+    blobs: &B,
+    space: SpaceId,
+    losses: &[Loss],
+) -> Result<(), Problem> {
+    for some in losses.chunks(LOSSES_MAX as usize) {
+        let turn = || Ledger::new(ledger.sql()).at(ledger.now());
+        // Marks of readers may fill the table.
+        repair::take_in(&turn(), blobs, space, Vec::new()).await?;
+        turn().atomically(|turn| {
+            turn.check_same(space)?;
+            some.iter().try_for_each(|loss| repair::note(turn, loss))
+        })?;
+        repair::take_in(&turn(), blobs, space, Vec::new()).await?;
+    }
+    Ok(())
 }
 
 /// Kept deploys that lead to lost content.
@@ -83,21 +100,36 @@ fn damaged<S: Sql>(ledger: &Ledger<'_, S>) -> Result<Vec<u64>, SqlError> {
 }
 
 /// A step in progress.
-struct Check<'a, 'l, S, B> {
-    ledger: &'a Ledger<'l, S>,
+struct Check<'a, S, B> {
+    ledger: &'a Ledger<'a, S>,
+    have: BlobIndex<'a, S>,
     blobs: &'a B,
     space: SpaceId,
     data: Option<VerifyData>,
     reply: VerifyReply,
     losses: Vec<Loss>,
     reads: usize,
+    /// Objects that a row of the ledger names, and whether they are there to stay.
+    known: BTreeMap<ObjectId, bool>,
 }
 
-impl<S: Sql, B: Blobs> Check<'_, '_, S, B> {
-    const fn key(&self, object: ObjectId) -> ObjectKey {
-        ObjectKey {
-            space: self.space,
-            object,
+impl<'a, S: Sql, B: Blobs> Check<'a, S, B> {
+    fn new(
+        ledger: &'a Ledger<'a, S>,
+        blobs: &'a B,
+        space: SpaceId,
+        data: Option<VerifyData>,
+    ) -> Self {
+        Self {
+            ledger,
+            have: BlobIndex::new(ledger),
+            blobs,
+            space,
+            data,
+            reply: VerifyReply::default(),
+            losses: Vec::new(),
+            reads: 0,
+            known: BTreeMap::new(),
         }
     }
 
@@ -108,12 +140,31 @@ impl<S: Sql, B: Blobs> Check<'_, '_, S, B> {
         range: Range<u64>,
     ) -> Result<Option<Bytes>, BackendError> {
         self.reads += 1;
-        self.blobs.read_again(self.key(object), range).await
+        let space = self.space;
+        let key = ObjectKey { space, object };
+        self.blobs.read_again(key, range).await
+    }
+
+    /// Whether an object does not exist at all.
+    async fn is_gone(&mut self, object: ObjectId) -> Result<bool, BackendError> {
+        Ok(self.read(object, 0..1).await?.is_none())
     }
 
     /// Whether the step has done its share.
     const fn is_over(&self) -> bool {
-        self.reads >= READS_AT_ONCE || self.reply.bytes >= BYTES_AT_ONCE
+        self.reads >= READS_AT_ONCE
+            || self.reply.bytes >= BYTES_AT_ONCE
+            || self.reply.faults.len() >= FAULTS_AT_ONCE
+    }
+
+    /// The ledger as it is now: other commands ran while the step read.
+    fn now(&self) -> Ledger<'a, S> {
+        Ledger::new(self.ledger.sql()).at(self.ledger.now())
+    }
+
+    /// Whether a node still has its index node where the step read it.
+    fn is_still_at(&self, node: &NodeId, at: Extent) -> Result<bool, SqlError> {
+        Ok(self.now().node_extent(node)? == Some(at))
     }
 
     fn fault(&mut self, what: impl Into<String>, why: impl Into<String>) {

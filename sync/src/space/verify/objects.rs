@@ -7,52 +7,68 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use pmx_core::backend::Blobs;
+use pmx_core::backend::{BackendError, Blobs};
 use pmx_core::codec::{Bounds, Decoder};
-use pmx_core::id::{BlobId, ObjectId};
-use pmx_core::location::{Codec, Location};
+use pmx_core::id::{BlobId, NodeId, ObjectId};
+use pmx_core::location::{Codec, Extent, Location};
 use pmx_core::problem::Problem;
 use pmx_core::sql::{Sql, SqlError};
 
 use super::super::blob_index::{self, BlobIndex, StoredBlob};
 use super::super::command::{Loss, Lost};
 use super::super::ledger::Ledger;
-use super::{BYTES_AT_ONCE, Check, READS_AT_ONCE};
-use crate::pack::part::{BlobParts, ChainingValue, Part, PartTable};
-use crate::wire::VerifyCursor;
+use super::{Check, FAULTS_AT_ONCE, READS_AT_ONCE};
+use crate::pack::part::{BlobParts, ChainingValue, Part, PartError, PartTable};
+use crate::wire::Reached;
 
 /// The blobs of one object.
 type Held = Vec<(BlobId, StoredBlob)>;
 
+/// Bytes of one read of neighbouring blobs.
+const CHUNK_BYTES: u64 = 8 * 1024 * 1024;
+
+/// Blobs whose locations a step keeps in memory, unless one object has more.
+const BLOBS_AT_ONCE: usize = 65_536;
+
+/// Faults that an answer names. All are marked.
+const FAULTS_MAX: usize = 2 * FAULTS_AT_ONCE;
+
 /// What is wrong with stored bytes.
 enum Fault {
-    /// The range does not exist.
+    /// The object does not exist.
     Absent,
+    /// The object ends before it.
+    Short,
     /// The bytes are not those that the id names.
     Rotten(String),
 }
 
-impl<S: Sql, B: Blobs> Check<'_, '_, S, B> {
-    /// Checks the objects behind one. Returns where the next step begins.
+impl<S: Sql, B: Blobs> Check<'_, S, B> {
+    /// Checks the objects behind one. Returns what it reached, if more are left.
     pub(super) async fn objects(
         &mut self,
-        mut after: Option<ObjectId>,
-        mut skip: u64,
-    ) -> Result<Option<VerifyCursor>, Problem> {
-        let found = next_objects(self.ledger, after)?;
-        let is_all = found.len() < READS_AT_ONCE;
-        for (object, held) in found {
-            let done = self.object(object, &held, skip).await?;
-            if let Some(done) = done {
-                return Ok(Some(VerifyCursor::Objects(after, done)));
+        reached: Option<Reached<ObjectId>>,
+    ) -> Result<Option<Reached<ObjectId>>, Problem> {
+        let Some(page) = next_objects(self.ledger, reached.as_ref())? else {
+            return Ok(None);
+        };
+        let mut last = None;
+        for (object, held) in &page.objects {
+            let done = Reached::done_of(reached.as_ref(), object);
+            let checks = self.object(*object, held, done).await?;
+            last = Some(Reached {
+                id: *object,
+                checks,
+            });
+            if checks.is_some() {
+                return Ok(last);
             }
-            (after, skip) = (Some(object), 0);
             self.reply.objects += 1;
             if self.is_over() {
-                return Ok(Some(VerifyCursor::Objects(after, 0)));
+                return Ok(last);
             }
         }
-        Ok((!is_all).then_some(VerifyCursor::Objects(after, 0)))
+        Ok(last.filter(|_| page.has_more))
     }
 
     /// Does the checks of an object from one on. Returns their number so far if more are left.
@@ -70,51 +86,61 @@ impl<S: Sql, B: Blobs> Check<'_, '_, S, B> {
         if !small.is_empty() {
             done += 1;
             if done > skip {
-                self.blobs_in(object, &small).await?;
+                self.blobs_in(object, small).await?;
+                if self.is_over() && !big.is_empty() {
+                    return Ok(Some(done));
+                }
             }
         }
         for (blob, stored) in &big {
-            let parts = BlobParts::of(stored.raw)?;
-            if done + u64::from(parts.count()) <= skip {
-                done += u64::from(parts.count());
-                continue;
-            }
-            let Some(table) = self.table(blob, stored, parts).await? else {
-                done += u64::from(parts.count());
-                continue;
-            };
-            for part in parts.all() {
-                done += 1;
-                if done <= skip {
+            let parts = match BlobParts::of(stored.raw) {
+                Ok(parts) => parts,
+                Err(error) => {
+                    let fault = Fault::Rotten(error.to_string());
+                    self.lose_blob(blob, &stored.location, object, &fault)?;
                     continue;
                 }
-                self.part((blob, stored), &table, part).await?;
-                if self.is_over() {
-                    return Ok(Some(done));
+            };
+            let first = done;
+            done += u64::from(parts.count());
+            if done <= skip {
+                continue;
+            }
+            if let Some(table) = self.table(blob, stored, parts).await? {
+                for (part, number) in parts.all().zip(first + 1..) {
+                    if number <= skip {
+                        continue;
+                    }
+                    self.part((blob, stored), &table, part).await?;
+                    if self.is_over() {
+                        return Ok(Some(number));
+                    }
                 }
+            }
+            if self.is_over() {
+                return Ok(Some(done));
             }
         }
         Ok(None)
     }
 
     /// Checks the blobs of an object that lie in it whole.
-    async fn blobs_in(&mut self, object: ObjectId, held: &Held) -> Result<(), Problem> {
-        let end = held.iter().map(|(_, blob)| end_of(&blob.location)).max();
-        let end = end.unwrap_or_default();
-        let last = end.saturating_sub(1)..end;
-        if self.read(object, last).await?.is_none() {
-            return self.short_object(object, held).await;
+    async fn blobs_in(&mut self, object: ObjectId, mut held: Held) -> Result<(), Problem> {
+        held.sort_by_key(|(_, blob)| end_of(&blob.location));
+        let last = held.last().map_or(0, |(_, blob)| end_of(&blob.location));
+        if !self.reaches(object, last).await? {
+            let whole = self.short_object(object, &held).await?;
+            held.truncate(whole);
         }
         if !self.reads_data(object) {
             return Ok(());
         }
-        let mut rest = held.clone();
-        rest.sort_by_key(|(_, blob)| blob.location.extent.offset);
-        let mut rest = &rest[..];
+        held.sort_by_key(|(_, blob)| blob.location.extent.offset);
+        let mut rest = &held[..];
         while let Some((_, first)) = rest.first() {
             let from = first.location.extent.offset;
             let fits = |(_, blob): &&(BlobId, StoredBlob)| {
-                end_of(&blob.location) <= from.saturating_add(BYTES_AT_ONCE)
+                end_of(&blob.location) <= from.saturating_add(CHUNK_BYTES)
             };
             let count = rest.iter().take_while(fits).count().max(1);
             let (chunk, others) = rest.split_at(count);
@@ -136,9 +162,10 @@ impl<S: Sql, B: Blobs> Check<'_, '_, S, B> {
         let mut decoder = Decoder::new();
         for (blob, stored) in held {
             let extent = stored.location.extent;
-            let bytes = read.as_ref().map(|read| {
-                let start = (extent.offset - from) as usize;
-                read.slice(start..start + extent.len as usize)
+            let bytes = read.as_ref().and_then(|read| {
+                let start = usize::try_from(extent.offset.checked_sub(from)?).ok()?;
+                let end = start.checked_add(usize::try_from(extent.len).ok()?)?;
+                (end <= read.len()).then(|| read.slice(start..end))
             });
             self.reply.blobs += 1;
             self.reply.bytes += extent.len;
@@ -149,63 +176,85 @@ impl<S: Sql, B: Blobs> Check<'_, '_, S, B> {
         Ok(())
     }
 
-    /// Checks a blob where an index node locates it, and the ledger does not.
+    /// Whether an object has a byte before `end`.
+    async fn reaches(&mut self, object: ObjectId, end: u64) -> Result<bool, BackendError> {
+        let last = end.saturating_sub(1)..end;
+        Ok(self.read(object, last).await?.is_some())
+    }
+
+    /// Checks a blob where the index node of `node` locates it, and the ledger does not. Of a big
+    /// blob it checks the table of parts alone.
     pub(super) async fn blob_elsewhere(
         &mut self,
+        node: (NodeId, Extent),
         blob: &BlobId,
         stored: &StoredBlob,
     ) -> Result<(), Problem> {
         let extent = stored.location.extent;
-        let is_whole = matches!(stored.location.codec, Codec::Stored | Codec::Zstd);
-        let reads = is_whole && self.reads_data(extent.object);
+        let is_big = matches!(stored.location.codec, Codec::Parts | Codec::ZstdParts);
+        let reads = is_big || self.reads_data(extent.object);
+        let end = end_of(&stored.location);
         let from = if reads {
             extent.offset
         } else {
-            end_of(&stored.location).saturating_sub(1)
+            end.saturating_sub(1)
         };
-        let read = self.read(extent.object, from..end_of(&stored.location));
-        let read = read.await?;
-        let found = match &read {
-            None => Err(Fault::Absent),
-            Some(_) if reads => {
+        let read = self.read(extent.object, from..end).await?;
+        let found = match read {
+            None => Err(Fault::Short),
+            Some(bytes) if is_big => open_table(&bytes, blob, stored.raw).map(drop),
+            Some(bytes) if reads => {
                 self.reply.blobs += 1;
                 self.reply.bytes += extent.len;
-                hashed(blob, stored, read, &mut Decoder::new())
+                hashed(blob, stored, Some(bytes), &mut Decoder::new())
             }
             Some(_) => Ok(()),
         };
-        if let Err(fault) = found {
-            // The next publish of the blob writes the index nodes that lead to it again.
+        if let Err(fault) = found
+            && self.is_still_at(&node.0, node.1)?
+        {
+            // The next publish of the node writes an index node that leads to the ledger's copy.
             self.report(blob, extent.object, &fault);
             self.mark(blob, &stored.location, extent.object, &fault);
         }
         Ok(())
     }
 
-    /// An object is gone, or ends before its last blob.
-    async fn short_object(&mut self, object: ObjectId, held: &Held) -> Result<(), Problem> {
-        if self.read(object, 0..1).await?.is_some() {
-            for (blob, stored) in held {
-                let extent = stored.location.extent;
-                let range = extent.offset..end_of(&stored.location);
-                if self.read(object, range).await?.is_none() {
-                    self.lose_blob(blob, &stored.location, object, &Fault::Absent)?;
-                }
+    /// An object is gone, or ends before its last blob. Returns how many of its blobs, in the order
+    /// of their ends, are before the end.
+    async fn short_object(&mut self, object: ObjectId, held: &Held) -> Result<usize, Problem> {
+        if self.is_gone(object).await? {
+            let have = self.now();
+            let have = BlobIndex::new(&have);
+            let mut is_known = false;
+            for (blob, stored) in held.iter().take(1) {
+                let now = have.find_or_lost(blob)?;
+                is_known = now.is_some_and(|now| now.location == stored.location);
             }
-            return Ok(());
-        }
-        let fresh = Ledger::new(self.ledger.sql()).at(self.ledger.now());
-        let have = BlobIndex::new(&fresh);
-        for (blob, stored) in held {
-            if have.find_or_lost(blob)?.map(|held| held.location) == Some(stored.location) {
-                let count = held.len();
-                let why = format!("it is gone, with {count} of the space's blobs");
+            if let Some((blob, stored)) = held.first().filter(|_| is_known) {
+                let why = format!("it is gone, with {} of the space's blobs", held.len());
                 self.fault(format!("object {object}"), why);
                 self.mark(blob, &stored.location, object, &Fault::Absent);
-                return Ok(());
+            }
+            return Ok(0);
+        }
+        // Every blob before one that is there is there.
+        let (mut there, mut short) = (0, held.len());
+        while there < short {
+            let middle = there.midpoint(short);
+            let end = held
+                .get(middle)
+                .map_or(0, |(_, blob)| end_of(&blob.location));
+            if self.reaches(object, end).await? {
+                there = middle + 1;
+            } else {
+                short = middle;
             }
         }
-        Ok(())
+        for (blob, stored) in held.iter().skip(there) {
+            self.lose_blob(blob, &stored.location, object, &Fault::Short)?;
+        }
+        Ok(there)
     }
 
     /// Reads the table of the parts of a big blob.
@@ -218,11 +267,10 @@ impl<S: Sql, B: Blobs> Check<'_, '_, S, B> {
         let extent = stored.location.extent;
         let range = extent.offset..end_of(&stored.location);
         let fault = match self.read(extent.object, range).await? {
-            None => Fault::Absent,
-            Some(bytes) => match PartTable::decode(&bytes, parts) {
-                Ok(table) if table.is_of(parts, blob) => return Ok(Some(table)),
-                Ok(_) => Fault::Rotten("its parts do not merge to its id".into()),
-                Err(error) => Fault::Rotten(format!("its table of parts: {error}")),
+            None => self.short_or_gone(extent.object).await?,
+            Some(bytes) => match open_table(&bytes, blob, parts.size()) {
+                Ok(table) => return Ok(Some(table)),
+                Err(fault) => fault,
             },
         };
         self.lose_blob(blob, &stored.location, extent.object, &fault)?;
@@ -248,7 +296,7 @@ impl<S: Sql, B: Blobs> Check<'_, '_, S, B> {
         };
         let read = self.read(object, from..end_of(at)).await?;
         let fault = match read {
-            None => Fault::Absent,
+            None => self.short_or_gone(object).await?,
             Some(_) if !reads => return Ok(()),
             Some(bytes) => {
                 self.reply.blobs += 1;
@@ -260,6 +308,14 @@ impl<S: Sql, B: Blobs> Check<'_, '_, S, B> {
             }
         };
         self.lose_blob(blob, &stored.location, object, &fault)
+    }
+
+    async fn short_or_gone(&mut self, object: ObjectId) -> Result<Fault, BackendError> {
+        Ok(if self.is_gone(object).await? {
+            Fault::Absent
+        } else {
+            Fault::Short
+        })
     }
 
     fn reads_data(&self, object: ObjectId) -> bool {
@@ -275,8 +331,8 @@ impl<S: Sql, B: Blobs> Check<'_, '_, S, B> {
         object: ObjectId,
         fault: &Fault,
     ) -> Result<(), Problem> {
-        let fresh = Ledger::new(self.ledger.sql()).at(self.ledger.now());
-        let held = BlobIndex::new(&fresh).find_or_lost(blob)?;
+        let now = self.now();
+        let held = BlobIndex::new(&now).find_or_lost(blob)?;
         if held.is_some_and(|held| held.location == *at) {
             self.report(blob, object, fault);
             self.mark(blob, at, object, fault);
@@ -285,8 +341,12 @@ impl<S: Sql, B: Blobs> Check<'_, '_, S, B> {
     }
 
     fn report(&mut self, blob: &BlobId, object: ObjectId, fault: &Fault) {
+        if self.reply.faults.len() >= FAULTS_MAX {
+            return;
+        }
         let why = match fault {
-            Fault::Absent => format!("object {object} is gone, or ends before it"),
+            Fault::Absent => format!("object {object} is gone"),
+            Fault::Short => format!("object {object} ends before it"),
             Fault::Rotten(why) => format!("in object {object}: {why}"),
         };
         self.fault(format!("blob {blob}"), why);
@@ -304,23 +364,38 @@ impl<S: Sql, B: Blobs> Check<'_, '_, S, B> {
     }
 }
 
-/// The next objects with blobs, in the order of their ids, and the blobs in each.
+/// Some objects with blobs, in the order of their ids.
+struct Page {
+    objects: BTreeMap<ObjectId, Held>,
+    has_more: bool,
+}
+
+/// The objects from one on, and the blobs in each; `None` if there is none.
 fn next_objects<S: Sql>(
     ledger: &Ledger<'_, S>,
-    after: Option<ObjectId>,
-) -> Result<BTreeMap<ObjectId, Held>, SqlError> {
-    let mut found: BTreeMap<ObjectId, Held> = BTreeMap::new();
+    reached: Option<&Reached<ObjectId>>,
+) -> Result<Option<Page>, SqlError> {
+    let is_before = |object: &ObjectId| {
+        reached.is_some_and(|reached| {
+            *object < reached.id || *object == reached.id && reached.checks.is_none()
+        })
+    };
+    let mut objects: BTreeMap<ObjectId, Held> = BTreeMap::new();
+    let (mut has_more, mut count) = (false, 0);
     blob_index::each(ledger, |blob, stored| {
         let object = stored.location.extent.object;
-        if after.is_some_and(|after| object <= after) {
+        let is_left_out = has_more && objects.last_key_value().is_some_and(|(id, _)| object > *id);
+        if is_before(&object) || is_left_out {
             return;
         }
-        found.entry(object).or_default().push((blob, *stored));
-        if found.len() > READS_AT_ONCE {
-            found.pop_last();
+        objects.entry(object).or_default().push((blob, *stored));
+        count += 1;
+        while objects.len() > READS_AT_ONCE || count > BLOBS_AT_ONCE && objects.len() > 1 {
+            has_more = true;
+            count -= objects.pop_last().map_or(0, |(_, held)| held.len());
         }
     })?;
-    Ok(found)
+    Ok((!objects.is_empty()).then_some(Page { objects, has_more }))
 }
 
 const fn end_of(location: &Location) -> u64 {
@@ -335,7 +410,7 @@ fn hashed(
     bytes: Option<Bytes>,
     decoder: &mut Decoder,
 ) -> Result<(), Fault> {
-    let bytes = bytes.ok_or(Fault::Absent)?;
+    let bytes = bytes.ok_or(Fault::Short)?;
     let found = match stored.location.codec {
         Codec::Zstd => {
             let decoded = decoder.frame(&bytes, stored.raw, Bounds::STORED);
@@ -347,6 +422,18 @@ fn hashed(
         Ok(())
     } else {
         Err(Fault::Rotten("its bytes have another hash".into()))
+    }
+}
+
+/// Reads the table of parts of a big blob.
+fn open_table(bytes: &[u8], blob: &BlobId, size: u64) -> Result<PartTable, Fault> {
+    let rotten = |error: PartError| Fault::Rotten(format!("its table of parts: {error}"));
+    let parts = BlobParts::of(size).map_err(rotten)?;
+    let table = PartTable::decode(bytes, parts).map_err(rotten)?;
+    if table.is_of(parts, blob) {
+        Ok(table)
+    } else {
+        Err(Fault::Rotten("its parts do not merge to its id".into()))
     }
 }
 
