@@ -24,7 +24,8 @@ on_both_hosts!(
     put_meets_a_hold,
     put_of_another_machine_is_not_replaced_unseen,
     rm_gives_the_root_of_a_sync,
-    rm_names_what_the_site_lacks,
+    rm_names_what_the_site_lacks;
+    kind: manifest_is_fetched_once,
 );
 
 /// A site of several manifest nodes.
@@ -353,6 +354,22 @@ fn rm_gives_the_root_of_a_sync(world: World) {
     rm(&world, &["index.html"]).fails(2, "E_EMPTY_SITE");
     let ran = rm(&world, &["index.html", "--allow-empty"]).ok();
     assert_eq!(ran.number("/files/total"), 0, "{ran:?}");
+    let ran = put(&world, "again.txt", "x", &[]).ok();
+    assert_eq!(ran.number("/files/total"), 1, "{ran:?}");
+}
+
+fn manifest_is_fetched_once(world: World) {
+    published(&world);
+    for (machine, requests) in [("cache", 2), ("elsewhere", 4), ("elsewhere", 2)] {
+        let content = format!("{machine} {requests}");
+        let ran = put_on(&world, machine, "docs/7.html", content.as_bytes(), &[]).ok();
+        // The deploy, with its root and the nodes beneath if they are not known, and the publish.
+        assert_eq!(ran.number("/requests"), requests, "{machine}: {ran:?}");
+    }
+    world.write(&[("docs/7.html", "elsewhere 2")]);
+    let ran = world.pmx(&["hash", "site", "--json"]).ok();
+    let listed = world.pmx(&["deploys", "--space", "docs", "--json"]).ok();
+    assert_eq!(ran.at("/root"), listed.at("/deploys/0/root"));
 }
 
 fn rm_names_what_the_site_lacks(world: World) {

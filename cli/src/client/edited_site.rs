@@ -199,10 +199,10 @@ impl PublishSource for EditedSite<'_> {
         rows.iter().map(|row| row.entry.blob).collect()
     }
 
-    /// If this machine had not seen the base, a later sync of its folder must not replace what
-    /// others published: the cache stays.
+    /// If this machine saw another deploy than the base last, a later sync of its folder must not
+    /// replace what others published since: the cache stays.
     fn keep_active(&self, active: &Active, site: &SiteCache) {
-        if site.seen() != Some(self.base.deploy) {
+        if site.seen().is_some_and(|seen| seen != self.base.deploy) {
             return;
         }
         let roots = [active.root, self.base.root];
