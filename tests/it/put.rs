@@ -173,6 +173,9 @@ fn put_checks_what_a_sync_checks(world: World) {
     let run = |file: &str| world.pmx(&["put", "x", file, "--space", "docs"]);
     run("missing").fails(3, "E_UNREADABLE");
     run("site").fails(2, "E_USAGE");
+    for line in [&["put", "x"][..], &["rm"]] {
+        assert_eq!(world.pmx(line).code, 2, "{line:?}");
+    }
     let args = ["put", "x", "content", "--space", "none"];
     world.pmx(&args).fails(1, "E_NOT_FOUND");
     assert_eq!(active(&world), 1, "nothing was published");
@@ -182,6 +185,8 @@ fn put_checks_what_a_sync_checks(world: World) {
     let ran = put(&world, "INDEX.html", "x", &["--allow-collisions"]).ok();
     assert!(!ran.stdout.contains("warning"), "{ran:?}");
     put(&world, "key.txt", key, &["--allow-secrets"]).ok();
+    put(&world, "\u{e9}.txt", "composed", &[]).ok();
+    put(&world, "e\u{301}.txt", "x", &["--strict"]).fails(3, "E_PATH_COLLISION");
 }
 
 fn put_checks_rules_with_their_lines(world: World) {
