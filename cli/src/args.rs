@@ -8,6 +8,7 @@ mod compression;
 mod deploys;
 mod doctor;
 mod domain;
+mod edit;
 mod help;
 mod host;
 mod lifecycle;
@@ -29,6 +30,7 @@ pub use compression::Compression;
 pub use deploys::{DeploysArgs, DeploysCommand, DeploysListArgs, DeploysPinArgs, DeploysRmArgs};
 pub use doctor::DoctorArgs;
 pub use domain::{DomainAddArgs, DomainCheckArgs, DomainListArgs, DomainRmArgs, DomainSubcommand};
+pub use edit::{EditArgs, PutArgs, RmArgs};
 pub use host::{HostArgs, ServeArgs};
 pub use lifecycle::{GcArgs, RetentionArgs, RetentionRules, VerifyArgs};
 pub use preview::PreviewName;
@@ -90,6 +92,10 @@ pub enum CliCommand {
     Pull(PullArgs),
     /// Print a file of a deploy, or write it
     Get(GetArgs),
+    /// Replace one file of a site, or add it; the rest of the site stays
+    Put(Box<PutArgs>),
+    /// Remove files of a site; the rest of the site stays
+    Rm(Box<RmArgs>),
     /// Make an older deploy active again; nothing is uploaded
     Rollback(RollbackArgs),
     /// Make a preview or another deploy the live one; nothing is uploaded

@@ -26,21 +26,16 @@ impl RuleFiles {
     /// Reads the rule files.
     pub(crate) fn of(scan: &Scan) -> Result<Self, Failure> {
         let mut sources = Sources::of(scan);
+        Self::gather(|file| read(&mut sources, file))
+    }
+
+    /// Takes the rule files that `read` finds.
+    pub(crate) fn gather(
+        mut read: impl FnMut(RuleFile) -> Result<Option<Bytes>, Failure>,
+    ) -> Result<Self, Failure> {
         let mut files = Vec::new();
         for file in RuleFile::ALL {
-            let mut bytes = Vec::new();
-            // One byte more than the limit says that the file is too large.
-            let most = file.bytes_max() as u64 + 1;
-            let opened = sources.open(&file.site_path());
-            match opened.and_then(|source| source.take(most).read_to_end(&mut bytes)) {
-                Ok(_) => files.push((file, Bytes::from(bytes))),
-                Err(error)
-                    if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {}
-                Err(error) => {
-                    let message = format!("can't read \"{file}\": {error}");
-                    return Err(Failure::new(Code::Unreadable, message));
-                }
-            }
+            files.extend(read(file)?.map(|bytes| (file, bytes)));
         }
         Ok(Self(files))
     }
@@ -76,6 +71,41 @@ impl RuleFiles {
         });
         files.collect()
     }
+
+    /// Prints the diagnostics, and refuses files with errors: the failure has their lines.
+    pub(crate) fn check(&self, exists: &Exists<'_>, ui: &Ui) -> Result<(), Failure> {
+        if self.is_empty() {
+            return Ok(());
+        }
+        let (_, diagnostics) = self.checked(exists);
+        print_objects(&diagnostics, ui);
+        let (errors, warnings): (Vec<_>, Vec<_>) = diagnostics.iter().partition(|it| is_error(it));
+        for found in warnings {
+            ui.note(found);
+        }
+        refuse(&diagnostics).map_err(|failure| Failure {
+            items: errors.iter().map(ToString::to_string).collect(),
+            ..failure
+        })
+    }
+}
+
+/// Reads a rule file, if the sources have it.
+pub(crate) fn read(sources: &mut Sources<'_>, file: RuleFile) -> Result<Option<Bytes>, Failure> {
+    let mut bytes = Vec::new();
+    // One byte more than the limit says that the file is too large.
+    let most = file.bytes_max() as u64 + 1;
+    let opened = sources.open(&file.site_path());
+    match opened.and_then(|source| source.take(most).read_to_end(&mut bytes)) {
+        Ok(_) => Ok(Some(bytes.into())),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            Ok(None)
+        }
+        Err(error) => {
+            let message = format!("can't read \"{file}\": {error}");
+            Err(Failure::new(Code::Unreadable, message))
+        }
+    }
 }
 
 fn is_error(found: &Diagnostic) -> bool {
@@ -85,20 +115,7 @@ fn is_error(found: &Diagnostic) -> bool {
 /// Prints the diagnostics of a folder's rules, and refuses those with errors: the failure has
 /// their lines.
 pub(crate) fn check(scan: &Scan, exists: &Exists<'_>, ui: &Ui) -> Result<(), Failure> {
-    let files = RuleFiles::of(scan)?;
-    if files.is_empty() {
-        return Ok(());
-    }
-    let (_, diagnostics) = files.checked(exists);
-    print_objects(&diagnostics, ui);
-    let (errors, warnings): (Vec<_>, Vec<_>) = diagnostics.iter().partition(|it| is_error(it));
-    for found in warnings {
-        ui.note(found);
-    }
-    refuse(&diagnostics).map_err(|failure| Failure {
-        items: errors.iter().map(ToString::to_string).collect(),
-        ..failure
-    })
+    RuleFiles::of(scan)?.check(exists, ui)
 }
 
 /// Prints diagnostics: one line or one object for each.

@@ -363,7 +363,8 @@ pub enum AllowEmpty {
     Yes,
 }
 
-fn now() -> Timestamp {
+/// The moment, by the clock that dates files.
+pub(crate) fn now() -> Timestamp {
     let since = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();

@@ -37,11 +37,7 @@ pub(crate) fn report(scan: &Scan, ui: &Ui) {
     }
     let warnings = &stats.warnings;
     let twins = warnings.iter().filter_map(twin);
-    about(
-        ui,
-        "these pairs differ only in case or Unicode normalisation, and macOS and Windows can't hold both",
-        twins,
-    );
+    about_twins(ui, twins);
     let decomposed = warnings
         .iter()
         .filter(|warning| warning.fault == NameFault::Decomposed)
@@ -55,6 +51,15 @@ pub(crate) fn report(scan: &Scan, ui: &Ui) {
     for warning in others {
         ui.warn(format!("{}: {}", warning.path, warning.fault));
     }
+}
+
+/// Warns about pairs of paths that some file systems can't store both.
+pub(crate) fn about_twins(ui: &Ui, pairs: impl Iterator<Item = String>) {
+    about(
+        ui,
+        "these pairs differ only in case or Unicode normalisation, and macOS and Windows can't hold both",
+        pairs,
+    );
 }
 
 fn about(ui: &Ui, what: &str, items: impl Iterator<Item = String>) {

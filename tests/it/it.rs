@@ -72,6 +72,7 @@ mod project;
 mod proxies;
 mod publish;
 mod pull;
+mod put;
 mod refused;
 mod registry;
 mod removed;

@@ -9,6 +9,7 @@ use crate::world::{Host, World, noise, on_both_hosts};
 on_both_hosts!(
     rotten_page_is_an_error_until_the_next_sync,
     rotten_serving_index_is_written_anew,
+    put_of_one_file_names_what_the_server_lost,
     ranges_of_one_page_take_bounded_memory,
 );
 
@@ -124,6 +125,20 @@ fn rotten_serving_index_is_written_anew(mut world: World) {
 }
 
 /// The resident memory of a process in bytes.
+fn put_of_one_file_names_what_the_server_lost(mut world: World) {
+    publish(&world);
+    rot(&mut world, Kind::Pack, 9);
+    lost(&world, "docs", "/a");
+    fs::write(world.temp.path().join("new"), "new").unwrap();
+    let put = || world.pmx(&["put", "new.txt", "new", "--space", "docs", "--json"]);
+    let ran = put().fails(7, "E_CORRUPT");
+    assert!(ran.stdout.contains("pmx sync"), "{ran:?}");
+    world.sync("docs", &[]).ok();
+    put().ok();
+    whole(&world, "docs", "/a", &page("a"));
+    whole(&world, "docs", "/new.txt", "new");
+}
+
 fn resident(world: &World) -> u64 {
     let statm = fs::read_to_string(format!("/proc/{}/statm", world.server.id())).unwrap();
     let pages: u64 = statm.split(' ').nth(1).unwrap().parse().unwrap();

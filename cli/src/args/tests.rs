@@ -97,6 +97,10 @@ fn parse_refuses_contradictions() {
         "pmx retention --keep-within 30",
         "pmx retention --keep-last x",
         "pmx gc --max-time 0s",
+        "pmx put index.html",
+        "pmx put a b --expect x",
+        "pmx put a b --strict --allow-collisions",
+        "pmx rm",
         "pmx stream-token",
         "pmx stream-token --stream a --expires 1y",
         "pmx stream-token --stream a --expires h",
@@ -128,6 +132,8 @@ fn help_lists_the_commands() {
       verify        Compare what a site's space records with its objects, and print what is damaged
       pull          Write a deploy into a folder: only what differs, each file checked by its hash
       get           Print a file of a deploy, or write it
+      put           Replace one file of a site, or add it; the rest of the site stays
+      rm            Remove files of a site; the rest of the site stays
       rollback      Make an older deploy active again; nothing is uploaded
       promote       Make a preview or another deploy the live one; nothing is uploaded
       resume        Let publishing go on after a rollback, which holds the site until then

@@ -114,6 +114,19 @@ impl CacheFolder {
         }
     }
 
+    /// The cache of a site's nodes, for publishes without its folder. It has no scan.
+    pub fn edited(&self, server: &ServerUrl, channel: &Channel) -> FolderCache {
+        let label = channel.to_string();
+        let parts = [server.as_str().as_bytes(), label.as_bytes(), b"edited"];
+        let base = self.folder.as_ref();
+        let base = base.map(|cache| cache.join("folders").join(name_of(&parts)));
+        FolderCache {
+            key: self.key.clone(),
+            scan: None,
+            nodes: base.map(|base| base.with_extension("nodes")),
+        }
+    }
+
     /// The cache of a site, or of a preview.
     pub fn site(&self, server: &ServerUrl, channel: &Channel) -> SiteCache {
         let file = |label: &str| {

@@ -2,9 +2,11 @@
 
 mod build;
 mod chunking;
+pub mod edited_site;
 pub mod http;
 pub mod initial_upload;
 pub mod publish;
+pub mod publish_source;
 pub mod pull;
 pub mod remote;
 mod retry;

@@ -14,6 +14,7 @@ use pmx_sync::wire::{
 };
 
 use super::http::Client;
+use super::publish_source::PublishSource;
 use super::upload::Upload;
 use crate::args::Compression;
 use crate::cache::{Active, LocalPacks, SiteCache};
@@ -54,6 +55,8 @@ pub enum Replaces {
     Seen,
     /// The deploy that the user named.
     Named(u64),
+    /// The deploy with this number, unless a rollback holds it.
+    Exactly(u64),
     /// Any deploy.
     Anything,
 }
@@ -96,13 +99,13 @@ pub struct Times {
 }
 
 /// Everything a publish works with.
-pub struct PublishTask<'a> {
+pub struct PublishTask<'a, C = SourceTree> {
     /// The server.
     pub client: &'a Client,
     /// The space.
     pub space: &'a SpaceName,
-    /// The folder.
-    pub tree: &'a SourceTree,
+    /// The site to publish: a folder, or a changed deploy.
+    pub tree: &'a C,
     /// The cached state of the site.
     pub site: &'a SiteCache,
     /// The deploy that this machine, or this command, saw last.
@@ -119,12 +122,12 @@ pub struct PublishTask<'a> {
     pub ui: &'a Ui,
 }
 
-impl PublishTask<'_> {
+impl<C: PublishSource> PublishTask<'_, C> {
     /// Publishes. After an interruption, uploaded packs stay on the server, and the next run
     /// resumes there.
     pub fn run(&self) -> Result<Published, Failure> {
         let known = self.site.active();
-        let base = known.filter(|known| self.tree.contains(&known.root));
+        let base = self.tree.base(known);
         let mut push = Push::new(self.tree, self.intent(base)?);
         let mut times = Times::default();
         let mut guard = DeleteGuard::new(self.terms.max_delete);
@@ -147,6 +150,7 @@ impl PublishTask<'_> {
                     }
                 }
                 Action::Upload(uploads) => {
+                    self.tree.check_available(&uploads)?;
                     if uploads.reference.is_some() {
                         // The base's root is active, so its difference is the whole change.
                         guard.on_summary(push.summary());
@@ -186,10 +190,9 @@ impl PublishTask<'_> {
     /// Stores the published bytes, from which the next pack can start.
     fn settle(&self, outcome: &PushOutcome) {
         match outcome.kind {
-            PushOutcomeKind::Published | PushOutcomeKind::Unchanged => self.packs.settle(|| {
-                let rows = self.tree.scan().rows();
-                rows.iter().map(|row| row.entry.blob).collect()
-            }),
+            PushOutcomeKind::Published | PushOutcomeKind::Unchanged => {
+                self.packs.settle(|| self.tree.blobs());
+            }
             PushOutcomeKind::Planned | PushOutcomeKind::Superseded => {}
         }
     }
@@ -232,6 +235,7 @@ impl PublishTask<'_> {
         let (replace, expect) = match self.terms.replaces {
             Replaces::Seen => (Replace::Seen, self.seen),
             Replaces::Named(number) => (Replace::Named, Some(number)),
+            Replaces::Exactly(number) => (Replace::Exact, Some(number)),
             Replaces::Anything => (Replace::Any, None),
         };
         Ok(Intent {
@@ -337,8 +341,7 @@ impl PublishTask<'_> {
                     deploy: outcome.active,
                 };
                 if Some(active) != known {
-                    self.site.keep(&active);
-                    self.site.keep_folder(self.tree.cache());
+                    self.tree.keep_active(&active, self.site);
                 }
             }
             PushOutcomeKind::Planned | PushOutcomeKind::Superseded => {}

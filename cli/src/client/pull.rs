@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use pmx_core::code::Code;
 use pmx_core::id::BlobId;
 use pmx_core::name::SpaceName;
-use pmx_sync::manifest::{Cursor, CursorItem, NodeMap, Row};
+use pmx_sync::manifest::{NodeMap, Row, range};
 use pmx_sync::wire::DeployView;
 use tempfile::NamedTempFile;
 
@@ -43,7 +43,8 @@ pub fn pull(
     deploy: &DeployView,
     dir: &Path,
 ) -> Result<Pulled, Failure> {
-    let rows = rows(client, space, deploy)?;
+    let nodes = remote::manifest(client, space, &NodeMap::default(), deploy)?;
+    let rows = range(&nodes, deploy.root, "", usize::MAX, |_| true)?;
     let unfinished = dir.join(UNFINISHED);
     let at = |doing: &'static str, error: &io::Error| local(doing, &unfinished, error);
     match fs::remove_dir_all(&unfinished) {
@@ -72,27 +73,6 @@ pub fn pull(
         unchanged: files - written,
         others: count(dir)?.saturating_sub(files),
     })
-}
-
-/// All rows of a deploy, in the order of their paths.
-fn rows(client: &Client, space: &SpaceName, deploy: &DeployView) -> Result<Vec<Row>, Failure> {
-    let nodes = remote::fetch(client, space, &NodeMap::default(), deploy.root)?;
-    let nodes = nodes.ok_or_else(|| {
-        let message = format!("deploy {} has more files than a pull takes", deploy.number);
-        Failure::new(Code::Local, message)
-    })?;
-    let mut rows = Vec::new();
-    let mut cursor = Cursor::new(&nodes, deploy.root)?;
-    while let Some(item) = cursor.head() {
-        match item {
-            CursorItem::Subtree(..) => cursor.descend()?,
-            CursorItem::Row(row) => {
-                rows.push(row.clone());
-                cursor.advance();
-            }
-        }
-    }
-    Ok(rows)
 }
 
 /// The place of a file, whose folders exist then. No folder on the way is a link: it may lead

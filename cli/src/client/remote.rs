@@ -11,12 +11,28 @@ use pmx_core::id::{NodeId, Root};
 use pmx_core::name::SpaceName;
 use pmx_sync::limits::NODES_ASKED_MAX;
 use pmx_sync::manifest::{ManifestError, NewNode, Node, NodeMap, NodeSource};
+use pmx_sync::wire::DeployView;
 
 use super::http::Client;
 use crate::error::Failure;
 
 /// Most nodes to request: the manifest of a million files.
 const NODES_MAX: usize = 20_000;
+
+/// Fetches the whole manifest of a deploy, without the nodes in `known`.
+pub fn manifest(
+    client: &Client,
+    space: &SpaceName,
+    known: &impl NodeSource,
+    deploy: &DeployView,
+) -> Result<NodeMap, Failure> {
+    let nodes = fetch(client, space, known, deploy.root)?;
+    nodes.ok_or_else(|| {
+        let number = deploy.number;
+        let message = format!("the manifest of deploy {number} is larger than pmx fetches");
+        Failure::new(Code::Local, message)
+    })
+}
 
 /// Fetches the nodes of a root that `known` lacks. `None` if they are too many.
 pub fn fetch(

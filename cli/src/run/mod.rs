@@ -7,12 +7,14 @@ mod dev;
 mod diff;
 mod doctor;
 mod domain;
+mod edit;
 mod explain;
 mod gc;
 mod hash;
 mod preview;
 mod promote;
 mod pull;
+mod put;
 mod report;
 mod resume;
 mod retention;
@@ -39,7 +41,7 @@ use clap::Parser;
 use pmx_core::code::Code;
 use pmx_sync::limits::MESSAGE_BYTES_MAX;
 
-use crate::args::{Cli, CliCommand, OutputArgs, SiteArgs};
+use crate::args::{Cli, CliCommand, OutputArgs, PreviewName, SiteArgs};
 use crate::cache::CacheFolder;
 use crate::client::http::Client;
 use crate::config::{Layers, SiteConfig};
@@ -165,6 +167,15 @@ impl Context<'_> {
         Ok(site)
     }
 
+    /// Prints the name of a preview, if it differs from the user's words.
+    fn note_preview(&self, preview: Option<&PreviewName>) {
+        if let Some(preview) = preview.filter(|preview| preview.is_changed()) {
+            let (asked, alias) = (&preview.asked, &preview.alias);
+            self.ui
+                .note(format!("the preview of {asked} is named {alias}"));
+        }
+    }
+
     /// A client of a site's server, with its progress shown.
     fn client(&self, site: &SiteConfig) -> Client {
         let client = Client::of(site, self.interrupt.clone());
@@ -189,6 +200,8 @@ fn run_in(command: CliCommand, context: &Context<'_>) -> Result<Ended, Failure> 
         CliCommand::Preview { command } => preview::run(command, context),
         CliCommand::Pull(args) => pull::pull(&args, context),
         CliCommand::Get(args) => pull::get(&args, context),
+        CliCommand::Put(args) => put::put(*args, context),
+        CliCommand::Rm(args) => put::rm(*args, context),
         CliCommand::Spaces { command } => spaces::run(command, context),
         CliCommand::Domain { command } => domain::run(command, context),
         CliCommand::Status(args) => status::run(&args, context),

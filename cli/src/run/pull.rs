@@ -65,8 +65,7 @@ fn report(
 }
 
 pub(super) fn get(args: &GetArgs, context: &Context<'_>) -> Result<Ended, Failure> {
-    let path = SitePath::parse(args.path.trim_start_matches('/'));
-    let path = path.map_err(|error| Failure::new(Code::PathInvalid, error.to_string()))?;
+    let path = site_path(&args.path)?;
     let (site, client) = site(&args.site, context)?;
     let deploy = deploy(args.deploy.as_ref(), &client, &site)?;
     let ui = context.ui;
@@ -96,6 +95,12 @@ pub(super) fn get(args: &GetArgs, context: &Context<'_>) -> Result<Ended, Failur
     Ok(Ended::Done)
 }
 
+/// Reads a path of a site, with or without a slash before it.
+pub(super) fn site_path(text: &str) -> Result<SitePath, Failure> {
+    let path = SitePath::parse(text.trim_start_matches('/'));
+    path.map_err(|error| Failure::new(Code::PathInvalid, error.to_string()))
+}
+
 fn site(args: &SiteArgs, context: &Context<'_>) -> Result<(SiteConfig, Client), Failure> {
     let folder = context.layers.folder_at(None, &ScanArgs::default())?;
     let site = context.site(args, &folder.dir)?;
@@ -104,7 +109,7 @@ fn site(args: &SiteArgs, context: &Context<'_>) -> Result<(SiteConfig, Client), 
 }
 
 /// The deploy that the user named, or the active one.
-fn deploy(
+pub(super) fn deploy(
     from: Option<&Promoted>,
     client: &Client,
     site: &SiteConfig,

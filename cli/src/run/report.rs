@@ -81,7 +81,12 @@ impl Report {
 
     /// Prints the result: the URL alone, or the summary.
     pub(super) fn print(&self, ui: &Ui) {
-        ui.note(self.sentence());
+        self.print_with(self.sentence(), ui);
+    }
+
+    /// Prints the result after this sentence.
+    pub(super) fn print_with(&self, sentence: String, ui: &Ui) {
+        ui.note(sentence);
         if let Some(url) = self.deploy_url() {
             ui.note(format!("this deploy stays at {url}"));
         }

@@ -40,12 +40,7 @@ pub(super) fn run(args: SyncArgs, context: &Context<'_>) -> Result<Ended, Failur
         folder = folder.absolute();
     }
     let site = context.site(&args.site, &folder.dir)?;
-    if let Some(preview) = args.preview.as_ref().filter(|it| it.is_changed()) {
-        let (asked, alias) = (&preview.asked, &preview.alias);
-        context
-            .ui
-            .note(format!("the preview of {asked} is named {alias}"));
-    }
+    context.note_preview(args.preview.as_ref());
     let terms = Terms {
         alias: args.preview.map(|preview| preview.alias),
         mode: if args.dry_run {
@@ -347,7 +342,7 @@ impl SyncJob {
             times,
             scan: tree.took(),
             total: started.elapsed(),
-            traffic: since(before, client.traffic()),
+            traffic: client.traffic().since(before),
             paths: tree.scan().paths().to_vec(),
         })
     }
@@ -455,13 +450,5 @@ fn instead(args: SyncArgs, deploy: u64) -> RollbackArgs {
         dir: None::<PathBuf>,
         message: args.message,
         expect: args.expect,
-    }
-}
-
-fn since(before: Traffic, after: Traffic) -> Traffic {
-    Traffic {
-        requests: after.requests - before.requests,
-        sent: after.sent - before.sent,
-        received: after.received - before.received,
     }
 }

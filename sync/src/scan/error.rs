@@ -192,6 +192,12 @@ pub enum ScanFault {
         /// The kind of pmx folder.
         own: OwnFolder,
     },
+    /// A path with the name of a file of settings.
+    #[error("\"{path}\" has the name of a file of pmx's settings, which is never published")]
+    Settings {
+        /// The path.
+        path: String,
+    },
     /// Files whose content must not be published.
     #[error(
         "{count} {} private keys, or secrets of pmx itself",
@@ -239,6 +245,7 @@ impl ScanFault {
             | Self::IgnoreFile { .. }
             | Self::Own { .. }
             | Self::NoPaths { .. }
+            | Self::Settings { .. }
             | Self::GeneratedDiffers { .. } => Code::Usage,
             Self::Secrets { .. } => Code::Secret,
             Self::Threads(_) => Code::Local,
@@ -254,6 +261,7 @@ impl ScanFault {
             }
             Self::NoPaths { .. } => Some("Leave --path out, or name the output of pathmx build."),
             Self::GeneratedDiffers { .. } => Some("Remove one of the two."),
+            Self::Settings { .. } => Some("Choose another name for it in the site."),
             Self::Own { .. } => {
                 Some("Publish a folder beside it, or move it elsewhere with --data.")
             }
@@ -287,6 +295,7 @@ impl ScanFault {
             | Self::Pattern { .. }
             | Self::IgnoreFile { .. }
             | Self::Own { .. }
+            | Self::Settings { .. }
             | Self::Secrets { .. }
             | Self::Threads(_) => false,
         }

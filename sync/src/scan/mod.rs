@@ -30,6 +30,7 @@ mod pathmx;
 mod prefetch;
 mod read;
 mod rules;
+mod single;
 mod sources;
 mod stat;
 mod suspect;
@@ -44,11 +45,12 @@ use pmx_core::time::Timestamp;
 
 pub use cache::StatCache;
 pub use error::{FaultPolicy, LeftOut, LinkFault, ScanError, ScanFault};
-pub use names::NameFault;
+pub use names::{NameFault, collide};
 pub use options::{Collisions, FileAccess, Options, Secrets};
 pub use outcome::{PathChange, Scan, Stats, Warning};
 pub use own::{CACHE_MARKER, CACHE_MARKER_TEXT, DATA_MARKER, DATA_MARKER_TEXT, OwnFolder};
 pub use prefetch::{ListedFile, Prefetch};
+pub use single::scan_file;
 pub use sources::{SourceFile, Sources};
 pub use suspect::Suspects;
 
@@ -98,7 +100,7 @@ pub fn scan(
         cache,
         unknown: Unknown::Read(None),
     };
-    run(root, options, known, progress, now)
+    run_folder(root, options, known, progress, now)
 }
 
 /// Lists a folder with all checks of a scan, but reads no file.
@@ -112,7 +114,7 @@ pub fn list(
         cache: None,
         unknown: Unknown::List,
     };
-    let listed = run(root, options, known, progress, now)?;
+    let listed = run_folder(root, options, known, progress, now)?;
     Ok(Prefetch::new(listed, settled_before(now), options.secrets))
 }
 
@@ -128,7 +130,18 @@ pub fn scan_prefetched(
         cache: None,
         unknown: Unknown::Read(Some(ahead)),
     };
-    run(root, options, known, progress, now)
+    run_folder(root, options, known, progress, now)
+}
+
+fn run_folder(
+    root: &Path,
+    options: &Options,
+    known: KnownFiles<'_>,
+    progress: &dyn Progress,
+    now: Timestamp,
+) -> Result<Scan, ScanError> {
+    let build = |place: &Path| PathmxBuild::read(place, options);
+    run(root, options, known, progress, now, build)
 }
 
 fn run(
@@ -137,6 +150,7 @@ fn run(
     known: KnownFiles<'_>,
     progress: &dyn Progress,
     now: Timestamp,
+    build: impl Fn(&Path) -> Result<PathmxBuild, ScanFault>,
 ) -> Result<Scan, ScanError> {
     let missing = |source| ScanFault::SourceMissing {
         folder: root.to_owned(),
@@ -159,7 +173,7 @@ fn run(
     let once = || {
         let job = ScanJob {
             place: &place,
-            build: PathmxBuild::read(&place, options)?,
+            build: build(&place)?,
             options,
             known,
             progress,

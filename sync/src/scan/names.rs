@@ -12,6 +12,7 @@ use unicode_normalization::UnicodeNormalization;
 
 use super::cache::StatCache;
 use super::tree::{ScannedFolder, TreeFolder};
+use crate::path::SitePath;
 
 /// A name that some file system cannot store, or stores differently.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
@@ -106,6 +107,20 @@ pub(super) fn collisions(
         }
     }
     pairs
+}
+
+/// Whether two files of a site collide: some file system can't store both.
+pub fn collide(one: &SitePath, other: &SitePath) -> bool {
+    let names = one.as_str().split('/').zip(other.as_str().split('/'));
+    one != other && names.into_iter().all(|(one, other)| are_alike(one, other))
+}
+
+fn are_alike(one: &str, other: &str) -> bool {
+    if one.is_ascii() && other.is_ascii() {
+        one.eq_ignore_ascii_case(other)
+    } else {
+        fold(one) == fold(other)
+    }
 }
 
 /// A file, or a folder with its content.
@@ -204,6 +219,23 @@ mod tests {
         }
         for (one, other) in [("a", "b"), ("é", "e"), ("a ", "a")] {
             assert_ne!(fold(one), fold(other), "{one} {other}");
+        }
+    }
+
+    #[test]
+    fn files_collide_in_any_folder() {
+        for (one, other, expected) in [
+            ("a/b", "A/B", true),
+            ("a/b", "a/B", true),
+            ("\u{e9}/x", "E\u{301}/X", true),
+            ("A", "a/b", true),
+            ("a/b", "a/b", false),
+            ("a/b", "A/c", false),
+            ("a/b/c", "x/B/c", false),
+        ] {
+            let [one, other] = [one, other].map(|path| SitePath::parse(path).unwrap());
+            assert_eq!(collide(&one, &other), expected, "{one} {other}");
+            assert_eq!(collide(&other, &one), expected, "{other} {one}");
         }
     }
 

@@ -45,8 +45,8 @@ pub struct Stats {
     pub own: BTreeMap<String, OwnFolder>,
 }
 
-/// Scanned folder: its files, and their changes against the cache.
-#[derive(Debug)]
+/// Scanned folder: its files, and their changes against the cache. The default one has no files.
+#[derive(Debug, Default)]
 pub struct Scan {
     pub(super) place: PathBuf,
     pub(super) mounts: Vec<Mount>,

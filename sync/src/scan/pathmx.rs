@@ -66,9 +66,10 @@ pub(super) fn prefix(slug: &str) -> String {
 }
 
 /// Form of a folder.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum FolderKind {
     /// A plain folder.
+    #[default]
     Folder,
     /// A plain folder with the name of PathMX's build output.
     NamedLikeBuild,
@@ -105,6 +106,15 @@ impl PathmxBuild {
         if build.files.len() > 0 && !has_top {
             build.mounts.insert(0, Mount::of_virtual_files());
         }
+        Ok(build)
+    }
+
+    /// A site with one file, which is `on_disk` below the scanned folder.
+    pub(super) fn of_file(path: &SitePath, on_disk: SitePath) -> Result<Self, ScanFault> {
+        let mounts = vec![Mount::of_virtual_files()];
+        let mut build = Self::of_mounts(FolderKind::Folder, mounts);
+        let inserted = build.files.insert(path, VirtualFile::Declared(on_disk));
+        inserted.map_err(|clash| declared::clash(clash, path))?;
         Ok(build)
     }
 

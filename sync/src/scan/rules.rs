@@ -24,6 +24,11 @@ const PROJECT_FILE: &str = "pmx.toml";
 /// Most bytes of an ignore file: more patterns than a person writes.
 const IGNORE_BYTES_MAX: u64 = 1024 * 1024;
 
+/// Whether a name is that of a file of settings, which no site has.
+pub(super) fn is_settings(name: &[u8]) -> bool {
+    name == IGNORE_FILE.as_bytes() || name == PROJECT_FILE.as_bytes()
+}
+
 /// Rules for what a scan leaves out.
 #[derive(Debug)]
 pub(super) struct IgnoreRules {
@@ -59,7 +64,7 @@ impl IgnoreRules {
 
     /// Whether a name in the folder with this prefix (empty, or ending with `/`) is published.
     pub(super) fn admit(&self, prefix: &str, name: &[u8], shape: Shape) -> bool {
-        if name == IGNORE_FILE.as_bytes() || name == PROJECT_FILE.as_bytes() {
+        if is_settings(name) {
             return false;
         }
         let dotted = name.first() == Some(&b'.') && name != b".well-known";

@@ -20,6 +20,18 @@ pub struct Traffic {
     pub received: u64,
 }
 
+impl Traffic {
+    /// The traffic after an earlier moment.
+    #[must_use]
+    pub const fn since(self, before: Self) -> Self {
+        Self {
+            requests: self.requests - before.requests,
+            sent: self.sent - before.sent,
+            received: self.received - before.received,
+        }
+    }
+}
+
 /// The counts of a client.
 #[derive(Debug, Default)]
 pub struct Transfer {

@@ -1,0 +1,52 @@
+//! Single file: a scan of one file, wherever it is on disk, as the only file of a site.
+
+use std::path::Path;
+
+use pmx_core::time::Timestamp;
+
+use super::error::{ScanError, ScanFault, shown};
+use super::job::KnownFiles;
+use super::pathmx::PathmxBuild;
+use super::walk::Unknown;
+use super::{Options, Progress, Scan, rules, run};
+use crate::path::SitePath;
+
+/// Includes every name, also against the patterns of the folder that the file is in: the user
+/// named the path.
+const EVERY_NAME: &str = "!*";
+
+/// Scans the file on disk `file` as the file at `path`, with all checks of a scan of a folder.
+pub fn scan_file(
+    path: &SitePath,
+    file: &Path,
+    options: &Options,
+    progress: &dyn Progress,
+    now: Timestamp,
+) -> Result<Scan, ScanError> {
+    if rules::is_settings(path.name().as_bytes()) {
+        let path = shown(path.as_str());
+        return Err(ScanFault::Settings { path }.into());
+    }
+    let on_disk = || shown(&file.to_string_lossy());
+    let real = file
+        .canonicalize()
+        .map_err(|source| ScanFault::Unreadable {
+            path: on_disk(),
+            doing: "open",
+            source,
+        })?;
+    let (Some(folder), Some(name)) = (real.parent(), real.file_name()) else {
+        return Err(ScanFault::NotRegular { path: on_disk() }.into());
+    };
+    let name = SitePath::parse_bytes(name.as_encoded_bytes()).map_err(ScanFault::from)?;
+    let options = Options {
+        exclude: vec![EVERY_NAME.to_owned()],
+        ..options.clone()
+    };
+    let known = KnownFiles {
+        cache: None,
+        unknown: Unknown::Read(None),
+    };
+    let build = |_: &Path| PathmxBuild::of_file(path, name.clone());
+    run(folder, &options, known, progress, now, build)
+}
