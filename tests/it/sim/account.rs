@@ -268,11 +268,13 @@ impl Account {
             |other: &Order| other.kind() == order.kind() && other.value() <= order.value();
         let all = self.asked.borrow();
         let made = all.get(key(before)).and_then(|made| made.order.as_ref());
-        // Another build may have found it unchanged, and its reply was lost.
-        let mut others = all.values().filter(|other| other.channel == asked.channel);
+        // Another build of the same folder may have found it unchanged, and its reply was lost.
+        let is_found = self.found(before);
+        let mut others = all.values().filter(|other| {
+            other.channel == asked.channel && (is_found || other.folder == before.root)
+        });
         made.is_some_and(is_not_newer)
             || others.any(|other| other.order.as_ref().is_some_and(is_not_newer))
-                && self.found(before)
     }
 
     fn found(&self, deploy: &DeployView) -> bool {
