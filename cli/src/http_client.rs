@@ -14,6 +14,7 @@ use reqwest::redirect::Policy;
 use reqwest::{ClientBuilder, NoProxy, Proxy};
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 
 use crate::error::Failure;
 use crate::trust::Trust;
@@ -51,6 +52,14 @@ impl HttpClient {
     /// The client, for use within [`Self::wait`].
     pub(crate) const fn client(&self) -> &reqwest::Client {
         &self.client
+    }
+
+    /// Starts work on the event loop's thread. Any thread may wait for its end.
+    pub(crate) fn spawn<F>(&self, work: F) -> JoinHandle<F::Output>
+    where
+        F: Future<Output: Send> + Send + 'static,
+    {
+        self.runtime.spawn(work)
     }
 
     /// Waits on this thread until a future is done.

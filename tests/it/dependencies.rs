@@ -50,6 +50,7 @@ const SEVERAL_VERSIONS: &[(&str, usize)] = &[
     ("getrandom", 3),
     ("hashbrown", 2),
     ("syn", 2),
+    ("wasm-streams", 2),
 ];
 
 /// Dependencies that no source file names: the member, the dependency, and its purpose.

@@ -62,6 +62,7 @@ mod live;
 mod local;
 mod names;
 mod namespaces;
+mod objects;
 mod operating;
 mod output;
 mod pages;

@@ -6,6 +6,7 @@ mod deployed;
 mod dev;
 mod fuzz;
 mod npm;
+mod s3;
 mod sites;
 mod test;
 mod unkind;
@@ -25,6 +26,7 @@ fn main() -> ExitCode {
         ["worker"] => worker::build(Kind::Deployed, Shrink::Yes),
         ["worker", "--quick"] => worker::build(Kind::Deployed, Shrink::No),
         ["worker", "--measured"] => worker::build(Kind::Measured, Shrink::Yes),
+        ["s3"] => s3::install(),
         ["sites", ref options @ ..] => sites::run(options),
         ["unkind", ref options @ ..] => unkind::run(options),
         ["fuzz", ref options @ ..] => fuzz::run(options),
@@ -56,6 +58,7 @@ cargo xtask CHORE
   test                 everything that has to pass: format, lints, the Worker, tests, documentation
   worker [--quick]     builds the Worker into worker/build; --quick does not shrink it
   worker --measured    builds the Worker that the benches measure, into worker/build-measured
+  s3                   installs the S3 server of the stories into target/s3
   unkind [--runs N] [--seed N]
                        the stories of the unkind platform, with seeds by chance
   sites [--build]      builds sites with the newest Vite, VitePress, MkDocs and Hugo, into

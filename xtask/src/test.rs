@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 
 use crate::fuzz;
+use crate::s3;
 use crate::say;
 use crate::worker::{self, Kind, Shrink};
 
@@ -45,6 +46,8 @@ enum Run {
     Cargo(Vec<&'static str>),
     /// Builds the deployed Worker.
     Worker,
+    /// Installs the S3 server.
+    S3,
     /// Fuzzes each format for a limited time.
     Fuzz,
 }
@@ -63,6 +66,7 @@ impl Step {
         match &self.run {
             Run::Cargo(arguments) => arguments,
             Run::Worker => &["xtask", "worker"],
+            Run::S3 => &["xtask", "s3"],
             Run::Fuzz => &["xtask", "fuzz"],
         }
     }
@@ -71,6 +75,7 @@ impl Step {
         let arguments = match &self.run {
             Run::Cargo(arguments) => arguments,
             Run::Worker => return worker::build(Kind::Deployed, Shrink::Yes),
+            Run::S3 => return s3::install(),
             Run::Fuzz => return fuzz::run(&[]),
         };
         let mut command = cargo(arguments);
@@ -102,6 +107,11 @@ fn steps(has_nextest: bool) -> Vec<Step> {
     steps.push(Step {
         name: "worker",
         run: Run::Worker,
+        environment: &[],
+    });
+    steps.push(Step {
+        name: "s3",
+        run: Run::S3,
         environment: &[],
     });
     if has_nextest {
@@ -168,7 +178,7 @@ mod tests {
             let steps = steps(has_nextest);
             let names: Vec<_> = steps.iter().map(|step| step.name).collect();
             assert!(
-                names.starts_with(&["format", "lints", "worker", "tests"]),
+                names.starts_with(&["format", "lints", "worker", "s3", "tests"]),
                 "{names:?}"
             );
             assert!(steps[1].arguments().ends_with(&["--deny", "warnings"]));

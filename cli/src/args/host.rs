@@ -13,6 +13,20 @@ pub struct ServeArgs {
     /// The host.
     #[command(flatten)]
     pub host: HostArgs,
+    /// Where the objects are kept: s3://BUCKET or s3://BUCKET/PREFIX [env: OBJECTS_URL] [default:
+    /// the data folder]
+    ///
+    /// The endpoint, the region and the credentials are those of the environment: AWS_ENDPOINT_URL,
+    /// AWS_REGION, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN.
+    #[arg(long, value_name = "URL", help_heading = "Host")]
+    pub objects: Option<String>,
+    /// File with such variables, as lines NAME=VALUE, which only you can read
+    #[arg(long, value_name = "FILE", help_heading = "Host")]
+    pub objects_credentials: Option<PathBuf>,
+    /// Become the owner of the objects, whichever server owns them: that one then only reads [env:
+    /// TAKE_OVER]
+    #[arg(long, help_heading = "Host")]
+    pub take_over: bool,
 }
 
 /// The embedded host.

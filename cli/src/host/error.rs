@@ -66,6 +66,24 @@ pub enum HostError {
         /// Why.
         source: SchemaError,
     },
+    /// A file of credentials is not usable.
+    #[error("can't use the credentials in {}: it {fault}", .path.display())]
+    Credentials {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        fault: String,
+    },
+    /// The host can't use the place that is to hold its objects.
+    #[error("can't keep objects in {place}: {why}")]
+    Objects {
+        /// The place.
+        place: String,
+        /// The stable code.
+        code: Code,
+        /// Why.
+        why: String,
+    },
     /// A certificate or its key is not usable.
     #[error("can't use {} for TLS: {why}", .path.display())]
     Tls {
@@ -91,9 +109,11 @@ impl HostError {
             | Self::Listen { .. }
             | Self::Domain(_)
             | Self::Tls { .. }
+            | Self::Credentials { .. }
             | Self::Secret { .. } => Code::Usage,
             Self::Ledger { .. } => Code::Storage,
             Self::Schema { source, .. } => source.code(),
+            Self::Objects { code, .. } => *code,
         }
     }
 
@@ -134,6 +154,15 @@ impl HostError {
                 format!("Make {origin} a line of visible ASCII that only its owner can read.")
             }
             Self::Ledger { .. } => Code::Storage.hint().into(),
+            Self::Credentials { .. } => {
+                "Write lines such as AWS_ACCESS_KEY_ID=…, in a file that only you can read (chmod 600)."
+                    .into()
+            }
+            Self::Objects { .. } => {
+                "Check --objects, and the variables AWS_… for the endpoint, the region and the \
+                 credentials (docs/operation.md)."
+                    .into()
+            }
             Self::Schema { source, .. } => source.code().hint().into(),
             Self::Threads(_) | Self::Randomness(_) => {
                 "Check the limits that the system sets for this process.".into()

@@ -100,7 +100,7 @@ async fn ordinary(state: &Arc<AppState>, head: Parts, body: Incoming) -> Respons
         Err(failure) => Err(failure),
     };
     match answered {
-        Ok(answer) => sendable(answer, &method, state),
+        Ok(answer) => sendable(answer, &method, state).await,
         Err(failure) if method == Method::HEAD => refused(&failure).map(|_| any_body::empty()),
         Err(failure) => refused(&failure),
     }

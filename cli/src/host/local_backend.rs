@@ -14,16 +14,16 @@ use pmx_sync::space::{Command, Reply};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::access_log::Log;
-use super::blobs::ObjectFolder;
 use super::blocking::{block_on, blocking};
 use super::domains::{DohUrl, LocalDomains};
 use super::error::HostError;
+use super::objects::Objects;
 use super::pointers::{PointerTable, TableState};
 use super::spaces::LocalSpaces;
 
 /// The three ports, over a data folder.
 pub(crate) struct LocalBackend {
-    pub(crate) blobs: Arc<ObjectFolder>,
+    pub(crate) blobs: Arc<Objects>,
     pointers: PointerTable,
     pub(crate) spaces: LocalSpaces,
     pub(crate) domains: LocalDomains,
@@ -33,12 +33,12 @@ impl LocalBackend {
     /// Opens existing stores and creates missing ones. The spaces' ledgers restore lost pointers.
     pub(crate) fn open(
         data: &Path,
+        blobs: Arc<Objects>,
         changed: UnboundedSender<SpaceName>,
         pointer_lag: Option<Duration>,
         resolver: DohUrl,
         log: Log,
     ) -> Result<Self, HostError> {
-        let blobs = Arc::new(ObjectFolder::open(&data.join("objects"))?);
         let path = data.join("host.db");
         let opened = PointerTable::open(&path);
         let (pointers, found) = opened.map_err(|source| HostError::Schema { path, source })?;
@@ -102,12 +102,12 @@ impl LocalBackend {
 }
 
 impl Backend for LocalBackend {
-    type Blobs = ObjectFolder;
+    type Blobs = Objects;
     type Pointers = PointerTable;
     type Spaces = LocalSpaces;
     type Domains = LocalDomains;
 
-    fn blobs(&self) -> &ObjectFolder {
+    fn blobs(&self) -> &Objects {
         &self.blobs
     }
 

@@ -1,9 +1,9 @@
 //! Embedded host: the server on this machine, over a folder and SQLite.
 //!
-//! It implements each port and decides nothing: [`ObjectFolder`] stores objects, [`Database`] a
-//! space's state, and a table names the active deploy to readers. The process may end at any
-//! instruction without damage. One data folder holds everything, and one process serves it at a
-//! time:
+//! It implements each port and decides nothing: [`ObjectFolder`] or [`ObjectStore`] stores objects,
+//! [`Database`] a space's state, and a table names the active deploy to readers. The process may
+//! end at any instruction without damage. One data folder holds everything but objects in a store,
+//! and one process serves it at a time:
 //!
 //! ```text
 //! lock                              the process that serves the folder
@@ -13,6 +13,7 @@
 //! spaces/<name>.db                  a space's ledger
 //! objects/spaces/<id>/<aa>/<object> immutable objects
 //! objects/scratch/                  objects being written
+//! server-id                         the id of the folder, if its objects are in a store
 //! streams.db                        the streams
 //! streams/                          their older parts
 //! ```
@@ -24,6 +25,7 @@ mod blobs;
 mod blocking;
 mod budget;
 mod compress;
+mod config;
 mod connections;
 mod domains;
 mod durable;
@@ -34,6 +36,7 @@ mod incident;
 mod live;
 mod local_backend;
 mod lock;
+mod objects;
 mod panics;
 mod pointers;
 mod private;
@@ -46,6 +49,7 @@ mod sockets;
 mod spaces;
 mod sql;
 mod state;
+mod store;
 mod streams;
 mod tls;
 mod tracked_body;
@@ -57,7 +61,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use ::http::HeaderName;
 use pmx_core::domain::{Domain, Selector};
 use pmx_core::limits::SECTION_RAW_BYTES_MAX;
 use pmx_core::name::SpaceName;
@@ -67,7 +70,7 @@ use pmx_streams::http::CorsOrigins;
 use pmx_streams::policy::AccessMode;
 use pmx_sync::limits::FILES_MAX;
 use pmx_sync::scan::{DATA_MARKER, DATA_MARKER_TEXT};
-use pmx_sync::serve::{DictionaryPolicy, LivePages, Server, ServerSettings, SiteUrls};
+use pmx_sync::serve::{DictionaryPolicy, Server, ServerSettings, SiteUrls};
 use pmx_sync::site::{Hosts, LocalMode};
 use pmx_sync::space::LEASE;
 use tokio::runtime::{Builder, Runtime};
@@ -79,12 +82,14 @@ use front::Front;
 use live::{LiveState, Notice};
 use local_backend::LocalBackend;
 use lock::Lock;
+use objects::Objects;
 use proxy::Proxies;
 use state::AppState;
 use streams::Streams;
 
 pub use access_log::Log;
 pub use blobs::ObjectFolder;
+pub use config::HostConfig;
 pub use domains::{DohUrl, InvalidDohUrl};
 pub use error::HostError;
 pub use pointers::PointerTable;
@@ -93,47 +98,9 @@ pub use public::PublicUrl;
 pub use secret::{SECRET_FILE, find_secret};
 pub use spaces::LocalSpaces;
 pub use sql::Database;
+pub use store::{InvalidStoreUrl, ObjectStore, StoreConfig, StoreUrl, StoreVariables};
 pub use streams::StreamConfig;
 pub use tls::TlsFiles;
-
-/// Settings of an embedded host, by its operator.
-#[derive(Debug, Clone)]
-pub struct HostConfig {
-    /// The folder that holds everything; the host creates it if needed.
-    pub data: PathBuf,
-    /// The address to listen on; port 0 selects a free one.
-    pub listen: SocketAddr,
-    /// The domain under which every label is a site.
-    pub domain: String,
-    /// The site of the domain itself and of the names of this machine.
-    pub home: Option<SpaceName>,
-    /// A separate host of the API.
-    pub api_host: Option<String>,
-    /// The public address, if clients do not use the host's own.
-    pub public_url: Option<PublicUrl>,
-    /// The reverse proxies whose forwarding headers count.
-    pub proxies: Vec<AddressRange>,
-    /// The token that may publish; without one the host creates its own (see [`find_secret`]).
-    pub publish_secret: Option<String>,
-    /// Durable Streams.
-    pub streams: StreamConfig,
-    /// The pages that receive events of changes.
-    pub live: LivePages,
-    /// Whether responses of live sites name the rule that answered.
-    pub shows_rules: bool,
-    /// The header in which a trusted proxy names the client's country.
-    pub country_header: Option<HeaderName>,
-    /// How long uploads wait for their commit; at least an hour outside local mode.
-    pub lease: Duration,
-    /// The lag of pointers, for tests: otherwise the embedded host has none.
-    pub pointer_lag: Option<Duration>,
-    /// The resolver of the records that prove domains.
-    pub resolver: DohUrl,
-    /// The certificates of the listener, which then speaks TLS alone; the first is the default.
-    pub tls: Vec<TlsFiles>,
-    /// The log for the operator.
-    pub log: Log,
-}
 
 /// Marks a data folder before it gets any file, so that no scan takes it for content.
 fn mark(data: &Path) -> Result<(), HostError> {
@@ -176,8 +143,10 @@ impl Host {
         let runtime = threads()?;
         let (stop, stopped) = watch::channel(false);
         let (changed, changes) = mpsc::unbounded_channel();
+        let blobs = Arc::new(Objects::open(&config)?);
         let (lag, resolver) = (config.pointer_lag, config.resolver);
-        let local = LocalBackend::open(&config.data, changed, lag, resolver, config.log)?;
+        let of_owner = Arc::clone(&blobs).watch_owner(config.log);
+        let local = LocalBackend::open(&config.data, blobs, changed, lag, resolver, config.log)?;
         front.domains = Arc::clone(local.domains.routes());
         let mut streams = config.streams;
         streams.settings = streams.settings.in_local_mode(front.local.is_some());
@@ -205,6 +174,7 @@ impl Host {
                 tokio::net::TcpListener::from_std(listener).map_err(HostError::Threads)?;
             let alarm = alarm::watch_outboxes(Arc::clone(&state), changes, stopped.clone());
             runtime.spawn(alarm);
+            runtime.spawn(of_owner);
             runtime.spawn(domains::watch_domains(Arc::clone(&state), stopped.clone()));
             runtime.spawn(sockets::serve(listener, own, state, stopped))
         };

@@ -6,6 +6,7 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io;
+use std::ops::Range;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -14,6 +15,7 @@ use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderValue, Method, Response, StatusCode};
 use http_body::Frame;
+use pmx_core::backend::{BackendError, ObjectKey};
 use pmx_core::code::Code;
 use pmx_core::codec::Decoder;
 use pmx_core::problem::{PROBLEM_MEDIA, Problem};
@@ -21,10 +23,10 @@ use pmx_sync::serve::{Body, Open, Piece};
 use tokio::task::JoinHandle;
 
 use super::any_body::{self, AnyBody};
-use super::blobs::ObjectFolder;
+use super::blocking::blocking;
 
 /// Turns an answer of the server into one that hyper sends.
-pub(crate) fn sendable<B: Backing>(
+pub(crate) async fn sendable<B: Backing>(
     answer: Response<Body>,
     method: &Method,
     backing: &Arc<B>,
@@ -49,12 +51,9 @@ pub(crate) fn sendable<B: Backing>(
             // The host reads a small body before it sends the head. So both share one packet, and a
             // failure still gets an error answer.
             if pieces.iter().map(cost).sum::<u64>() <= AT_ONCE_BYTES {
-                match opened(&pieces, &**backing) {
+                match at_once(pieces, backing).await {
                     Ok(bytes) => any_body::full(bytes),
-                    Err(error) => {
-                        let failed = Problem::new(Code::Corrupt, error.to_string());
-                        return problem(&failed);
-                    }
+                    Err(error) => return problem(&failure(&error)),
                 }
             } else {
                 any_body::stream(Stream::new(Bytes::new(), pieces, Arc::clone(backing)))
@@ -76,10 +75,35 @@ pub(crate) fn problem(problem: &Problem) -> Response<AnyBody> {
     answer
 }
 
+/// The pieces of a small body. Only a near read may hold up an asynchronous thread.
+async fn at_once<B: Backing>(pieces: Vec<Piece>, backing: &Arc<B>) -> io::Result<Bytes> {
+    if backing.is_near() {
+        return opened(&pieces, &**backing);
+    }
+    let backing = Arc::clone(backing);
+    let reading = tokio::task::spawn_blocking(move || blocking(|| opened(&pieces, &*backing)));
+    reading.await.map_err(io::Error::other).flatten()
+}
+
+/// The answer to a failed read: content is lost, unless its store can't be reached now.
+fn failure(error: &io::Error) -> Problem {
+    let inner = error.get_ref();
+    let code = inner.and_then(|inner| {
+        let of_store = inner.downcast_ref().map(BackendError::code);
+        of_store.or_else(|| inner.downcast_ref().map(|problem: &Problem| problem.code))
+    });
+    let passing = code.filter(|code| *code == Code::Unavailable);
+    Problem::new(passing.unwrap_or(Code::Corrupt), error.to_string())
+}
+
 /// The objects with the pieces of a body, and the verification before sending.
 pub(crate) trait Backing: Send + Sync + 'static {
-    /// The objects.
-    fn blobs(&self) -> &ObjectFolder;
+    /// Whether a read takes so little time that an asynchronous thread may wait for it.
+    fn is_near(&self) -> bool {
+        true
+    }
+    /// Reads a range of an object; blocks.
+    fn read(&self, key: ObjectKey, range: &Range<u64>) -> Result<Option<Bytes>, BackendError>;
     /// See `Server::verify`; blocks.
     fn verify(&self, piece: &Piece) -> Result<(), Problem>;
 }
@@ -89,6 +113,9 @@ const AT_ONCE_BYTES: u64 = 64 * 1024;
 
 /// Bytes of one read of a file.
 const CHUNK_BYTES: u64 = 256 * 1024;
+
+/// Bytes of one read of an object store: each read costs a request.
+const FAR_CHUNK_BYTES: u64 = 1024 * 1024;
 
 /// Bytes of the body that a piece becomes.
 pub(super) fn sent(piece: &Piece) -> u64 {
@@ -126,8 +153,7 @@ fn open(piece: &Piece, backing: &impl Backing) -> io::Result<Bytes> {
     }
     backing.verify(piece).map_err(io::Error::other)?;
     let stored = backing
-        .blobs()
-        .read_now(piece.key, &piece.range)
+        .read(piece.key, &piece.range)
         .map_err(io::Error::other)?
         .ok_or_else(|| {
             let (start, end) = (piece.range.start, piece.range.end);
@@ -158,17 +184,17 @@ impl<B> Stream<B> {
     }
 
     /// The next piece, or the next chunk of a piece that is sent unchanged.
-    fn next_step(&mut self) -> Option<Piece> {
+    fn next_step(&mut self, chunk_bytes: u64) -> Option<Piece> {
         let first = self.pieces.front_mut()?;
         let (start, end) = (first.range.start, first.range.end);
-        if first.open != Open::AsIs || end.saturating_sub(start) <= CHUNK_BYTES {
+        if first.open != Open::AsIs || end.saturating_sub(start) <= chunk_bytes {
             return self.pieces.pop_front();
         }
         let step = Piece {
-            range: start..start + CHUNK_BYTES,
+            range: start..start + chunk_bytes,
             ..first.clone()
         };
-        first.range.start += CHUNK_BYTES;
+        first.range.start += chunk_bytes;
         // The first step verifies the whole piece.
         first.check = None;
         Some(step)
@@ -195,14 +221,21 @@ impl<B: Backing> http_body::Body for Stream<B> {
                 let bytes = read.map_err(io::Error::other).flatten();
                 return Poll::Ready(Some(bytes.map(Frame::data)));
             }
-            let Some(step) = this.next_step() else {
+            let is_near = this.backing.is_near();
+            let chunk_bytes = if is_near {
+                CHUNK_BYTES
+            } else {
+                FAR_CHUNK_BYTES
+            };
+            let Some(step) = this.next_step(chunk_bytes) else {
                 return Poll::Ready(None);
             };
-            if step.check.is_none() && cost(&step) <= AT_ONCE_BYTES {
+            if is_near && step.check.is_none() && cost(&step) <= AT_ONCE_BYTES {
                 return Poll::Ready(Some(open(&step, &*this.backing).map(Frame::data)));
             }
             let backing = Arc::clone(&this.backing);
-            this.reading = Some(tokio::task::spawn_blocking(move || open(&step, &*backing)));
+            let work = move || blocking(|| open(&step, &*backing));
+            this.reading = Some(tokio::task::spawn_blocking(work));
         }
     }
 
@@ -214,16 +247,17 @@ impl<B: Backing> http_body::Body for Stream<B> {
 #[cfg(test)]
 mod tests {
     use http_body_util::{BodyExt as _, Collected};
-    use pmx_core::backend::{Blobs as _, ObjectKey};
+    use pmx_core::backend::Blobs as _;
     use pmx_core::codec::{Encoder, Level};
     use pmx_core::id::{ObjectId, SpaceId};
 
+    use super::super::blobs::ObjectFolder;
     use super::super::blocking::block_on;
     use super::*;
 
     impl Backing for ObjectFolder {
-        fn blobs(&self) -> &ObjectFolder {
-            self
+        fn read(&self, key: ObjectKey, range: &Range<u64>) -> Result<Option<Bytes>, BackendError> {
+            self.read_now(key, range)
         }
 
         fn verify(&self, _piece: &Piece) -> Result<(), Problem> {
@@ -253,7 +287,7 @@ mod tests {
         let answer = Response::new(Body::Pieces(pieces));
         let runtime = tokio::runtime::Runtime::new().unwrap();
         runtime.block_on(async {
-            let answer = sendable(answer, &Method::GET, &blobs);
+            let answer = sendable(answer, &Method::GET, &blobs).await;
             let length = &answer.headers().get(CONTENT_LENGTH);
             let length = length.map_or(0, |length| length.to_str().unwrap().parse().unwrap());
             if answer.status() != StatusCode::OK {
@@ -331,7 +365,7 @@ mod tests {
         answer
             .headers_mut()
             .insert(CONTENT_LENGTH, HeaderValue::from(9));
-        let sent = sendable(answer, &Method::HEAD, &blobs);
+        let sent = block_on(sendable(answer, &Method::HEAD, &blobs));
         assert_eq!(sent.status(), StatusCode::OK);
         assert_eq!(sent.headers()[CONTENT_LENGTH], "9");
         assert!(http_body::Body::is_end_stream(sent.body()));

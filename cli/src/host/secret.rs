@@ -4,7 +4,7 @@
 //! can read. A client on the same machine finds it there, so publishing locally needs no setup.
 
 use std::fmt::Write as _;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::path::Path;
 
@@ -20,34 +20,54 @@ pub const SECRET_FILE: &str = "secret";
 /// that others can read is refused, because it is no secret.
 pub fn find_secret(data: &Path) -> Result<Option<String>, HostError> {
     let path = data.join(SECRET_FILE);
-    let file = match File::open(&path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(disk("open", &path)(error)),
-    };
     let origin = || path.display().to_string();
-    if widely_readable(&file).map_err(disk("look at", &path))? {
-        return Err(HostError::Secret {
-            origin: origin(),
-            fault: "can be read by others",
-        });
-    }
-    if crate::owner::foreign_owner(&path).is_some() {
-        return Err(HostError::Secret {
-            origin: origin(),
-            fault: "belongs to another user",
-        });
-    }
-    let mut bytes = Vec::new();
     // Room for a byte order mark, a line end, and one byte that reveals a longer file.
-    file.take(TOKEN_BYTES_MAX as u64 + 6)
-        .read_to_end(&mut bytes)
-        .map_err(disk("read", &path))?;
-    let text = pmx_sync::text::decode(&bytes).map_err(|_| HostError::Secret {
+    let text = match private_text(&path, TOKEN_BYTES_MAX as u64 + 6) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(disk("read", &path)(error)),
+    };
+    let text = text.map_err(|fault| HostError::Secret {
         origin: origin(),
-        fault: "is not UTF-8 text",
+        fault,
     })?;
     checked(text.trim_end_matches(['\r', '\n']), origin).map(Some)
+}
+
+/// The first bytes of a text file that only the user can read; the inner error is a fault of any
+/// other file.
+pub(crate) fn private_text(path: &Path, most: u64) -> io::Result<Result<String, &'static str>> {
+    let file = File::open(path)?;
+    if widely_readable(&file)? {
+        return Ok(Err("can be read by others"));
+    }
+    if crate::owner::foreign_owner(path).is_some() {
+        return Ok(Err("belongs to another user"));
+    }
+    let mut bytes = Vec::new();
+    file.take(most).read_to_end(&mut bytes)?;
+    let text = pmx_sync::text::decode(&bytes);
+    Ok(text.map(Into::into).map_err(|_| "is not UTF-8 text"))
+}
+
+/// The random id of a data folder, which its first use creates.
+pub(crate) fn server_id(data: &Path) -> Result<String, HostError> {
+    let path = data.join("server-id");
+    loop {
+        match fs::read_to_string(&path) {
+            Ok(id) => return Ok(id.trim().to_owned()),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(disk("read", &path)(error));
+            }
+            Err(_) => {}
+        }
+        match durable::write_new(data, &path, format!("{}\n", random::<16>()?).as_bytes()) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(disk("write", &path)(error));
+            }
+            Ok(()) | Err(_) => {}
+        }
+    }
 }
 
 /// The secret of a host: the configured one, or its own, which the first start creates. `None` if
@@ -75,13 +95,18 @@ fn make(data: &Path) -> Result<String, HostError> {
 
 /// `pmx_` and 32 random bytes in hexadecimal: scanners for leaked secrets recognise the prefix.
 fn draw() -> Result<String, HostError> {
-    let mut bytes = [0; 32];
+    Ok(format!("pmx_{}", random::<32>()?))
+}
+
+/// Random bytes in hexadecimal.
+fn random<const BYTES: usize>() -> Result<String, HostError> {
+    let mut bytes = [0; BYTES];
     getrandom::fill(&mut bytes).map_err(HostError::Randomness)?;
-    let mut secret = String::from("pmx_");
+    let mut text = String::new();
     for byte in bytes {
-        write!(secret, "{byte:02x}").expect("a string takes what is written");
+        write!(text, "{byte:02x}").expect("a string takes what is written");
     }
-    Ok(secret)
+    Ok(text)
 }
 
 fn checked(text: &str, origin: impl FnOnce() -> String) -> Result<String, HostError> {

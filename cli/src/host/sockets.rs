@@ -178,7 +178,8 @@ mod tests {
             answer
                 .headers_mut()
                 .insert("content-length", HeaderValue::from(bytes));
-            std::future::ready(sendable(answer, request.method(), &blobs))
+            let (method, blobs) = (request.method().clone(), Arc::clone(&blobs));
+            async move { sendable(answer, &method, &blobs).await }
         };
         let connection = Arc::new(Connections::new(1).admit().unwrap());
         let socket = TimeoutWriter::new(stream, UNREAD_TIME, connection);

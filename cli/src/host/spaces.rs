@@ -21,18 +21,18 @@ use pmx_sync::space::{Command, Reply, execute};
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::blobs::ObjectFolder;
 use super::blocking::{block_on, blocking, may_block};
 use super::durable;
 use super::error::{HostError, disk};
 use super::live::notify;
+use super::objects::Objects;
 use super::sql::Database;
 use super::streams::broadcast::Topics;
 
 /// Ledgers as files: `<space>.db`.
 pub struct LocalSpaces {
     folder: PathBuf,
-    blobs: Arc<ObjectFolder>,
+    blobs: Arc<Objects>,
     open: Mutex<LedgerCache>,
     at_work: Arc<Semaphore>,
     changed: UnboundedSender<SpaceName>,
@@ -44,7 +44,7 @@ impl LocalSpaces {
     /// may have new entries.
     pub fn open(
         folder: &Path,
-        blobs: Arc<ObjectFolder>,
+        blobs: Arc<Objects>,
         changed: UnboundedSender<SpaceName>,
     ) -> Result<Self, HostError> {
         match durable::make_folder(folder) {
@@ -119,6 +119,11 @@ impl Spaces for LocalSpaces {
         command: Command,
         now: Timestamp,
     ) -> Result<Reply, Problem> {
+        if (command.may_announce() || command.creates())
+            && let Some(refusal) = self.blobs.refusal()
+        {
+            return Err(Problem::new(Code::Storage, refusal));
+        }
         let file = self.folder.join(format!("{space}.db"));
         let lock = self.space_lock(space, &file, command.creates())?;
         let announced = command.may_announce().then(|| Channel {
@@ -179,7 +184,7 @@ impl Spaces for LocalSpaces {
 /// A command, and everything that its execution needs.
 struct Work {
     file: PathBuf,
-    blobs: Arc<ObjectFolder>,
+    blobs: Arc<Objects>,
     space: SpaceName,
     command: Command,
     now: Timestamp,
@@ -302,10 +307,12 @@ mod tests {
     use pmx_core::id::SpaceId;
     use tokio::sync::mpsc::unbounded_channel;
 
+    use super::super::blobs::ObjectFolder;
     use super::*;
 
     fn spaces(home: &Path) -> LocalSpaces {
-        let blobs = Arc::new(ObjectFolder::open(&home.join("objects")).unwrap());
+        let blobs = ObjectFolder::open(&home.join("objects")).unwrap();
+        let blobs = Arc::new(Objects::Folder(blobs));
         LocalSpaces::open(&home.join("spaces"), blobs, unbounded_channel().0).unwrap()
     }
 

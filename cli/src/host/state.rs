@@ -1,15 +1,17 @@
 //! Application state of the host, shared by all requests.
 
+use std::ops::Range;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
+use bytes::Bytes;
+use pmx_core::backend::{BackendError, ObjectKey};
 use pmx_core::problem::Problem;
 use pmx_sync::serve::{Piece, Server};
 use tokio::sync::Semaphore;
 
 use super::access_log::Log;
-use super::blobs::ObjectFolder;
 use super::blocking::block_on;
 use super::budget::Budget;
 use super::compress::Compressor;
@@ -56,8 +58,12 @@ impl AppState {
 }
 
 impl Backing for AppState {
-    fn blobs(&self) -> &ObjectFolder {
-        &self.server.backend().blobs
+    fn is_near(&self) -> bool {
+        self.server.backend().blobs.is_near()
+    }
+
+    fn read(&self, key: ObjectKey, range: &Range<u64>) -> Result<Option<Bytes>, BackendError> {
+        self.server.backend().blobs.read_now(key, range)
     }
 
     fn verify(&self, piece: &Piece) -> Result<(), Problem> {

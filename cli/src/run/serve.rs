@@ -15,14 +15,17 @@ use crate::env::Environment;
 use crate::error::Failure;
 use crate::host::{
     AddressRange, DohUrl, Host, HostConfig, HostMode, Log, PublicUrl, Running, SECRET_FILE,
-    StreamConfig, TlsFiles,
+    StoreConfig, StoreUrl, StoreVariables, StreamConfig, TlsFiles,
 };
 
 /// The default port of the host.
 pub(super) const PORT: u16 = 8787;
 
 pub(super) fn run(args: &ServeArgs, context: &Context<'_>) -> Result<Ended, Failure> {
-    let running = Host::start(config(&args.host, Log::Json, context)?)?;
+    let mut config = config(&args.host, Log::Json, context)?;
+    config.objects = objects(args, context)?;
+    let place = config.objects.as_ref().map(|store| store.url.to_string());
+    let running = Host::start(config)?;
     Log::Json.take_panics();
     let ui = context.ui;
     let data = running.data().display().to_string();
@@ -30,13 +33,18 @@ pub(super) fn run(args: &ServeArgs, context: &Context<'_>) -> Result<Ended, Fail
     ui.note(format!(
         "sites and the publish secret (`{SECRET_FILE}`) are kept in {data}"
     ));
+    if let Some(place) = &place {
+        ui.note(format!("objects are kept in {place}"));
+    }
     ui.note(running.access_mode().statement());
     ui.result(running.url());
     let (mode, streams) = (running.mode().name(), running.access_mode().as_str());
-    ui.object(
-        "serving",
-        &json!({ "url": running.url(), "data": data, "mode": mode, "streams": streams }),
-    );
+    let mut serving =
+        json!({ "url": running.url(), "data": data, "mode": mode, "streams": streams });
+    if let Some(place) = place {
+        serving["objects"] = place.into();
+    }
+    ui.object("serving", &serving);
     wait(context);
     running.stop();
     ui.stopped();
@@ -82,8 +90,35 @@ pub(super) fn config(
             .and_then(|text| text.parse().ok())
             .map(Duration::from_millis),
         log,
+        objects: None,
         public_url,
     })
+}
+
+/// The store of the objects, and its credentials: from the environment and a file, never from
+/// `pmx.toml`, which may be published.
+fn objects(args: &ServeArgs, context: &Context<'_>) -> Result<Option<StoreConfig>, Failure> {
+    let env = &context.layers.env;
+    let Some(url) = args.objects.as_deref().or_else(|| env.var("OBJECTS_URL")) else {
+        if args.objects_credentials.is_some() || args.take_over {
+            let why = "--objects-credentials and --take-over need --objects";
+            return Err(
+                Failure::usage(why).with_hint("Name the store: --objects s3://BUCKET/PREFIX.")
+            );
+        }
+        return Ok(None);
+    };
+    let url = url.parse::<StoreUrl>();
+    let url = url.map_err(|why| Failure::usage(format!("reading --objects: {why}")))?;
+    let mut variables = StoreVariables::of(env);
+    if let Some(file) = &args.objects_credentials {
+        variables = variables.with_file(file)?;
+    }
+    Ok(Some(StoreConfig {
+        url,
+        variables,
+        takes_over: args.take_over || env.var("TAKE_OVER") == Some("true"),
+    }))
 }
 
 fn public_url(args: &HostArgs, env: &Environment) -> Result<Option<PublicUrl>, Failure> {

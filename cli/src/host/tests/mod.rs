@@ -5,6 +5,7 @@ use std::net::TcpStream;
 use std::path::Path;
 
 use pmx_sync::limits::BODY_BYTES_MAX;
+use pmx_sync::serve::LivePages;
 
 use super::*;
 
@@ -28,6 +29,7 @@ fn start(data: &Path, secret: Option<&str>) -> Result<Running, HostError> {
         tls: Vec::new(),
         resolver: crate::host::DohUrl::default(),
         lease: pmx_sync::space::LEASE,
+        objects: None,
         log: Log::Quiet,
     })
 }
@@ -95,6 +97,7 @@ fn port_in_use_is_reported() {
         tls: Vec::new(),
         resolver: crate::host::DohUrl::default(),
         lease: pmx_sync::space::LEASE,
+        objects: None,
         log: Log::Quiet,
     });
     let refused = refused.map(|_| ()).unwrap_err();

@@ -54,6 +54,7 @@ impl BenchServer {
             tls: Vec::new(),
             resolver: crate::host::DohUrl::default(),
             lease: pmx_sync::space::LEASE,
+            objects: None,
             log: Log::Quiet,
         })?;
         let wire = Wire::to(running.addr())

@@ -1,0 +1,202 @@
+//! Store faults: what an operation's failure means for content, and whether it passes.
+//!
+//! Only a definite answer of the store says that an object is absent: a wrong bucket, an endpoint
+//! that is no store, and every failure on the way are errors.
+
+use http::StatusCode;
+use object_store::Error;
+use pmx_core::backend::BackendError;
+
+use super::connection::Ending;
+
+/// What a failure means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Meaning {
+    /// There is no such object.
+    Absent,
+    /// The object ends before the range.
+    Beyond,
+    /// There is such an object already, or another request changes it.
+    Exists,
+    /// The object is no longer the one that was read.
+    Changed,
+    /// The store, or its settings, has no conditional writes.
+    Unconditional,
+    /// The same operation may soon succeed.
+    Passing,
+    /// Anything else.
+    Lasting,
+}
+
+/// A failed operation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Fault {
+    pub(super) meaning: Meaning,
+    why: String,
+}
+
+impl Fault {
+    /// Reads an error of the store's client. Its text is not repeated: see `connection`.
+    pub(super) fn of(error: &Error, ending: Option<&Ending>) -> Self {
+        let code = code(&error.to_string());
+        Self {
+            meaning: meaning(error, ending, code.as_deref()),
+            why: why(ending, code.as_deref()),
+        }
+    }
+
+    /// An operation that did not end in time.
+    pub(super) fn late(ending: Option<&Ending>) -> Self {
+        Self {
+            meaning: Meaning::Passing,
+            why: format!("it took too long; at last, {}", why(ending, None)),
+        }
+    }
+
+    /// An operation that the host's own end interrupted.
+    pub(super) fn interrupted() -> Self {
+        Self {
+            meaning: Meaning::Passing,
+            why: "the host stops".to_owned(),
+        }
+    }
+
+    /// The failure of an operation.
+    pub(super) fn of_operation(self, doing: impl Into<String>) -> BackendError {
+        let error = BackendError::new(doing, self.why);
+        // What exists or changed unexpectedly does so because of a request at the same time.
+        match self.meaning {
+            Meaning::Passing | Meaning::Exists | Meaning::Changed => error.passing(),
+            Meaning::Absent | Meaning::Beyond | Meaning::Unconditional | Meaning::Lasting => error,
+        }
+    }
+}
+
+/// Whether an error of a deletion means that the object is gone.
+pub(super) fn is_absent(error: &Error) -> bool {
+    meaning(error, None, code(&error.to_string()).as_deref()) == Meaning::Absent
+}
+
+fn meaning(error: &Error, ending: Option<&Ending>, code: Option<&str>) -> Meaning {
+    match (error, ending) {
+        // A bucket that does not exist is 404, too.
+        (Error::NotFound { .. }, _) if code == Some("NoSuchKey") => Meaning::Absent,
+        (Error::AlreadyExists { .. }, _) => Meaning::Exists,
+        (Error::Precondition { .. }, _) => Meaning::Changed,
+        (Error::NotImplemented { .. }, _) => Meaning::Unconditional,
+        (_, Some(Ending::Broken { .. })) => Meaning::Passing,
+        (_, Some(Ending::Answered { status, .. })) => of_status(*status, code),
+        (_, None) => Meaning::Lasting,
+    }
+}
+
+fn of_status(status: StatusCode, code: Option<&str>) -> Meaning {
+    match status {
+        StatusCode::RANGE_NOT_SATISFIABLE => Meaning::Beyond,
+        StatusCode::NOT_IMPLEMENTED => Meaning::Unconditional,
+        StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT => Meaning::Passing,
+        _ if status.is_server_error() || PASSING_CODES.contains(&code.unwrap_or_default()) => {
+            Meaning::Passing
+        }
+        // The body of a good answer ended early.
+        _ if status.is_success() => Meaning::Passing,
+        _ => Meaning::Lasting,
+    }
+}
+
+/// Codes of S3 that pass, whatever their status.
+const PASSING_CODES: &[&str] = &[
+    "InternalError",
+    "OperationAborted",
+    "RequestTimeout",
+    "ServiceUnavailable",
+    "SlowDown",
+];
+
+fn why(ending: Option<&Ending>, code: Option<&str>) -> String {
+    match ending {
+        Some(Ending::Answered { host, status }) => {
+            let code = code.map(|code| format!(" {code}")).unwrap_or_default();
+            format!("{host} answered {}{code}", status.as_u16())
+        }
+        Some(Ending::Broken { host, why }) => format!("no answer from {host}: {why}"),
+        None => "no request could be made: check the credentials and the endpoint".to_owned(),
+    }
+}
+
+/// The code of S3 in an error's text, which contains the body of the answer.
+fn code(text: &str) -> Option<String> {
+    let (_, after) = text.split_once("<Code>")?;
+    let (code, _) = after.split_once("</Code>")?;
+    let is_word = code.len() <= 64 && code.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    is_word.then(|| code.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn not_found(body: &str) -> Error {
+        Error::NotFound {
+            path: "a".into(),
+            source: body.into(),
+        }
+    }
+
+    fn answered(status: u16) -> Ending {
+        Ending::Answered {
+            host: "store.example".into(),
+            status: StatusCode::from_u16(status).unwrap(),
+        }
+    }
+
+    #[test]
+    fn only_the_stores_own_word_says_that_an_object_is_absent() {
+        for (body, expected) in [
+            (
+                "404: <Error><Code>NoSuchKey</Code></Error>",
+                Meaning::Absent,
+            ),
+            (
+                "404: <Error><Code>NoSuchBucket</Code></Error>",
+                Meaning::Lasting,
+            ),
+            ("404: <html>no such page</html>", Meaning::Lasting),
+            ("404", Meaning::Lasting),
+        ] {
+            let fault = Fault::of(&not_found(body), Some(&answered(404)));
+            assert_eq!(fault.meaning, expected, "{body}");
+        }
+    }
+
+    #[test]
+    fn failures_pass_unless_the_request_is_at_fault() {
+        let error = Error::Generic {
+            store: "S3",
+            source: "hunter2 <Code>SlowDown</Code>".into(),
+        };
+        let other = Error::Generic {
+            store: "S3",
+            source: "hunter2 <Code>Other</Code>".into(),
+        };
+        let broken = Ending::Broken {
+            host: "store.example".into(),
+            why: "Connection refused".into(),
+        };
+        for (error, ending, expected) in [
+            (&other, Some(answered(500)), Meaning::Passing),
+            (&other, Some(answered(503)), Meaning::Passing),
+            (&other, Some(answered(429)), Meaning::Passing),
+            (&error, Some(answered(400)), Meaning::Passing),
+            (&other, Some(broken), Meaning::Passing),
+            (&other, Some(answered(403)), Meaning::Lasting),
+            (&other, Some(answered(416)), Meaning::Beyond),
+            (&other, None, Meaning::Lasting),
+        ] {
+            let fault = Fault::of(error, ending.as_ref());
+            assert_eq!(fault.meaning, expected, "{ending:?}");
+            let shown = fault.of_operation("reading").to_string();
+            assert!(!shown.contains("hunter2"), "{shown}");
+        }
+    }
+}

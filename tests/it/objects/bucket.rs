@@ -1,0 +1,180 @@
+//! S3 server of the stories: moto on a loopback port, behind a relay that can cut it off.
+
+use std::io::{BufRead as _, BufReader};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+use crate::world::{port_in, raw, skipped};
+
+/// The name of the bucket.
+pub(super) const BUCKET: &str = "sites";
+
+/// Values that no output may show.
+pub(super) const SECRET: &str = "hunter2-secret-access-key";
+pub(super) const SESSION: &str = "hunter2-session-token";
+
+/// An S3 server with one bucket.
+pub(super) struct Bucket {
+    process: Child,
+    port: u16,
+    relay: Relay,
+    /// The lines of its log: one for each request.
+    log: Arc<Mutex<Vec<String>>>,
+}
+
+impl Bucket {
+    /// Starts a server; `None`, after a message, if it is not installed.
+    pub(super) fn start() -> Option<Self> {
+        let program = program();
+        if !program.exists() {
+            skipped("the object store", "moto is not installed: cargo xtask s3");
+            return None;
+        }
+        let mut process = Command::new(program)
+            .args(["-H", "127.0.0.1", "-p", "0"])
+            .env("PYTHONUNBUFFERED", "1")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
+        let port = loop {
+            let line = lines.next().expect("moto says where it listens").unwrap();
+            if let Some((_, address)) = line.split_once("Running on ") {
+                break port_in(address);
+            }
+        };
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let kept = Arc::clone(&log);
+        std::thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                kept.lock().unwrap().push(line);
+            }
+        });
+        let relay = Relay::to(port);
+        let bucket = Self {
+            process,
+            port,
+            relay,
+            log,
+        };
+        bucket.ask("PUT", &format!("/{BUCKET}"));
+        Some(bucket)
+    }
+
+    /// The variables of a host that uses it.
+    pub(super) fn settings(&self, place: &str) -> Vec<(String, String)> {
+        let endpoint = format!("http://127.0.0.1:{}", self.relay.port);
+        [
+            ("OBJECTS_URL", place),
+            ("AWS_ENDPOINT_URL", &endpoint),
+            ("AWS_REGION", "us-east-1"),
+            ("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE"),
+            ("AWS_SECRET_ACCESS_KEY", SECRET),
+            ("AWS_SESSION_TOKEN", SESSION),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .into()
+    }
+
+    /// All keys, in order.
+    pub(super) fn keys(&self) -> Vec<String> {
+        let list = self.ask("GET", &format!("/{BUCKET}?list-type=2"));
+        let parts = list.split("<Key>").skip(1);
+        parts
+            .map(|part| part.split_once("</Key>").unwrap().0.to_owned())
+            .collect()
+    }
+
+    /// The text of an object.
+    pub(super) fn text(&self, key: &str) -> String {
+        self.ask("GET", &format!("/{BUCKET}/{key}"))
+    }
+
+    /// The requests that the host sent since the last call, as `GET /sites/…`.
+    pub(super) fn requests(&self) -> Vec<String> {
+        let lines = std::mem::take(&mut *self.log.lock().unwrap());
+        let request = |line: &String| Some(line.split('"').nth(1)?.to_owned());
+        lines.iter().filter_map(request).collect()
+    }
+
+    /// Cuts the server off, or connects it again.
+    pub(super) fn cut(&self, is_cut: bool) {
+        self.relay.is_cut.store(is_cut, Ordering::SeqCst);
+        if is_cut {
+            for stream in self.relay.open.lock().unwrap().drain(..) {
+                let _gone = stream.shutdown(Shutdown::Both);
+            }
+        }
+    }
+
+    /// The body of an answer of the server itself.
+    fn ask(&self, method: &str, path: &str) -> String {
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{}\r\nContent-Length: 0\r\n\
+             Authorization: AWS4-HMAC-SHA256 Credential=a/20260101/us-east-1/s3/aws4_request, \
+             SignedHeaders=host, Signature=a\r\nConnection: close\r\n\r\n",
+            self.port
+        );
+        let answer = raw(self.port, request.as_bytes(), false);
+        assert_eq!(answer.status, 200, "{answer:?}");
+        answer.text()
+    }
+}
+
+impl Drop for Bucket {
+    fn drop(&mut self) {
+        let _gone = self.process.kill();
+        let _reaped = self.process.wait();
+    }
+}
+
+/// The program, where `cargo xtask s3` installs it.
+fn program() -> PathBuf {
+    PathBuf::from(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../target/s3/bin/moto_server"
+    ))
+}
+
+/// Relays connections to a port. Cut off, it closes each connection at once.
+struct Relay {
+    port: u16,
+    is_cut: Arc<AtomicBool>,
+    open: Arc<Mutex<Vec<TcpStream>>>,
+}
+
+impl Relay {
+    fn to(target: u16) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let relay = Self {
+            port: listener.local_addr().unwrap().port(),
+            is_cut: Arc::default(),
+            open: Arc::default(),
+        };
+        let (is_cut, open) = (Arc::clone(&relay.is_cut), Arc::clone(&relay.open));
+        std::thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                if is_cut.load(Ordering::SeqCst) {
+                    continue;
+                }
+                let Ok(server) = TcpStream::connect(("127.0.0.1", target)) else {
+                    return;
+                };
+                let copy = |stream: &TcpStream| stream.try_clone().unwrap();
+                open.lock().unwrap().extend([copy(&client), copy(&server)]);
+                for (mut from, mut to) in [(copy(&client), copy(&server)), (server, client)] {
+                    std::thread::spawn(move || {
+                        let _ended = std::io::copy(&mut from, &mut to);
+                        let _gone = to.shutdown(Shutdown::Write);
+                    });
+                }
+            }
+        });
+        relay
+    }
+}
