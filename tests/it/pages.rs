@@ -25,7 +25,7 @@ const PAGES: [&str; 8] = [
     "benches/README.md",
     "docs/ARCHITECTURE.md",
     "docs/GLOSSARY.md",
-    "docs/operation.md",
+    "docs/operations.md",
     "fuzz/README.md",
     "streams/README.md",
 ];

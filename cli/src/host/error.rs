@@ -160,7 +160,7 @@ impl HostError {
             }
             Self::Objects { .. } => {
                 "Check --objects, and the variables AWS_… for the endpoint, the region and the \
-                 credentials (docs/operation.md)."
+                 credentials (docs/operations.md)."
                     .into()
             }
             Self::Schema { source, .. } => source.code().hint().into(),
