@@ -160,7 +160,7 @@ fn optimise(module: &Path) -> Result<()> {
     let mut wasm_opt = Command::new(npm::program("wasm-opt"));
     wasm_opt
         .arg(module)
-        .args(["-O2", "-o"])
+        .args(["-Os", "-o"])
         .arg(&shrunk)
         // The features that rustc used, and only ones that workerd supports.
         .args([
