@@ -60,7 +60,7 @@ pub const ISOLATE_FILES_MAX: u64 = 80_000;
 /// it finds what more marks would say.
 pub const LOSSES_MAX: u64 = 1_000;
 
-/// Groups of objects of a verification that reads some of the data: a day's each for five years.
+/// Groups of objects of a verification that reads some of the data: one a day for five years.
 pub const VERIFY_GROUPS_MAX: u64 = 2_000;
 
 /// Objects that a publish looks for where readers found one gone: an isolate may make a thousand

@@ -40,6 +40,8 @@ impl<S: Sql> Ledger<'_, S> {
         let kept = self.pack_object(pack)?.unwrap_or(*object);
         if kept == *object {
             self.record_object(object, stored_bytes(toc)?)?;
+        } else if !self.disown_object(object, stored_bytes(toc)?)? {
+            return Ok(*object);
         }
         Ok(kept)
     }

@@ -11,7 +11,9 @@ use pmx_core::problem::Problem;
 use pmx_core::sql::{Sql, SqlError};
 
 use super::super::ledger::Ledger;
+use super::GRACE;
 use super::collector::Collector;
+use super::sweep::GRACE_TICKS;
 
 /// Age of a request from which on its arrivals are refused. Purged garbage is remembered for 24
 /// ticks, of which the first may come at once, and the last tick may be almost an hour old.
@@ -45,6 +47,23 @@ impl<S: Sql> Ledger<'_, S> {
         let mark = collector.birth_mark();
         self.sql().run(insert, &[id(), bytes.into(), mark.into()])?;
         Ok(())
+    }
+
+    /// Gives an object to its sender, who deletes it, unless the ledger knows it already. A late
+    /// repetition of its arrival is refused like that of garbage.
+    pub(crate) fn disown_object(&self, object: &ObjectId, bytes: u64) -> Result<bool, SqlError> {
+        let id = || object.as_bytes()[..].into();
+        let select = "SELECT 1 FROM object WHERE id = ?";
+        if !self.sql().run(select, &[id()])?.is_empty() {
+            return Ok(false);
+        }
+        let insert = "INSERT OR IGNORE INTO doomed (due, object, tick, bytes, again)
+             VALUES (?, ?, ?, ?, 1)";
+        let due = self.now().after(GRACE).as_millis().into();
+        let tick = self.collector()?.ticks + GRACE_TICKS;
+        let params = [due, id(), tick.into(), bytes.into()];
+        self.sql().run(insert, &params)?;
+        Ok(true)
     }
 
     /// Whether an object is garbage whose rows are being deleted. Content in it is not here.

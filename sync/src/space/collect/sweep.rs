@@ -28,7 +28,7 @@ const ARRIVED_AT_ONCE: u64 = 16;
 const OBJECTS_AT_ONCE: u64 = 128;
 
 /// The same time in hours that really passed, see [`Collector::tick`].
-const GRACE_TICKS: u64 = 24;
+pub(super) const GRACE_TICKS: u64 = 24;
 
 /// The second deletion of what goes at once: requests that were under way have ended.
 const SOON: Duration = Duration::from_mins(1);

@@ -32,7 +32,7 @@ use crate::wire::{VerifyCursor, VerifyData, VerifyFault, VerifyReply};
 /// Reads of a step: each is a subrequest of a Worker.
 const READS_AT_ONCE: usize = 16;
 
-/// Bytes that a step reads, beside the last read: a Worker decodes and hashes them in half a second.
+/// Bytes that a step reads, beside the last read: a Worker hashes them in half a second.
 const BYTES_AT_ONCE: u64 = 32 * 1024 * 1024;
 
 /// Faults of a step, beside those of the last object.
