@@ -20,6 +20,7 @@ on_both_hosts!(
     put_checks_rules_with_their_lines,
     put_changes_a_preview,
     put_loses_no_publish_that_came_first,
+    put_replaces_no_change_of_its_path,
     put_ends_with_a_conflict_if_others_are_always_first,
     put_meets_a_hold,
     put_of_another_machine_is_not_replaced_unseen,
@@ -267,8 +268,12 @@ impl Gate {
     /// Starts `pmx put` behind the gate.
     fn put(&self, world: &World, path: &str) -> Child {
         fs::write(world.temp.path().join("content"), "put").unwrap();
+        self.start(world, &["put", path, "content"])
+    }
+
+    fn start(&self, world: &World, args: &[&str]) -> Child {
         let url = self.server.url("http", "127.0.0.1");
-        let args = ["put", path, "content", "--space", "docs", "--server", &url];
+        let args = [args, &["--space", "docs", "--server", &url]].concat();
         let mut command = world.command(&args);
         let token = world.token();
         command.env("PMX_TOKEN", token.trim_start_matches("Bearer "));
@@ -297,10 +302,45 @@ fn put_loses_no_publish_that_came_first(world: World) {
     assert_eq!(world.get("docs", "/docs/7").text(), "<body>first</body>");
 }
 
+fn put_replaces_no_change_of_its_path(world: World) {
+    published(&world);
+    for (content, args, code) in [
+        ("theirs", &["put", "a/b.txt", "content"][..], 6),
+        ("newer", &["rm", "a/b.txt", "docs/7.html"], 6),
+        // What the command wants is there already.
+        ("put", &["put", "a/b.txt", "content"], 0),
+    ] {
+        let gate = Gate::before(world.server.port);
+        fs::write(world.temp.path().join("content"), "put").unwrap();
+        let child = gate.start(&world, args);
+        gate.wait();
+        world.write(&[("a/b.txt", content)]);
+        let synced = world.sync("docs", &[]).ok();
+        drop(gate.pass);
+        let ran = Ran::from(child.wait_with_output().unwrap());
+        assert_eq!(ran.code, code, "{ran:?}");
+        if code != 0 {
+            let ran = ran.fails(6, "E_CONFLICT");
+            let message = "another publish changed \"a/b.txt\"";
+            assert!(ran.stderr.contains(message), "{ran:?}");
+            assert!(!ran.stderr.contains("--force"), "{ran:?}");
+        }
+        assert_eq!(active(&world), synced.number("/deploy"));
+        assert_eq!(world.get("docs", "/a/b.txt").text(), content);
+    }
+    let gate = Gate::before(world.server.port);
+    let child = gate.start(&world, &["rm", "a/b.txt", "docs/7.html"]);
+    gate.wait();
+    rm(&world, &["a/b.txt"]).ok();
+    drop(gate.pass);
+    Ran::from(child.wait_with_output().unwrap()).ok();
+    assert_eq!(world.get("docs", "/docs/7").status, 404);
+}
+
 fn put_ends_with_a_conflict_if_others_are_always_first(world: World) {
     published(&world);
     let gate = Gate::before(world.server.port);
-    let child = gate.put(&world, "docs/7.html");
+    let child = gate.put(&world, "new.txt");
     for attempt in 0..5 {
         gate.wait();
         world.write(&[("docs/7.html", &format!("<body>{attempt} first</body>"))]);
@@ -310,6 +350,8 @@ fn put_ends_with_a_conflict_if_others_are_always_first(world: World) {
     let ran = Ran::from(child.wait_with_output().unwrap());
     let ran = ran.fails(6, "E_CONFLICT");
     assert!(ran.stderr.contains("deploy 6 is active"), "{ran:?}");
+    assert!(ran.stderr.contains("`--expect 6` changes it"), "{ran:?}");
+    assert!(!ran.stderr.contains("--force"), "{ran:?}");
     assert_eq!(active(&world), 6);
     assert_eq!(world.get("docs", "/docs/7").text(), "<body>4 first</body>");
 }
@@ -321,6 +363,8 @@ fn put_meets_a_hold(world: World) {
     world.pmx(&["rollback", "--space", "docs"]).ok();
     let ran = put(&world, "new.txt", "x", &[]).fails(6, "E_HELD");
     assert!(ran.stdout.contains("pmx resume"), "{ran:?}");
+    assert!(ran.stdout.contains("--expect 3"), "{ran:?}");
+    assert!(!ran.stdout.contains("--force"), "{ran:?}");
     rm(&world, &["a/b.txt"]).fails(6, "E_HELD");
     put(&world, "new.txt", "x", &["--expect", "2"]).fails(6, "E_CONFLICT");
     assert_eq!(active(&world), 3);

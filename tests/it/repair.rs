@@ -124,7 +124,6 @@ fn rotten_serving_index_is_written_anew(mut world: World) {
     }
 }
 
-/// The resident memory of a process in bytes.
 fn put_of_one_file_names_what_the_server_lost(mut world: World) {
     publish(&world);
     rot(&mut world, Kind::Pack, 9);
@@ -139,6 +138,7 @@ fn put_of_one_file_names_what_the_server_lost(mut world: World) {
     whole(&world, "docs", "/new.txt", "new");
 }
 
+/// The resident memory of a process in bytes.
 fn resident(world: &World) -> u64 {
     let statm = fs::read_to_string(format!("/proc/{}/statm", world.server.id())).unwrap();
     let pages: u64 = statm.split(' ').nth(1).unwrap().parse().unwrap();

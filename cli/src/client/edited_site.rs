@@ -74,6 +74,14 @@ impl SiteEdits {
         self.edits.contains_key(path)
     }
 
+    /// The first path whose entry changed between two deploys, and not to the one to be published.
+    /// The entries are in the order of the paths.
+    pub fn overtaken(&self, before: &[Option<Entry>], now: &[Option<Entry>]) -> Option<&SitePath> {
+        let mut paths = self.edits.iter().zip(before.iter().zip(now));
+        let found = paths.find(|((_, wanted), (before, now))| before != now && wanted != now);
+        found.map(|((path, _), _)| path)
+    }
+
     fn to_list(&self) -> Vec<Edit> {
         let edits = self.edits.iter().map(|(path, entry)| Edit {
             path: path.clone(),
@@ -115,6 +123,14 @@ impl BaseSite {
     /// Whether the deploy has a file.
     pub fn has(&self, path: &SitePath) -> Result<bool, Failure> {
         Ok(lookup(&self.nodes, self.deploy.root, path)?.is_some())
+    }
+
+    /// The entries at the changed paths, in the order of the paths.
+    pub fn entries(&self, edits: &SiteEdits) -> Result<Vec<Option<Entry>>, Failure> {
+        let entries = edits
+            .paths()
+            .map(|path| lookup(&self.nodes, self.deploy.root, path));
+        Ok(entries.collect::<Result<_, _>>()?)
     }
 
     /// All files, in the order of their paths.

@@ -1,7 +1,7 @@
 //! Edits of a site: publishes changes to the active deploy, or to a preview, without its folder.
 //!
 //! The commit replaces only the deploy that was read. If another publish came first, the job reads
-//! that one's deploy and applies the changes to it.
+//! that one's deploy and applies the changes to it, unless that one changed the same paths.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use bytes::Bytes;
 use pmx_core::channel::Channel;
 use pmx_core::code::Code;
 use pmx_core::name::AliasName;
-use pmx_sync::manifest::Row;
+use pmx_sync::manifest::{Entry, Row};
 use pmx_sync::path::SitePath;
 use pmx_sync::push::{Mode, PushOutcomeKind};
 use pmx_sync::rules::RuleFile;
@@ -34,6 +34,13 @@ use crate::warnings;
 
 /// Deploys that a job reads before it gives up: each of them came between a read and its commit.
 const ATTEMPTS: usize = 5;
+
+/// The first deploy that a job read.
+struct FirstRead {
+    number: u64,
+    /// Its entries at the changed paths.
+    entries: Vec<Option<Entry>>,
+}
 
 /// A publish of changes to a site.
 pub(super) struct EditJob {
@@ -78,11 +85,11 @@ impl EditJob {
         let given = self.args.message.clone().unwrap_or(message);
         let meta = super::meta(Some(given), context)?;
         let (started, before) = (Instant::now(), self.client.traffic());
-        let mut attempt = 1;
+        let (mut attempt, mut first) = (1, None);
         let mut report = loop {
-            match self.once(edits, &meta, context) {
+            match self.once(edits, &meta, &mut first, context) {
                 Err(failure) if attempt < ATTEMPTS && self.is_overtaken(&failure) => attempt += 1,
-                result => break result?,
+                result => break result.map_err(hinted)?,
             }
             context
                 .ui
@@ -94,9 +101,10 @@ impl EditJob {
         Ok(Ended::Done)
     }
 
-    /// Whether another deploy became active after the job had read the one before.
+    /// Whether the server refused because another deploy became active after the job had read one.
     fn is_overtaken(&self, failure: &Failure) -> bool {
-        self.args.expect.is_none() && failure.code == Code::Conflict
+        let is_refused = failure.problem.is_some() && failure.code == Code::Conflict;
+        self.args.expect.is_none() && is_refused
     }
 
     /// Reads the deploy, and publishes the changes to it.
@@ -104,6 +112,7 @@ impl EditJob {
         &self,
         edits: &SiteEdits,
         meta: &DeployMeta,
+        first: &mut Option<FirstRead>,
         context: &Context<'_>,
     ) -> Result<Report, Failure> {
         context.interrupt.check()?;
@@ -115,7 +124,14 @@ impl EditJob {
         };
         let site = context.cache.site(&self.site.server, &channel);
         let base = BaseSite::fetch(&self.client, space, &deploy, site.nodes())?;
-        check_removals(edits, &base)?;
+        let entries = base.entries(edits)?;
+        if let Some(first) = first {
+            check_unchanged(edits, first, &entries, deploy.number)?;
+        } else {
+            check_removals(edits, &base)?;
+            let number = deploy.number;
+            *first = Some(FirstRead { number, entries });
+        }
         self.check_collisions(edits, &base, context)?;
         let cache = context.cache.edited(&self.site.server, &channel);
         let edited = base.edited(edits, cache)?;
@@ -264,7 +280,11 @@ fn sentence(report: &Report, edits: &SiteEdits) -> String {
     match report.outcome.kind {
         PushOutcomeKind::Unchanged => {
             let (number, paths) = (report.outcome.active, ui::escaped(&paths.join(", ")));
-            format!("unchanged: deploy {number} has this content at {paths}")
+            let content = match edits.put_paths().next() {
+                Some(_) => "this content",
+                None => "no file",
+            };
+            format!("unchanged: deploy {number} has {content} at {paths}")
         }
         PushOutcomeKind::Published | PushOutcomeKind::Planned | PushOutcomeKind::Superseded => {
             report.sentence()
@@ -283,6 +303,39 @@ fn held(mut failure: Failure, read: u64) -> Failure {
         failure.code = Code::Held;
     }
     failure
+}
+
+/// Gives a refusal the hint for this command, which has no `--force`.
+fn hinted(failure: Failure) -> Failure {
+    let active = failure.problem.as_ref().and_then(|problem| problem.active);
+    let Some(number) = active else {
+        return failure;
+    };
+    match failure.code {
+        Code::Held => failure.with_hint(format!(
+            "`pmx resume` lifts the hold; `--expect {number}` changes the held deploy at once."
+        )),
+        Code::Conflict => failure.with_hint(format!(
+            "Look at it with `pmx diff`; `--expect {number}` changes it."
+        )),
+        _ => failure,
+    }
+}
+
+/// Fails if another publish changed a path of the edits after the job's first read.
+fn check_unchanged(
+    edits: &SiteEdits,
+    first: &FirstRead,
+    entries: &[Option<Entry>],
+    number: u64,
+) -> Result<(), Failure> {
+    let Some(path) = edits.overtaken(&first.entries, entries) else {
+        return Ok(());
+    };
+    let (path, before) = (ui::escaped(path.as_str()), first.number);
+    let message = format!("another publish changed \"{path}\" after deploy {before} was read");
+    let hint = format!("Look at it with `pmx get`; `--expect {number}` changes deploy {number}.");
+    Err(Failure::new(Code::Conflict, message).with_hint(hint))
 }
 
 /// Fails if the site has not all files to be removed.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use pmx_sync::limits::BLOB_BYTES_MAX;
 use pmx_sync::path::SitePath;
 use pmx_sync::scan::{self, Scan};
-use tempfile::NamedTempFile;
+use tempfile::{NamedTempFile, TempDir};
 
 use super::edit::EditJob;
 use super::pull::site_path;
@@ -86,7 +86,11 @@ fn read(
 /// The content to put: a file of the user's, or a copy of standard input.
 enum Content {
     File(PathBuf),
-    Copy(NamedTempFile),
+    /// The copy is alone in a folder that no other user can open.
+    Copy {
+        copy: NamedTempFile,
+        _folder: TempDir,
+    },
 }
 
 impl Content {
@@ -94,19 +98,34 @@ impl Content {
         if file != Path::new(STDIN) {
             return Ok(Self::File(file.to_owned()));
         }
-        let folder = std::env::temp_dir();
-        let failed = |error| Failure::local("can't copy standard input to", &folder, &error);
-        let mut copy = NamedTempFile::new_in(&folder).map_err(failed)?;
+        let place = std::env::temp_dir();
+        let failed = |error| Failure::local("can't copy standard input to", &place, &error);
+        let folder = private_folder(&place).map_err(failed)?;
+        let mut copy = NamedTempFile::new_in(folder.path()).map_err(failed)?;
         // One byte more than the limit says that there is too much.
         let mut input = io::stdin().lock().take(BLOB_BYTES_MAX + 1);
         io::copy(&mut input, copy.as_file_mut()).map_err(failed)?;
-        Ok(Self::Copy(copy))
+        Ok(Self::Copy {
+            copy,
+            _folder: folder,
+        })
     }
 
     fn place(&self) -> &Path {
         match self {
             Self::File(path) => path,
-            Self::Copy(copy) => copy.path(),
+            Self::Copy { copy, .. } => copy.path(),
         }
     }
+}
+
+/// Makes a temporary folder that no other user can open.
+fn private_folder(place: &Path) -> io::Result<TempDir> {
+    let mut builder = tempfile::Builder::new();
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        builder.permissions(std::fs::Permissions::from_mode(0o700));
+    }
+    builder.tempdir_in(place)
 }

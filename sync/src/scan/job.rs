@@ -11,7 +11,7 @@ use super::filesystem::FileSystem;
 use super::filesystem::layered::LayeredFileSystem;
 use super::media::MediaTypes;
 use super::own::OwnFolder;
-use super::pathmx::{PathmxBuild, prefix, roots};
+use super::pathmx::{FolderKind, PathmxBuild, prefix, roots};
 use super::read::FileHasher;
 use super::rules::{self, IgnoreRules};
 use super::tree::Tree;
@@ -51,7 +51,12 @@ impl ScanJob<'_> {
     }
 
     fn walk<G: FileSystem>(self, filesystem: &G) -> Result<Scan, ScanError> {
-        let ignore_file = rules::ignore_file(filesystem)?;
+        let ignore_file = match self.build.kind {
+            FolderKind::SingleFile => String::new(),
+            FolderKind::Folder | FolderKind::NamedLikeBuild | FolderKind::Build => {
+                rules::ignore_file(filesystem)?
+            }
+        };
         let rules = IgnoreRules::parse(&ignore_file, &self.options.exclude)?;
         let manifests = roots::manifests(self.place, &self.build.mounts)?;
         let binding = self.binding(&ignore_file);
@@ -69,6 +74,7 @@ impl ScanJob<'_> {
             collisions: self.options.collisions,
             secrets: self.options.secrets,
             own: OwnFolder::at(self.place),
+            kind: self.build.kind,
             touched: self.options.touched.as_ref(),
             progress: self.progress,
             media: MediaTypes::default(),

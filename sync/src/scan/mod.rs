@@ -141,7 +141,7 @@ fn run_folder(
     now: Timestamp,
 ) -> Result<Scan, ScanError> {
     let build = |place: &Path| PathmxBuild::read(place, options);
-    run(root, options, known, progress, now, build)
+    pathmx::unchanged(root, || run(root, options, known, progress, now, build))
 }
 
 fn run(
@@ -150,7 +150,7 @@ fn run(
     known: KnownFiles<'_>,
     progress: &dyn Progress,
     now: Timestamp,
-    build: impl Fn(&Path) -> Result<PathmxBuild, ScanFault>,
+    build: impl FnOnce(&Path) -> Result<PathmxBuild, ScanFault>,
 ) -> Result<Scan, ScanError> {
     let missing = |source| ScanFault::SourceMissing {
         folder: root.to_owned(),
@@ -170,18 +170,15 @@ fn run(
         .stack_size(STACK_BYTES)
         .build()
         .map_err(|error| ScanFault::Threads(error.to_string()))?;
-    let once = || {
-        let job = ScanJob {
-            place: &place,
-            build: build(&place)?,
-            options,
-            known,
-            progress,
-            now,
-        };
-        pool.install(|| walk_folder(job, root))
+    let job = ScanJob {
+        place: &place,
+        build: build(&place)?,
+        options,
+        known,
+        progress,
+        now,
     };
-    pathmx::unchanged(&place, once)
+    pool.install(|| walk_folder(job, root))
 }
 
 fn walk_folder(job: ScanJob<'_>, root: &Path) -> Result<Scan, ScanError> {

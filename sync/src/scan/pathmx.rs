@@ -75,6 +75,8 @@ pub(super) enum FolderKind {
     NamedLikeBuild,
     /// PathMX's build output.
     Build,
+    /// No folder: one file, wherever it is on disk.
+    SingleFile,
 }
 
 /// The parts of a folder that are published.
@@ -112,7 +114,7 @@ impl PathmxBuild {
     /// A site with one file, which is `on_disk` below the scanned folder.
     pub(super) fn of_file(path: &SitePath, on_disk: SitePath) -> Result<Self, ScanFault> {
         let mounts = vec![Mount::of_virtual_files()];
-        let mut build = Self::of_mounts(FolderKind::Folder, mounts);
+        let mut build = Self::of_mounts(FolderKind::SingleFile, mounts);
         let inserted = build.files.insert(path, VirtualFile::Declared(on_disk));
         inserted.map_err(|clash| declared::clash(clash, path))?;
         Ok(build)

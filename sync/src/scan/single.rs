@@ -1,21 +1,23 @@
 //! Single file: a scan of one file, wherever it is on disk, as the only file of a site.
 
+use std::io;
 use std::path::Path;
 
 use pmx_core::time::Timestamp;
 
 use super::error::{ScanError, ScanFault, shown};
 use super::job::KnownFiles;
+use super::own::OwnFolder;
 use super::pathmx::PathmxBuild;
 use super::walk::Unknown;
 use super::{Options, Progress, Scan, rules, run};
 use crate::path::SitePath;
 
-/// Includes every name, also against the patterns of the folder that the file is in: the user
-/// named the path.
+/// Includes every name, also one that starts with a dot: the user named the path.
 const EVERY_NAME: &str = "!*";
 
-/// Scans the file on disk `file` as the file at `path`, with all checks of a scan of a folder.
+/// Scans the file on disk `file` as the file at `path`, with all checks of a scan of a folder. The
+/// scan reads no other file of its folder.
 pub fn scan_file(
     path: &SitePath,
     file: &Path,
@@ -35,6 +37,10 @@ pub fn scan_file(
             doing: "open",
             source,
         })?;
+    if let Some(own) = OwnFolder::above(&real) {
+        let path = on_disk();
+        return Err(ScanFault::Own { path, own }.into());
+    }
     let (Some(folder), Some(name)) = (real.parent(), real.file_name()) else {
         return Err(ScanFault::NotRegular { path: on_disk() }.into());
     };
@@ -48,5 +54,14 @@ pub fn scan_file(
         unknown: Unknown::Read(None),
     };
     let build = |_: &Path| PathmxBuild::of_file(path, name.clone());
-    run(folder, &options, known, progress, now, build)
+    let scan = run(folder, &options, known, progress, now, build)?;
+    match &scan.rows()[..] {
+        [row] if row.path == *path => Ok(scan),
+        _ => Err(ScanFault::Unreadable {
+            path: on_disk(),
+            doing: "publish",
+            source: io::Error::other("the scan left the file out"),
+        }
+        .into()),
+    }
 }

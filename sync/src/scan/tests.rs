@@ -27,6 +27,7 @@ mod pathmx;
 mod pathmx_paths;
 mod prefetch;
 mod reading;
+mod single;
 mod virtual_files;
 
 const ROOT: Root = Root::from_bytes([7; 32]);

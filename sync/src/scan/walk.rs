@@ -25,6 +25,7 @@ use super::error::{Problems, ScanFault, TOP, shown};
 use super::filesystem::{FileSystem, Listing, ListingEntry};
 use super::media::MediaTypes;
 use super::own::OwnFolder;
+use super::pathmx::FolderKind;
 use super::prefetch::Prefetch;
 use super::read::FileHasher;
 use super::rules::IgnoreRules;
@@ -54,6 +55,7 @@ pub(super) struct Walk<'a, G> {
     pub(super) secrets: Secrets,
     /// The kind of the whole folder, if pmx stores its own files beside the site.
     pub(super) own: Option<OwnFolder>,
+    pub(super) kind: FolderKind,
     pub(super) touched: Option<&'a BTreeSet<String>>,
     pub(super) progress: &'a dyn Progress,
     pub(super) media: MediaTypes,

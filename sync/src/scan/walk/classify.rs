@@ -3,6 +3,7 @@
 use super::super::error::{ScanFault, shown};
 use super::super::filesystem::{FileSystem, Listing, ListingEntry, Virtual};
 use super::super::own::{self, OwnFolder};
+use super::super::pathmx::FolderKind;
 use super::super::rules::Shape;
 use super::super::stat::FileKind;
 use super::findings::lock;
@@ -18,14 +19,15 @@ pub(super) struct Parts {
 
 impl<G: FileSystem> Walk<'_, G> {
     /// The kind of the folder with this listing, if it is pmx's own. The top never counts as one,
-    /// because the user publishes it.
+    /// because the user publishes it. The folders of a single file are not on disk.
     pub(super) fn own_folder(
         &self,
         here: &WalkPosition<'_>,
         listing: &Listing,
     ) -> Option<OwnFolder> {
         let mut names = listing.entries.iter().map(|&listed| listing.name(listed));
-        let is_worth_looking = !here.real.is_empty() && names.any(own::is_telling);
+        let is_on_disk = !here.real.is_empty() && self.kind != FolderKind::SingleFile;
+        let is_worth_looking = is_on_disk && names.any(own::is_telling);
         let path = || self.filesystem.place().join(here.real);
         is_worth_looking.then(|| OwnFolder::at(&path())).flatten()
     }
