@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::namespaces::{Own, within};
-use crate::world::{Running, World, eventually, on_both_hosts, pmx_path, try_raw};
+use crate::world::{Running, World, eventually, on_both_hosts, pmx_path, try_raw, without_store};
 
 on_both_hosts! {
     errors_have_an_id,
@@ -70,6 +70,7 @@ fn sites_are_served_from_a_disk_that_takes_no_writes() {
         let serve = "trap '' XFSZ; ulimit -f 0; exec \"$0\" serve --data data --listen 127.0.0.1:0";
         let mut command = Command::new("sh");
         command.args(["-c", serve]).arg(pmx_path());
+        without_store(&mut command);
         command.current_dir(world.temp.path());
         served(command, if kept { "kept" } else { "lost" });
     }

@@ -8,7 +8,7 @@ use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
-use crate::world::{Ran, World, eventually, http, on_both_hosts, pmx_path};
+use crate::world::{Ran, World, eventually, http, on_both_hosts, pmx_path, without_store};
 
 on_both_hosts!(control_characters_are_published_and_reach_no_terminal);
 
@@ -107,7 +107,9 @@ fn full_disk_loses_nothing() {
     world.server.kill();
     // No file may grow beyond 400 KiB, so that the disk is full for the server.
     let script = "trap '' XFSZ; ulimit -f 800; exec \"$0\" serve --data \"$1\" --listen \"$2\"";
-    let mut full = Command::new("sh")
+    let mut full = Command::new("sh");
+    without_store(&mut full);
+    let mut full = full
         .args(["-c", script])
         .arg(pmx_path())
         .arg(&data)

@@ -1,14 +1,13 @@
 //! Operator settings of streams: tokens, public streams, rates.
 
 use std::io::Read as _;
-use std::process::Command;
 
 use flate2::read::GzDecoder;
 use tempfile::TempDir;
 
 use crate::streaming::Home;
 use crate::world::{
-    Answer, Host, eventually, pmx_path, skipped, started_on_both_hosts, worker_lacks,
+    Answer, Host, eventually, pmx_command, skipped, started_on_both_hosts, worker_lacks,
 };
 
 started_on_both_hosts! {
@@ -210,7 +209,7 @@ impl Operated {
 
 /// A token that the CLI issues.
 pub(crate) fn token(variable: (&str, &str), stream: &str, scope: &str) -> String {
-    let mut pmx = Command::new(pmx_path());
+    let mut pmx = pmx_command();
     pmx.env_remove("STREAM_SECRET")
         .env_remove("STREAM_TOKEN_KEYS")
         .env(variable.0, variable.1)
@@ -394,7 +393,7 @@ fn invalid_stream_settings_close_the_server(host: Host) {
     match host {
         Host::Embedded => {
             let temp = TempDir::new().unwrap();
-            let mut pmx = Command::new(pmx_path());
+            let mut pmx = pmx_command();
             pmx.args(["serve", "--listen", "127.0.0.1:0", "--data"])
                 .arg(temp.path())
                 .envs(settings);

@@ -1,13 +1,12 @@
 //! Route credentials on both hosts: every route with every kind of credential, for foreign pages
 //! and at foreign hosts.
 
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
 use crate::world::{
-    Answer, Host, Server, World, eventually, pmx_path, started_on_both_hosts, try_raw,
+    Answer, Host, Server, World, eventually, pmx_command, started_on_both_hosts, try_raw,
 };
 
 started_on_both_hosts! {
@@ -228,7 +227,7 @@ impl Setting {
 }
 
 fn token(stream: &str, scope: &str, expires: &str) -> String {
-    let mut pmx = Command::new(pmx_path());
+    let mut pmx = pmx_command();
     pmx.env_remove("STREAM_TOKEN_KEYS")
         .env("STREAM_SECRET", SECRET);
     pmx.args([

@@ -2,13 +2,12 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
 use rusqlite::Connection;
 use tempfile::TempDir;
 
 use crate::streaming::ask;
-use crate::world::{Host, Server, pmx_path};
+use crate::world::{Host, Server, pmx_command};
 
 /// Copies the data folder of a host of the first version.
 fn first_version(home: &Path) {
@@ -75,7 +74,7 @@ fn streams_of_a_newer_version_are_used_or_refused_by_name() {
     assert_eq!(chat.status, 200);
     drop(server);
     record("99", "98");
-    let mut pmx = Command::new(pmx_path());
+    let mut pmx = pmx_command();
     pmx.args(["serve", "--listen", "127.0.0.1:0", "--data"])
         .arg(&data);
     let ended = pmx.output().unwrap();

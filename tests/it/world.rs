@@ -23,6 +23,23 @@ pub(crate) use hosts::{
 pub(crate) use http::{Answer, raw, try_raw};
 pub(crate) use server::{Host, Running, Server, port_in};
 
+/// A command of `pmx` without the variables of an object store that the tests run with.
+pub(crate) fn pmx_command() -> Command {
+    let mut command = Command::new(pmx_path());
+    without_store(&mut command);
+    command
+}
+
+/// Removes the variables of an object store: a server of a story never writes to a real one.
+pub(crate) fn without_store(command: &mut Command) {
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("AWS_") || text == "OBJECTS_URL" || text == "TAKE_OVER" {
+            command.env_remove(name);
+        }
+    }
+}
+
 /// The `pmx` binary of the same build as these tests.
 pub(crate) fn pmx_path() -> &'static Path {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
@@ -275,7 +292,7 @@ impl World {
     /// A command with this world's server and caches, and no other variables of `pmx`.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         self.unsettled.set(true);
-        let mut command = Command::new(pmx_path());
+        let mut command = pmx_command();
         command
             .args(args)
             .current_dir(self.temp.path())

@@ -14,7 +14,8 @@ pub(crate) fn install() -> Result<()> {
     let list = root().join("tests/s3/requirements.txt");
     let wanted = fs::read(&list)?;
     let installed = place.join("installed.txt");
-    if fs::read(&installed).is_ok_and(|list| list == wanted) {
+    let python = place.join("bin/python");
+    if fs::read(&installed).is_ok_and(|list| list == wanted) && has_moto(&python) {
         return Ok(());
     }
     say("installing what tests/s3/requirements.txt names");
@@ -29,10 +30,16 @@ pub(crate) fn install() -> Result<()> {
         "--no-deps",
         "--requirement",
     ];
-    run(Command::new(place.join("bin/python"))
-        .args(install)
-        .arg(&list))?;
+    run(Command::new(python).args(install).arg(&list))?;
     Ok(fs::write(installed, wanted)?)
+}
+
+/// Whether the environment works: its Python may have moved since.
+fn has_moto(python: &Path) -> bool {
+    let mut command = Command::new(python);
+    command.args(["-c", "import moto"]);
+    command.stdin(Stdio::null()).stderr(Stdio::null());
+    command.status().is_ok_and(|status| status.success())
 }
 
 fn run(command: &mut Command) -> Result<()> {

@@ -71,8 +71,10 @@ fn every_space(state: &AppState) -> BTreeMap<SpaceName, Instant> {
 /// Delivers for one space. Returns the wait until its next delivery, if there is one.
 async fn deliver(state: &Arc<AppState>, space: SpaceName) -> Option<Duration> {
     // Without its objects a space changes nothing: see `store::owner`.
-    if state.server.backend().blobs.refusal().is_some() {
-        return Some(WAIT_MAX);
+    match state.server.backend().blobs.check_changes().await {
+        Ok(()) => {}
+        Err(problem) if problem.code == Code::Unavailable => return Some(RETRY_TIME),
+        Err(_) => return Some(WAIT_MAX),
     }
     let state = Arc::clone(state);
     let log = state.log;

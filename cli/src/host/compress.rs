@@ -11,13 +11,15 @@ use bytes::Bytes;
 use flate2::write::GzEncoder;
 use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, ETAG, VARY};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
+use pmx_core::code::Code;
 use pmx_core::coding::takes_coding;
+use pmx_core::problem::Problem;
 use pmx_sync::bounded_cache::BoundedCache;
 use pmx_sync::serve::{Body, Piece};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use super::response_body::{Backing, opened};
+use super::response_body::{Backing, failure, far_turn, opened};
 
 /// A content coding that the host applies on request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -80,19 +82,20 @@ impl Compressor {
     }
 
     /// Compresses an answer, if the client accepts a coding and the answer may have one. The plan
-    /// marks such answers: they vary with `Accept-Encoding`.
+    /// marks such answers: they vary with `Accept-Encoding`. Fails if the store can't be reached
+    /// now: a second read would only wait again.
     pub(crate) async fn code<B: Backing>(
         &self,
         coding: Option<AppliedCoding>,
         method: &Method,
         answer: Response<Body>,
         backing: &Arc<B>,
-    ) -> Response<Body> {
+    ) -> Result<Response<Body>, Problem> {
         let Some(coding) = coding.filter(|_| may_be_coded(&answer)) else {
-            return answer;
+            return Ok(answer);
         };
         if answer.status() == StatusCode::NOT_MODIFIED {
-            return described(answer, coding, None);
+            return Ok(described(answer, coding, None));
         }
         let is_head = method == Method::HEAD;
         let raw = if is_head {
@@ -101,19 +104,19 @@ impl Compressor {
             length(&answer)
         };
         if !(RAW_BYTES_MIN..=RAW_BYTES_MAX).contains(&raw) {
-            return answer;
+            return Ok(answer);
         }
         if is_head {
             // The length of the body is known only after compression.
-            return described(answer, coding, None);
+            return Ok(described(answer, coding, None));
         }
-        match self.coded(coding, &answer, backing).await {
+        Ok(match self.coded(coding, &answer, backing).await? {
             Some(bytes) => {
                 let length = bytes.len();
                 described(answer, coding, Some(length)).map(|_| Body::Bytes(bytes))
             }
             None => answer,
-        }
+        })
     }
 
     async fn coded<B: Backing>(
@@ -121,24 +124,43 @@ impl Compressor {
         coding: AppliedCoding,
         answer: &Response<Body>,
         backing: &Arc<B>,
-    ) -> Option<Bytes> {
-        let tag = answer.headers().get(ETAG)?.to_str().ok()?.to_owned();
-        let key = (tag, coding);
+    ) -> Result<Option<Bytes>, Problem> {
+        let tag = answer.headers().get(ETAG).and_then(|tag| tag.to_str().ok());
+        let Some(tag) = tag else {
+            return Ok(None);
+        };
+        let key = (tag.to_owned(), coding);
         if let Some(coded) = self.coded.find(&key) {
-            return Some(coded);
+            return Ok(Some(coded));
         }
-        let permit = timeout(WAIT_TIME, Arc::clone(&self.at_work).acquire_owned());
-        let permit = permit.await.ok()?.ok()?;
+        let permit = timeout(WAIT_TIME, Arc::clone(&self.at_work).acquire_owned()).await;
+        let Ok(Ok(permit)) = permit else {
+            return Ok(None);
+        };
+        let Ok(turn) = far_turn(&**backing, WAIT_TIME).await else {
+            return Ok(None);
+        };
         let (body, backing) = (answer.body().clone(), Arc::clone(backing));
         let work = tokio::task::spawn_blocking(move || {
-            let coded = whole(&body, &*backing).and_then(|raw| coding.encode(&raw));
+            let raw = whole(&body, &*backing);
+            drop(turn);
+            let coded = raw.and_then(|raw| coding.encode(&raw));
             drop(permit);
             coded.map(Bytes::from)
         });
-        let coded = work.await.ok()?.ok()?;
-        self.coded
-            .insert(key, coded.clone(), coded.len() + ENTRY_BYTES);
-        Some(coded)
+        match work.await {
+            Ok(Ok(coded)) => {
+                let bytes = coded.len() + ENTRY_BYTES;
+                self.coded.insert(key, coded.clone(), bytes);
+                Ok(Some(coded))
+            }
+            Ok(Err(error)) => {
+                let problem = failure(&error);
+                let is_passing = problem.code == Code::Unavailable;
+                if is_passing { Err(problem) } else { Ok(None) }
+            }
+            Err(_) => Ok(None),
+        }
     }
 }
 
@@ -266,12 +288,9 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
             .build();
-        runtime.unwrap().block_on(compressor.code(
-            AppliedCoding::accepted(&asked),
-            method,
-            answer,
-            &backing,
-        ))
+        let coding = AppliedCoding::accepted(&asked);
+        let coded = compressor.code(coding, method, answer, &backing);
+        runtime.unwrap().block_on(coded).unwrap()
     }
 
     fn opened(answer: &Response<Body>) -> Vec<u8> {

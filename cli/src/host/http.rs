@@ -96,7 +96,7 @@ fn is_waiting_reader(head: &Parts) -> bool {
 async fn ordinary(state: &Arc<AppState>, head: Parts, body: Incoming) -> Response<AnyBody> {
     let (method, coding) = (head.method.clone(), AppliedCoding::accepted(&head.headers));
     let answered = match respond(state, head, body).await {
-        Ok(answer) => Ok(state.compressor.code(coding, &method, answer, state).await),
+        Ok(answer) => state.compressor.code(coding, &method, answer, state).await,
         Err(failure) => Err(failure),
     };
     match answered {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use pmx_core::backend::{BackendError, Blobs, ObjectKey};
 use pmx_core::id::SpaceId;
+use pmx_core::problem::Problem;
 
 use super::HostConfig;
 use super::access_log::Log;
@@ -36,11 +37,11 @@ impl Objects {
         matches!(self, Self::Folder(_))
     }
 
-    /// Why this host changes nothing, if another server owns its objects.
-    pub(crate) fn refusal(&self) -> Option<String> {
+    /// Fails if this host changes nothing now, because another server may own its objects.
+    pub(crate) async fn check_changes(&self) -> Result<(), Problem> {
         match self {
-            Self::Folder(_) => None,
-            Self::Store(store) => store.refusal(),
+            Self::Folder(_) => Ok(()),
+            Self::Store(store) => store.check_changes().await,
         }
     }
 

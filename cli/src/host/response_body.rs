@@ -10,6 +10,7 @@ use std::ops::Range;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
@@ -20,7 +21,8 @@ use pmx_core::code::Code;
 use pmx_core::codec::Decoder;
 use pmx_core::problem::{PROBLEM_MEDIA, Problem};
 use pmx_sync::serve::{Body, Open, Piece};
-use tokio::task::JoinHandle;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
 
 use super::any_body::{self, AnyBody};
 use super::blocking::blocking;
@@ -81,19 +83,52 @@ async fn at_once<B: Backing>(pieces: Vec<Piece>, backing: &Arc<B>) -> io::Result
         return opened(&pieces, &**backing);
     }
     let backing = Arc::clone(backing);
-    let reading = tokio::task::spawn_blocking(move || blocking(|| opened(&pieces, &*backing)));
-    reading.await.map_err(io::Error::other).flatten()
+    aside(backing, AT_ONCE_TIME, move |backing| {
+        opened(&pieces, backing)
+    })
+    .await
 }
 
-/// The answer to a failed read: content is lost, unless its store can't be reached now.
-fn failure(error: &io::Error) -> Problem {
+/// Runs a read on a blocking thread. A far read waits for its turn, without a thread.
+async fn aside<B: Backing>(
+    backing: Arc<B>,
+    wait: Duration,
+    read: impl FnOnce(&B) -> io::Result<Bytes> + Send + 'static,
+) -> io::Result<Bytes> {
+    let turn = far_turn(&*backing, wait).await?;
+    let work = move || {
+        let read = blocking(|| read(&backing));
+        drop(turn);
+        read
+    };
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(io::Error::other).flatten()
+}
+
+/// A turn for a far read; `None` for a near one. A store that never answers so holds up a part of
+/// the threads only.
+pub(super) async fn far_turn(
+    backing: &impl Backing,
+    wait: Duration,
+) -> io::Result<Option<OwnedSemaphorePermit>> {
+    let Some(turns) = backing.far_turns() else {
+        return Ok(None);
+    };
+    let turn = timeout(wait, Arc::clone(turns).acquire_owned()).await;
+    let late = |_| {
+        let why = "all reads wait for the object store";
+        io::Error::other(BackendError::new("reading an object", why).passing())
+    };
+    turn.map_err(late)?.map(Some).map_err(io::Error::other)
+}
+
+/// The answer to a failed read, with the code of the failure.
+pub(super) fn failure(error: &io::Error) -> Problem {
     let inner = error.get_ref();
-    let code = inner.and_then(|inner| {
-        let of_store = inner.downcast_ref().map(BackendError::code);
-        of_store.or_else(|| inner.downcast_ref().map(|problem: &Problem| problem.code))
-    });
-    let passing = code.filter(|code| *code == Code::Unavailable);
-    Problem::new(passing.unwrap_or(Code::Corrupt), error.to_string())
+    let of_store = inner.and_then(|inner| inner.downcast_ref().map(BackendError::code));
+    let of_problem = || inner?.downcast_ref().map(|problem: &Problem| problem.code);
+    let code = of_store.or_else(of_problem).unwrap_or(Code::Storage);
+    Problem::new(code, error.to_string())
 }
 
 /// The objects with the pieces of a body, and the verification before sending.
@@ -101,6 +136,10 @@ pub(crate) trait Backing: Send + Sync + 'static {
     /// Whether a read takes so little time that an asynchronous thread may wait for it.
     fn is_near(&self) -> bool {
         true
+    }
+    /// The turns of reads that take longer.
+    fn far_turns(&self) -> Option<&Arc<Semaphore>> {
+        None
     }
     /// Reads a range of an object; blocks.
     fn read(&self, key: ObjectKey, range: &Range<u64>) -> Result<Option<Bytes>, BackendError>;
@@ -110,6 +149,12 @@ pub(crate) trait Backing: Send + Sync + 'static {
 
 /// Bytes that the current thread reads and decodes: a switch of threads would cost more.
 const AT_ONCE_BYTES: u64 = 64 * 1024;
+
+/// How long a small body waits for its turn before the reader gets an error answer.
+const AT_ONCE_TIME: Duration = Duration::from_secs(2);
+
+/// How long a large body waits: its head is sent, so only a broken connection reports an error.
+const STREAM_TIME: Duration = Duration::from_secs(30);
 
 /// Bytes of one read of a file.
 const CHUNK_BYTES: u64 = 256 * 1024;
@@ -157,19 +202,26 @@ fn open(piece: &Piece, backing: &impl Backing) -> io::Result<Bytes> {
         .map_err(io::Error::other)?
         .ok_or_else(|| {
             let (start, end) = (piece.range.start, piece.range.end);
-            io::Error::other(format!("bytes {start} to {end} of {} are gone", piece.key))
+            corrupt(format!("bytes {start} to {end} of {} are gone", piece.key))
         })?;
     DECODER
         .with_borrow_mut(|decoder| piece.open(stored, decoder))
-        .map_err(|error| io::Error::other(format!("opening a piece of {}: {error}", piece.key)))
+        .map_err(|error| corrupt(format!("opening a piece of {}: {error}", piece.key)))
 }
+
+fn corrupt(detail: String) -> io::Error {
+    io::Error::other(Problem::new(Code::Corrupt, detail))
+}
+
+/// A read in progress.
+type Reading = Pin<Box<dyn Future<Output = io::Result<Bytes>> + Send>>;
 
 /// Pieces that are read in order, each after the client took the one before.
 struct Stream<B> {
     /// Bytes to send before the pieces.
     first: Bytes,
     pieces: VecDeque<Piece>,
-    reading: Option<JoinHandle<io::Result<Bytes>>>,
+    reading: Option<Reading>,
     backing: Arc<B>,
 }
 
@@ -216,9 +268,8 @@ impl<B: Backing> http_body::Body for Stream<B> {
         }
         loop {
             if let Some(reading) = &mut this.reading {
-                let read = std::task::ready!(Pin::new(reading).poll(context));
+                let bytes = std::task::ready!(reading.as_mut().poll(context));
                 this.reading = None;
-                let bytes = read.map_err(io::Error::other).flatten();
                 return Poll::Ready(Some(bytes.map(Frame::data)));
             }
             let is_near = this.backing.is_near();
@@ -234,8 +285,8 @@ impl<B: Backing> http_body::Body for Stream<B> {
                 return Poll::Ready(Some(open(&step, &*this.backing).map(Frame::data)));
             }
             let backing = Arc::clone(&this.backing);
-            let work = move || blocking(|| open(&step, &*backing));
-            this.reading = Some(tokio::task::spawn_blocking(work));
+            let read = move |backing: &B| open(&step, backing);
+            this.reading = Some(Box::pin(aside(backing, STREAM_TIME, read)));
         }
     }
 
@@ -355,6 +406,44 @@ mod tests {
         };
         let (garbled, _) = received(vec![0; 300_000], vec![piece(0..300_000, garbage)]);
         assert!(garbled.unwrap_err().contains("opening a piece"));
+    }
+
+    /// A store far away, which refuses every read.
+    struct Refusing {
+        turns: Arc<Semaphore>,
+    }
+
+    impl Backing for Refusing {
+        fn is_near(&self) -> bool {
+            false
+        }
+
+        fn far_turns(&self) -> Option<&Arc<Semaphore>> {
+            Some(&self.turns)
+        }
+
+        fn read(&self, _: ObjectKey, _: &Range<u64>) -> Result<Option<Bytes>, BackendError> {
+            Err(BackendError::new("reading an object", "403 AccessDenied"))
+        }
+
+        fn verify(&self, _piece: &Piece) -> Result<(), Problem> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn far_failure_keeps_its_code_and_a_stalled_store_is_unavailable() {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        for (turns, expected) in [(1, Code::Storage), (0, Code::Unavailable)] {
+            let turns = Arc::new(Semaphore::new(turns));
+            let backing = Arc::new(Refusing { turns });
+            let answer = Response::new(Body::Pieces(vec![piece(0..9, Open::AsIs)]));
+            let answer = runtime.block_on(sendable(answer, &Method::GET, &backing));
+            assert_eq!(answer.status().as_u16(), expected.status());
+            let body = runtime.block_on(answer.into_body().collect()).unwrap();
+            let text = String::from_utf8(body.to_bytes().to_vec()).unwrap();
+            assert!(text.contains(expected.as_str()), "{text}");
+        }
     }
 
     #[test]

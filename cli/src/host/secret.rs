@@ -99,7 +99,7 @@ fn draw() -> Result<String, HostError> {
 }
 
 /// Random bytes in hexadecimal.
-fn random<const BYTES: usize>() -> Result<String, HostError> {
+pub(crate) fn random<const BYTES: usize>() -> Result<String, HostError> {
     let mut bytes = [0; BYTES];
     getrandom::fill(&mut bytes).map_err(HostError::Randomness)?;
     let mut text = String::new();

@@ -119,10 +119,8 @@ impl Spaces for LocalSpaces {
         command: Command,
         now: Timestamp,
     ) -> Result<Reply, Problem> {
-        if (command.may_announce() || command.creates())
-            && let Some(refusal) = self.blobs.refusal()
-        {
-            return Err(Problem::new(Code::Storage, refusal));
+        if command.is_changing() {
+            self.blobs.check_changes().await?;
         }
         let file = self.folder.join(format!("{space}.db"));
         let lock = self.space_lock(space, &file, command.creates())?;

@@ -33,6 +33,8 @@ pub(crate) struct AppState {
     pub(super) body_budget: Arc<Budget>,
     /// Requests of the publish API in progress.
     pub(super) permits: Arc<Semaphore>,
+    /// Turns of reads from an object store.
+    far_turns: Arc<Semaphore>,
 }
 
 impl AppState {
@@ -53,6 +55,7 @@ impl AppState {
             streams,
             body_budget: Budget::new(BODY_BUDGET_BYTES),
             permits: Arc::new(Semaphore::new((cores + 1).min(PERMITS_MAX))),
+            far_turns: Arc::new(Semaphore::new(FAR_READS_MAX)),
         }
     }
 }
@@ -60,6 +63,10 @@ impl AppState {
 impl Backing for AppState {
     fn is_near(&self) -> bool {
         self.server.backend().blobs.is_near()
+    }
+
+    fn far_turns(&self) -> Option<&Arc<Semaphore>> {
+        (!self.is_near()).then_some(&self.far_turns)
     }
 
     fn read(&self, key: ObjectKey, range: &Range<u64>) -> Result<Option<Bytes>, BackendError> {
@@ -84,6 +91,10 @@ impl Backing for AppState {
 
 /// Bytes of request bodies in memory at once: three of the largest.
 const BODY_BUDGET_BYTES: usize = 36 * 1024 * 1024;
+
+/// Reads of bodies from an object store at once. Each holds a blocking thread, and a store that
+/// never answers is to leave the others to publishes, ledgers and the alarm.
+const FAR_READS_MAX: usize = 12;
 
 /// Requests of the publish API in progress at once. Each may hold a pack raw and as frames, beside
 /// its body and the server's caches. The host is to stay under 256 MiB.

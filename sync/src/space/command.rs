@@ -251,6 +251,15 @@ impl Command {
         }
     }
 
+    /// Whether the command may change the space or its objects.
+    pub const fn is_changing(&self) -> bool {
+        match self {
+            Self::Verify(step) => step.repair,
+            Self::Collect { dry, .. } => !*dry,
+            _ => !self.is_reading(),
+        }
+    }
+
     /// Whether the command may leave something to the alarm: pointers, or a collection.
     pub const fn may_announce(&self) -> bool {
         match self {

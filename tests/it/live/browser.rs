@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 
 use crate::conformance::install_in;
-use crate::world::{Host, World, pmx_path, skipped, worker_lacks};
+use crate::world::{Host, World, pmx_path, skipped, without_store, worker_lacks};
 
 /// The number of stories in `tests/browser/stories.mjs`.
 const STORIES: usize = 10;
@@ -94,6 +94,7 @@ pub(crate) fn node(world: &World) -> Command {
 
 /// Runs stories and checks that `count` passed.
 pub(crate) fn check_stories(mut stories: Command, count: usize) {
+    without_store(&mut stories);
     let ran = stories
         .current_dir(folder())
         .stdin(Stdio::null())

@@ -1,13 +1,13 @@
 //! S3 server of the stories: moto on a loopback port, behind a relay that can cut it off.
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use crate::world::{port_in, raw, skipped};
+use crate::world::{Answer, eventually, port_in, raw, skipped};
 
 /// The name of the bucket.
 pub(super) const BUCKET: &str = "sites";
@@ -23,6 +23,7 @@ pub(super) struct Bucket {
     relay: Relay,
     /// The lines of its log: one for each request.
     log: Arc<Mutex<Vec<String>>>,
+    marks: AtomicUsize,
 }
 
 impl Bucket {
@@ -61,6 +62,7 @@ impl Bucket {
             port,
             relay,
             log,
+            marks: AtomicUsize::default(),
         };
         bucket.ask("PUT", &format!("/{BUCKET}"));
         Some(bucket)
@@ -97,9 +99,21 @@ impl Bucket {
 
     /// The requests that the host sent since the last call, as `GET /sites/…`.
     pub(super) fn requests(&self) -> Vec<String> {
+        // A line may come after its answer. So the server is asked for a key of its own, and the
+        // lines before that request are complete.
+        let mark = format!("mark-{}", self.marks.fetch_add(1, Ordering::SeqCst));
+        self.ask_any("GET", &format!("/{BUCKET}/{mark}"));
+        eventually("the log has the mark", || {
+            self.log
+                .lock()
+                .unwrap()
+                .iter()
+                .any(|line| line.contains(&mark))
+        });
         let lines = std::mem::take(&mut *self.log.lock().unwrap());
         let request = |line: &String| Some(line.split('"').nth(1)?.to_owned());
-        lines.iter().filter_map(request).collect()
+        let requests = lines.iter().filter_map(request);
+        requests.filter(|line| !line.contains("/mark-")).collect()
     }
 
     /// Cuts the server off, or connects it again.
@@ -112,17 +126,32 @@ impl Bucket {
         }
     }
 
+    /// Lets all requests go without an answer, or passes them again.
+    pub(super) fn stall(&self, stalls: bool) {
+        self.relay.faults.stalls.store(stalls, Ordering::SeqCst);
+    }
+
+    /// Makes it a store that ignores the conditions of writes.
+    pub(super) fn ignore_conditions(&self) {
+        let ignores = &self.relay.faults.ignores_conditions;
+        ignores.store(true, Ordering::SeqCst);
+    }
+
     /// The body of an answer of the server itself.
     fn ask(&self, method: &str, path: &str) -> String {
+        let answer = self.ask_any(method, path);
+        assert_eq!(answer.status, 200, "{answer:?}");
+        answer.text()
+    }
+
+    fn ask_any(&self, method: &str, path: &str) -> Answer {
         let request = format!(
             "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{}\r\nContent-Length: 0\r\n\
              Authorization: AWS4-HMAC-SHA256 Credential=a/20260101/us-east-1/s3/aws4_request, \
              SignedHeaders=host, Signature=a\r\nConnection: close\r\n\r\n",
             self.port
         );
-        let answer = raw(self.port, request.as_bytes(), false);
-        assert_eq!(answer.status, 200, "{answer:?}");
-        answer.text()
+        raw(self.port, request.as_bytes(), false)
     }
 }
 
@@ -141,9 +170,44 @@ fn program() -> PathBuf {
     ))
 }
 
+/// What a relay does to the bytes that it passes.
+#[derive(Default)]
+struct Faults {
+    /// It passes none, and closes nothing.
+    stalls: AtomicBool,
+    /// It hides the conditions of requests.
+    ignores_conditions: AtomicBool,
+}
+
+fn pass(mut from: TcpStream, to: &mut TcpStream, faults: &Faults) -> std::io::Result<()> {
+    let mut bytes = vec![0; 64 * 1024];
+    loop {
+        let count = from.read(&mut bytes)?;
+        if count == 0 {
+            return Ok(());
+        }
+        if faults.stalls.load(Ordering::SeqCst) {
+            continue;
+        }
+        let part = &mut bytes[..count];
+        if faults.ignores_conditions.load(Ordering::SeqCst) {
+            for condition in [&b"\r\nif-none-match:"[..], b"\r\nif-match:"] {
+                let found = part
+                    .windows(condition.len())
+                    .position(|window| window.eq_ignore_ascii_case(condition));
+                if let Some(at) = found {
+                    part[at + 2] = b'x';
+                }
+            }
+        }
+        to.write_all(part)?;
+    }
+}
+
 /// Relays connections to a port. Cut off, it closes each connection at once.
 struct Relay {
     port: u16,
+    faults: Arc<Faults>,
     is_cut: Arc<AtomicBool>,
     open: Arc<Mutex<Vec<TcpStream>>>,
 }
@@ -153,9 +217,11 @@ impl Relay {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let relay = Self {
             port: listener.local_addr().unwrap().port(),
+            faults: Arc::default(),
             is_cut: Arc::default(),
             open: Arc::default(),
         };
+        let faults = Arc::clone(&relay.faults);
         let (is_cut, open) = (Arc::clone(&relay.is_cut), Arc::clone(&relay.open));
         std::thread::spawn(move || {
             for client in listener.incoming().flatten() {
@@ -167,9 +233,10 @@ impl Relay {
                 };
                 let copy = |stream: &TcpStream| stream.try_clone().unwrap();
                 open.lock().unwrap().extend([copy(&client), copy(&server)]);
-                for (mut from, mut to) in [(copy(&client), copy(&server)), (server, client)] {
+                for (from, mut to) in [(copy(&client), copy(&server)), (server, client)] {
+                    let faults = Arc::clone(&faults);
                     std::thread::spawn(move || {
-                        let _ended = std::io::copy(&mut from, &mut to);
+                        let _ended = pass(from, &mut to, &faults);
                         let _gone = to.shutdown(Shutdown::Write);
                     });
                 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use super::http::{self, Answer};
-use super::{pmx_path, root};
+use super::{pmx_command, root};
 
 /// Host of a story's server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,7 +29,7 @@ impl Host {
     fn command(self, data: &Path, port: u16) -> Command {
         match self {
             Self::Embedded => {
-                let mut command = Command::new(pmx_path());
+                let mut command = pmx_command();
                 command
                     .args(["serve", "--listen", &format!("127.0.0.1:{port}"), "--data"])
                     .arg(data)

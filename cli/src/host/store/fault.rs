@@ -53,6 +53,14 @@ impl Fault {
         }
     }
 
+    /// A body of another length than the answer's head says.
+    pub(super) fn short() -> Self {
+        Self {
+            meaning: Meaning::Passing,
+            why: "the store sent a body of another length".to_owned(),
+        }
+    }
+
     /// An operation that the host's own end interrupted.
     pub(super) fn interrupted() -> Self {
         Self {
@@ -74,7 +82,7 @@ impl Fault {
 
 /// Whether an error of a deletion means that the object is gone.
 pub(super) fn is_absent(error: &Error) -> bool {
-    meaning(error, None, code(&error.to_string()).as_deref()) == Meaning::Absent
+    code(&error.to_string()).as_deref() == Some("NoSuchKey")
 }
 
 fn meaning(error: &Error, ending: Option<&Ending>, code: Option<&str>) -> Meaning {
@@ -92,14 +100,15 @@ fn meaning(error: &Error, ending: Option<&Ending>, code: Option<&str>) -> Meanin
 
 fn of_status(status: StatusCode, code: Option<&str>) -> Meaning {
     match status {
-        StatusCode::RANGE_NOT_SATISFIABLE => Meaning::Beyond,
+        StatusCode::RANGE_NOT_SATISFIABLE if code == Some("InvalidRange") => Meaning::Beyond,
         StatusCode::NOT_IMPLEMENTED => Meaning::Unconditional,
         StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT => Meaning::Passing,
         _ if status.is_server_error() || PASSING_CODES.contains(&code.unwrap_or_default()) => {
             Meaning::Passing
         }
-        // The body of a good answer ended early.
-        _ if status.is_success() => Meaning::Passing,
+        // The body of a good answer ended early. With a code, it names an object that a bulk
+        // deletion left.
+        _ if status.is_success() && code.is_none() => Meaning::Passing,
         _ => Meaning::Lasting,
     }
 }
@@ -124,10 +133,12 @@ fn why(ending: Option<&Ending>, code: Option<&str>) -> String {
     }
 }
 
-/// The code of S3 in an error's text, which contains the body of the answer.
+/// The code of S3 in an error's text, which contains the body of the answer, or ends with the code
+/// of one object of a bulk deletion.
 fn code(text: &str) -> Option<String> {
-    let (_, after) = text.split_once("<Code>")?;
-    let (code, _) = after.split_once("</Code>")?;
+    let of_body = || text.split_once("<Code>")?.1.split_once("</Code>");
+    let of_object = || text.rsplit_once("(code: ")?.1.split_once(')');
+    let (code, _) = of_body().or_else(of_object)?;
     let is_word = code.len() <= 64 && code.bytes().all(|byte| byte.is_ascii_alphanumeric());
     is_word.then(|| code.to_owned())
 }
@@ -179,6 +190,10 @@ mod tests {
             store: "S3",
             source: "hunter2 <Code>Other</Code>".into(),
         };
+        let ranged = Error::Generic {
+            store: "S3",
+            source: "hunter2 <Code>InvalidRange</Code>".into(),
+        };
         let broken = Ending::Broken {
             host: "store.example".into(),
             why: "Connection refused".into(),
@@ -190,13 +205,31 @@ mod tests {
             (&error, Some(answered(400)), Meaning::Passing),
             (&other, Some(broken), Meaning::Passing),
             (&other, Some(answered(403)), Meaning::Lasting),
-            (&other, Some(answered(416)), Meaning::Beyond),
+            (&ranged, Some(answered(416)), Meaning::Beyond),
+            (&other, Some(answered(416)), Meaning::Lasting),
             (&other, None, Meaning::Lasting),
         ] {
             let fault = Fault::of(error, ending.as_ref());
             assert_eq!(fault.meaning, expected, "{ending:?}");
             let shown = fault.of_operation("reading").to_string();
             assert!(!shown.contains("hunter2"), "{shown}");
+        }
+    }
+    #[test]
+    fn bulk_deletion_names_the_code_of_each_object() {
+        for (code, is_gone, expected) in [
+            ("NoSuchKey", true, Meaning::Lasting),
+            ("InternalError", false, Meaning::Passing),
+            ("AccessDenied", false, Meaning::Lasting),
+        ] {
+            let text = format!("DeleteObjects request failed for key a: no (code: {code})");
+            let error = Error::Generic {
+                store: "S3",
+                source: text.into(),
+            };
+            assert_eq!(is_absent(&error), is_gone, "{code}");
+            let fault = Fault::of(&error, Some(&answered(200)));
+            assert_eq!(fault.meaning, expected, "{code}");
         }
     }
 }

@@ -26,6 +26,7 @@ use object_store::{
 use pmx_core::backend::{BackendError, Blobs, ObjectKey};
 use pmx_core::code::Code;
 use pmx_core::id::SpaceId;
+use pmx_core::problem::Problem;
 
 use super::access_log::Log;
 use super::blocking::block_on;
@@ -55,6 +56,10 @@ const RETRIES_MAX: usize = 3;
 
 /// How long after its start an operation may repeat a request.
 const RETRY_TIME: Duration = Duration::from_secs(10);
+
+/// Why a store can't have an owner.
+const IGNORES_CONDITIONS: &str = "the store ignores the condition of a write, so two servers could \
+    write there: give the prefix to one server, and set AWS_CONDITIONAL_PUT=disabled";
 
 /// Objects in a bucket: `<prefix>/spaces/<space>/<object>`.
 pub struct ObjectStore {
@@ -91,7 +96,7 @@ impl ObjectStore {
             bucket: Arc::new(bucket),
             place: config.url.clone(),
             http,
-            owner: Owner::new(secret::server_id(data)?),
+            owner: Owner::new(secret::server_id(data)?, secret::random::<16>()?),
         };
         match block_on(store.settle(config.takes_over)) {
             Err(error) if error.code() == Code::Unavailable && !config.takes_over => {
@@ -105,12 +110,28 @@ impl ObjectStore {
 
     /// Why this server changes nothing.
     pub(crate) fn refusal(&self) -> Option<String> {
-        let OwnerRecord { server, epoch } = self.owner.other()?;
+        let OwnerRecord { server, epoch, .. } = self.owner.other()?;
         let place = &self.place;
+        let which = if server == self.owner.me {
+            "a later start of this server, or of a copy of its data folder,".to_owned()
+        } else {
+            format!("the server {server}")
+        };
         Some(format!(
-            "the objects in {place} belong to the server {server} since epoch {epoch}, so this one \
-             only reads: publish there, or stop it and start this one with --take-over"
+            "the objects in {place} belong to {which} since epoch {epoch}, so this one only reads: \
+             publish there, or stop it and start this one with --take-over"
         ))
+    }
+
+    /// Fails if this server changes nothing now: another owns the objects, or the store never said
+    /// which one does.
+    pub(crate) async fn check_changes(&self) -> Result<(), Problem> {
+        if self.owner.is_unknown() {
+            let settled = self.settle(false).await;
+            settled.map_err(|error| Problem::new(error.code(), error.to_string()))?;
+        }
+        let refusal = self.refusal();
+        refusal.map_or(Ok(()), |why| Err(Problem::new(Code::Storage, why)))
     }
 
     /// Reads the owner record now and then, until the host stops.
@@ -131,42 +152,64 @@ impl ObjectStore {
         }
     }
 
-    /// Reads the owner record, or creates it; takes it over if that is wanted.
+    /// Reads the owner record, or writes it: at the first look of a start, or to take it over.
     async fn settle(&self, takes_over: bool) -> Result<(), BackendError> {
         let key = self.place.key(OWNER_KEY);
-        let record = match self.record(&key).await? {
-            Some((found, _)) if found.server == self.owner.me || !takes_over => found,
+        match self.record(&key).await? {
+            Some((found, _)) if !self.owner.may_replace(&found, takes_over) => {
+                self.owner.note(found);
+            }
             found => self.claim(&key, found).await?,
-        };
-        self.owner.note(record);
+        }
         Ok(())
     }
 
-    /// Writes a record of this server, in place of another's if there is one. Returns the record
-    /// that is there then.
+    /// Writes a record of this start, in place of the one that was found.
     async fn claim(
         &self,
         key: &str,
         found: Option<(OwnerRecord, UpdateVersion)>,
-    ) -> Result<OwnerRecord, BackendError> {
+    ) -> Result<(), BackendError> {
         let doing = || format!("claiming {}", self.place);
-        let is_first = found.is_none();
-        let (record, mode) = match found {
-            Some((found, version)) => (found.next(&self.owner.me), PutMode::Update(version)),
-            None => (OwnerRecord::first(&self.owner.me), PutMode::Create),
+        let (found, version) = found.unzip();
+        let record = self.owner.next(found.as_ref());
+        let mode = version.map_or(PutMode::Create, PutMode::Update);
+        let record = match self.put(key, record.encode(), mode).await {
+            Ok(()) => record,
+            Err(fault) => match fault.meaning {
+                // Another start was faster, or an earlier attempt of this one got no answer.
+                Meaning::Exists | Meaning::Changed => {
+                    let found = self.record(key).await?.map(|(found, _)| found);
+                    found.ok_or_else(|| fault.of_operation(doing()))?
+                }
+                // Such a store can't have an owner.
+                Meaning::Unconditional
+                    if found
+                        .as_ref()
+                        .is_none_or(|found| found.server == self.owner.me) =>
+                {
+                    self.owner.note_own(found.unwrap_or(record));
+                    return Ok(());
+                }
+                _ => return Err(fault.of_operation(doing())),
+            },
         };
-        let Err(fault) = self.put(key, record.encode(), mode).await else {
-            return Ok(record);
-        };
-        match fault.meaning {
-            // Another server was faster, or an earlier attempt of this one got no answer.
-            Meaning::Exists | Meaning::Changed => {
-                let found = self.record(key).await?.map(|(found, _)| found);
-                found.ok_or_else(|| fault.of_operation(doing()))
-            }
-            // Such a store can't have an owner.
-            Meaning::Unconditional if is_first => Ok(record),
-            _ => Err(fault.of_operation(doing())),
+        if self.owner.wrote(&record) {
+            self.check_conditions(key, &record).await?;
+        }
+        self.owner.note(record);
+        Ok(())
+    }
+
+    /// Fails if the store ignores conditions: it takes a key that exists.
+    async fn check_conditions(&self, key: &str, record: &OwnerRecord) -> Result<(), BackendError> {
+        let doing = || format!("claiming {}", self.place);
+        match self.put(key, record.encode(), PutMode::Create).await {
+            Ok(()) => Err(BackendError::new(doing(), IGNORES_CONDITIONS)),
+            Err(fault) => match fault.meaning {
+                Meaning::Exists | Meaning::Changed => Ok(()),
+                _ => Err(fault.of_operation(doing())),
+            },
         }
     }
 
@@ -196,7 +239,7 @@ impl ObjectStore {
 
     /// Fails unless this server owns the prefix. `again` reads the record in any case.
     async fn own(&self, again: bool) -> Result<(), BackendError> {
-        if again || self.owner.is_due() {
+        if self.owner.other().is_none() && (again || self.owner.is_due()) {
             self.settle(false).await?;
         }
         let refusal = self
@@ -299,9 +342,15 @@ impl Blobs for ObjectStore {
             if found.range != asked {
                 return Ok(None);
             }
-            found.bytes().await.map(Some)
+            let bytes = found.bytes().await?;
+            let is_whole = bytes.len() as u64 == asked.end - asked.start;
+            Ok(Some((bytes, is_whole)))
         });
-        match read.await {
+        let read = match read.await {
+            Ok(Some((_, false))) => Err(Fault::short()),
+            read => read.map(|found| found.map(|(bytes, _)| bytes)),
+        };
+        match read {
             Ok(bytes) if is_empty => Ok(bytes.map(|_| Bytes::new())),
             Ok(bytes) => Ok(bytes),
             Err(fault) => match fault.meaning {

@@ -2,8 +2,9 @@
 //!
 //! A server creates the record `<prefix>/owner` with a condition, so one of several wins. A server
 //! that finds another's record only reads. Taking over replaces the record, on condition that it
-//! did not change, with the next epoch. The former owner reads the record before each deletion and
-//! every [`CHECK_TIME`], and only reads from then on.
+//! did not change, with the next epoch. Each start of the owner replaces it, too: two servers with
+//! copies of one data folder have the same id, and then the newest start wins. The former owner
+//! reads the record before each deletion and every [`CHECK_TIME`], and only reads from then on.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -23,30 +24,17 @@ pub(super) const CHECK_TIME: Duration = Duration::from_secs(30);
 pub(super) struct OwnerRecord {
     /// The random id of the owner's data folder.
     pub(super) server: String,
-    /// Grows by one with each new owner.
+    /// Grows by one with each start that writes the record.
     pub(super) epoch: u64,
+    /// The random number of the start that wrote it; empty in records of older versions.
+    #[serde(default)]
+    pub(super) run: String,
 }
 
 impl OwnerRecord {
-    /// The record of the first server.
-    pub(super) fn first(server: &str) -> Self {
-        Self {
-            server: server.to_owned(),
-            epoch: 1,
-        }
-    }
-
-    /// The record of a server after this one.
-    pub(super) fn next(&self, server: &str) -> Self {
-        Self {
-            server: server.to_owned(),
-            epoch: self.epoch.saturating_add(1),
-        }
-    }
-
     pub(super) fn encode(&self) -> Bytes {
         serde_json::to_vec(self)
-            .expect("a record is text and a number")
+            .expect("a record is texts and a number")
             .into()
     }
 }
@@ -56,9 +44,9 @@ impl OwnerRecord {
 enum Standing {
     /// The record was not read yet.
     Unknown,
-    /// This server owned it then.
-    Own(Instant),
-    /// Another server owns it. This server writes again only after a start that takes over.
+    /// This server owned it then, by this record.
+    Own(OwnerRecord, Instant),
+    /// Another start owns it. This server writes again only after a start that takes over.
     Foreign(OwnerRecord),
 }
 
@@ -66,43 +54,83 @@ enum Standing {
 pub(super) struct Owner {
     /// The id of this server's data folder.
     pub(super) me: String,
+    /// The random number of this start.
+    run: String,
     standing: Mutex<Standing>,
 }
 
 impl Owner {
-    pub(super) fn new(me: String) -> Self {
+    pub(super) fn new(me: String, run: String) -> Self {
         Self {
             me,
+            run,
             standing: Mutex::new(Standing::Unknown),
         }
     }
 
-    /// The other server that owns the prefix.
+    /// The record of this start after another; `None` if there is none.
+    pub(super) fn next(&self, found: Option<&OwnerRecord>) -> OwnerRecord {
+        OwnerRecord {
+            server: self.me.clone(),
+            epoch: found.map_or(0, |found| found.epoch).saturating_add(1),
+            run: self.run.clone(),
+        }
+    }
+
+    /// Whether a record is one that this start wrote.
+    pub(super) fn wrote(&self, found: &OwnerRecord) -> bool {
+        found.server == self.me && found.run == self.run
+    }
+
+    /// Whether a server may write its record in place of one that it found. Without force, only the
+    /// first look of a start may, and only in place of a record of its own data folder.
+    pub(super) fn may_replace(&self, found: &OwnerRecord, takes_over: bool) -> bool {
+        takes_over || (self.is_unknown() && found.server == self.me)
+    }
+
+    /// Whether the record was never read.
+    pub(super) fn is_unknown(&self) -> bool {
+        *self.standing() == Standing::Unknown
+    }
+
+    /// The other start that owns the prefix.
     pub(super) fn other(&self) -> Option<OwnerRecord> {
         match &*self.standing() {
             Standing::Foreign(record) => Some(record.clone()),
-            Standing::Unknown | Standing::Own(_) => None,
+            Standing::Unknown | Standing::Own(..) => None,
         }
     }
 
     /// Whether a write has to read the record first.
     pub(super) fn is_due(&self) -> bool {
         match &*self.standing() {
-            Standing::Own(read) => read.elapsed() > CHECK_TIME,
+            Standing::Own(_, read) => read.elapsed() > CHECK_TIME,
             Standing::Unknown => true,
             Standing::Foreign(_) => false,
         }
     }
 
-    /// Notes the record that was found or written.
-    pub(super) fn note(&self, found: OwnerRecord) {
+    /// Notes the record that makes this server the owner.
+    pub(super) fn note_own(&self, record: OwnerRecord) {
         let mut standing = self.standing();
         if !matches!(*standing, Standing::Foreign(_)) {
-            *standing = if found.server == self.me {
-                Standing::Own(Instant::now())
-            } else {
-                Standing::Foreign(found)
-            };
+            *standing = Standing::Own(record, Instant::now());
+        }
+    }
+
+    /// Notes a record that was found.
+    pub(super) fn note(&self, found: OwnerRecord) {
+        let owned = match &*self.standing() {
+            Standing::Own(own, _) => *own == found,
+            Standing::Unknown | Standing::Foreign(_) => false,
+        };
+        if owned || self.wrote(&found) {
+            self.note_own(found);
+            return;
+        }
+        let mut standing = self.standing();
+        if !matches!(*standing, Standing::Foreign(_)) {
+            *standing = Standing::Foreign(found);
         }
     }
 
@@ -122,15 +150,38 @@ mod tests {
 
     #[test]
     fn server_that_lost_its_prefix_stays_so() {
-        let owner = Owner::new("a".into());
+        let owner = Owner::new("a".into(), "1".into());
         assert!(owner.is_due());
-        let own = OwnerRecord::first("a");
+        let own = owner.next(None);
         owner.note(own.clone());
         assert!(!owner.is_due() && owner.other().is_none());
-        let other = own.next("b");
+        let other = Owner::new("b".into(), "2".into()).next(Some(&own));
         assert_eq!(other.epoch, 2);
         owner.note(other.clone());
         owner.note(own);
         assert_eq!(owner.other(), Some(other));
+    }
+
+    #[test]
+    fn newest_start_of_two_copies_owns_the_prefix() {
+        let old = Owner::new("a".into(), "1".into());
+        let new = Owner::new("a".into(), "2".into());
+        let first = old.next(None);
+        old.note(first.clone());
+        assert!(new.may_replace(&first, false));
+        let second = new.next(Some(&first));
+        new.note(second.clone());
+        assert!(!old.may_replace(&second, false));
+        old.note(second.clone());
+        assert_eq!(old.other(), Some(second));
+        assert!(new.other().is_none());
+    }
+
+    #[test]
+    fn record_of_an_older_version_is_read() {
+        let record: OwnerRecord = serde_json::from_str(r#"{"server":"a","epoch":7}"#).unwrap();
+        let owner = Owner::new("a".into(), "1".into());
+        assert!(owner.may_replace(&record, false));
+        assert_eq!(owner.next(Some(&record)).epoch, 8);
     }
 }
