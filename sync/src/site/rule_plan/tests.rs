@@ -126,6 +126,24 @@ fn rule_that_leads_back_does_not_apply() {
     check("/i1 /index.html", &[("/i1", "302 /index.html")]);
 }
 
+/// The page at the target's other spelling redirects to the URL that the rule redirects (found by
+/// fuzzing).
+#[test]
+fn rule_to_another_spelling_of_a_page_does_not_lead_back() {
+    check(
+        "/* /blog//",
+        &[
+            ("/blog/", "200 blog/index.html"),
+            ("/blog//", "307 /blog/"),
+            ("/missing", "404 404.html"),
+        ],
+    );
+    check(
+        "/a /blog//",
+        &[("/a", "302 /blog//"), ("/blog//", "307 /blog/")],
+    );
+}
+
 #[test]
 fn modes_of_html_files() {
     let settings = |text: &str| Site::of(&FILES).ruled(RuleFile::Settings, text);
