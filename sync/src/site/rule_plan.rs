@@ -196,21 +196,30 @@ impl Planner<'_> {
         here: &RuleRequest<'_>,
         seen: &BTreeSet<String>,
     ) -> Result<Option<String>, MissingLookups> {
-        let (Target::Asked(asked) | Target::Respelt(asked)) = target(here.path) else {
-            return Ok(None);
+        let (asked, own) = match target(here.path) {
+            Target::Asked(asked) => (asked, None),
+            // A page at another spelling of its URL redirects to the URL.
+            Target::Respelt(asked) => {
+                let own = clean_urls::location(&asked);
+                (asked, Some(own))
+            }
+            Target::Reserved | Target::Malformed | Target::Nameless => return Ok(None),
         };
         let mode = self.rules.html();
         let goes_on = |next: &String| {
             let next = url(next, here.client.query);
             seen.contains(&next) || self.rule_at(&at_url(&next, here)).is_some()
         };
-        if !clean_urls::other_urls(mode, &asked).iter().any(goes_on) {
+        let others = clean_urls::other_urls(mode, &asked);
+        if !others.iter().chain(&own).any(goes_on) {
             return Ok(None);
         }
-        Ok(match clean_urls::meaning(mode, &asked, self.known)? {
-            Meaning::Redirect(next) => Some(url(&next, here.client.query)),
-            Meaning::Serve(..) | Meaning::Nothing => None,
-        })
+        let next = match clean_urls::meaning(mode, &asked, self.known)? {
+            Meaning::Redirect(next) => Some(next),
+            Meaning::Serve(..) => own,
+            Meaning::Nothing => None,
+        };
+        Ok(next.map(|next| url(&next, here.client.query)))
     }
 }
 
