@@ -5,12 +5,17 @@ use std::time::Duration;
 
 use http::Request;
 use pmx_core::backend::{Blobs as _, ObjectKey};
-use pmx_core::codec::{Encoder, Level};
-use pmx_core::id::Root;
+use pmx_core::code::Code;
+use pmx_core::codec::{Decoder, Encoder, Level};
+use pmx_core::id::{ObjectId, PackId, Root, SpaceId};
 use pmx_core::name::AliasName;
+use pmx_core::problem::Problem;
 use pmx_core::sql::{Sql as _, Value};
 use pmx_sync::manifest::{diff, encode_patch};
-use pmx_sync::pack::{PackCoding, wire::PackBuilder};
+use pmx_sync::pack::PackCoding;
+use pmx_sync::pack::wire::{PackBuilder, verify};
+use pmx_sync::serve::Spaces as _;
+use pmx_sync::space::{Command, Reply};
 use pmx_sync::wire::{
     BeginHead, CommitPreconditions, DeployMeta, Envelope, Replace, RollbackHead, Section,
     SectionKind, VERSION,
@@ -252,4 +257,56 @@ fn late_first_request_makes_no_deploy_of_a_root_that_never_was_one() {
         run("SELECT number FROM deploy WHERE number > ?", 2).len(),
         0
     );
+}
+
+/// A pack that the space had already in another object was given back to its sender, who deleted
+/// its own. The row of the pack went, and a late repetition of the arrival was recorded: readers
+/// were led to an object that does not exist (lifecycle seed 329, of an earlier order of actors).
+#[test]
+fn late_arrival_of_an_object_that_its_sender_deleted_is_refused() {
+    let (world, _publisher) = two_deploys();
+    let docs = space("docs");
+    let Reply::Space(id) = call(
+        &world,
+        Command::Open {
+            fresh: SpaceId::from_bytes([9; 16]),
+        },
+    )
+    .unwrap() else {
+        panic!("a space has an id");
+    };
+    let mut pack = PackBuilder::new();
+    pack.push(b"a blob that no site has").unwrap();
+    let pack = pack.finish(&mut Encoder::new(), PackCoding::Stored);
+    let bytes = pack.unwrap().into_bytes();
+    let verified = verify(&bytes, &mut Decoder::new()).unwrap();
+    let mut toc = Vec::new();
+    let rest = verified.rest(&mut Encoder::new(), Level::STORED);
+    rest.toc.encode(&mut toc);
+    let arrives = |object| {
+        let command = Command::RecordPack {
+            pack: PackId::of(&bytes),
+            space: id,
+            object,
+            files_max: 1_000,
+            toc: toc.clone().into(),
+        };
+        call(&world, command)
+    };
+    let [first, second] = [1, 2].map(|byte| ObjectId::from_bytes([byte; 16]));
+    for object in [first, second] {
+        assert!(matches!(arrives(object), Ok(Reply::Recorded(kept)) if kept == first));
+    }
+    let ledger = world.spaces.ledger(&docs).unwrap();
+    let run = |statement: &str| ledger.inner().run(statement, &[]).unwrap();
+    run("DELETE FROM pack");
+    let late = arrives(second).unwrap_err();
+    assert_eq!(late.code, Code::Unavailable, "{late}");
+    // Only the ledger's memory of the object refuses it.
+    run("DELETE FROM doomed");
+    assert!(matches!(arrives(second), Ok(Reply::Recorded(kept)) if kept == second));
+}
+
+fn call(world: &Rc<World>, command: Command) -> Result<Reply, Problem> {
+    block_on(world.spaces.call(&space("docs"), command, world.now()))
 }
