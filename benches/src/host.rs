@@ -82,18 +82,18 @@ pub(crate) fn peak_of(process: u32) -> Result<f64> {
     Ok(kibibytes * 1024.0)
 }
 
-/// The processor time of a process so far, in seconds.
+/// The processor time of a process's threads so far, in seconds. A thread that ended counts no
+/// more, so a server has to keep its threads during a measurement.
 pub(crate) fn cpu_of(process: u32) -> Result<f64> {
-    /// Linux reports these in hundredths, independent of the kernel's own tick (`USER_HZ`).
-    const TICKS_PER_SECOND: f64 = 100.0;
-    let stat = fs::read_to_string(format!("/proc/{process}/stat"))?;
-    // The second field is the name in parentheses and may contain spaces; fields 14 and 15 count.
-    let (_, fields) = stat.rsplit_once(')').context("no name in /proc")?;
-    let fields: Vec<&str> = fields.split_whitespace().collect();
-    let ticks = |at: usize| -> Result<f64> {
-        Ok(fields.get(at).context("a short line in /proc")?.parse()?)
-    };
-    Ok((ticks(11)? + ticks(12)?) / TICKS_PER_SECOND)
+    const NANOSECONDS: f64 = 1e9;
+    let mut seconds = 0.0;
+    for thread in fs::read_dir(format!("/proc/{process}/task"))? {
+        // Time on a processor, time in its queue, and turns (proc_schedstat in the kernel's pages).
+        let text = fs::read_to_string(thread?.path().join("schedstat"))?;
+        let time: f64 = text.split(' ').next().context("no time in /proc")?.parse()?;
+        seconds += time / NANOSECONDS;
+    }
+    Ok(seconds)
 }
 
 /// A server of any kind as a child process, killed when dropped.

@@ -22,7 +22,7 @@ use crate::round::{Contender, Measure, Sample, Series, interleave};
 use crate::table::{Goal, Row, Unit};
 use crate::workerd::{self, Build, Node, Workerd};
 
-/// Requests of a turn: processor time is counted in hundredths of a second.
+/// Requests of a turn: so many that a request of the system in between counts for little.
 const REQUESTS: usize = 1500;
 
 const ROUNDS: usize = 5;
