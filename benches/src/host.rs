@@ -90,7 +90,11 @@ pub(crate) fn cpu_of(process: u32) -> Result<f64> {
     for thread in fs::read_dir(format!("/proc/{process}/task"))? {
         // Time on a processor, time in its queue, and turns (proc_schedstat in the kernel's pages).
         let text = fs::read_to_string(thread?.path().join("schedstat"))?;
-        let time: f64 = text.split(' ').next().context("no time in /proc")?.parse()?;
+        let time: f64 = text
+            .split(' ')
+            .next()
+            .context("no time in /proc")?
+            .parse()?;
         seconds += time / NANOSECONDS;
     }
     Ok(seconds)

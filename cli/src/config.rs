@@ -21,6 +21,7 @@ use crate::server::{self, LinkSecurity, ServerUrl};
 use crate::token::Token;
 use crate::trust::Trust;
 
+pub use file::ProjectSettings;
 use file::{FileLayer, Whose};
 use trust::Named;
 
@@ -79,8 +80,8 @@ pub struct FolderConfig {
     pub secrets: Secrets,
     /// The only published Path of a PathMX build.
     pub path: Option<String>,
-    /// `_site.toml` from the project's settings.
-    pub site: Option<String>,
+    /// The site's settings in the project's file.
+    pub settings: Option<ProjectSettings>,
 }
 
 impl FolderConfig {
@@ -176,7 +177,7 @@ impl Layers {
             collisions,
             secrets,
             path: scan.path.clone(),
-            site: project.and_then(|project| project.layer.site_file()),
+            settings: project.and_then(|project| project.layer.settings()),
         })
     }
 

@@ -20,13 +20,21 @@ pub(crate) type Exists<'a> = dyn Fn(&SitePath) -> bool + 'a;
 
 /// The rule files of a scanned folder.
 #[derive(Debug, Default)]
-pub(crate) struct RuleFiles(Vec<(RuleFile, Bytes)>);
+pub(crate) struct RuleFiles {
+    files: Vec<(RuleFile, Bytes)>,
+    /// The lines of `pmx.toml` of which `_site.toml` was made.
+    settings_lines: Option<String>,
+}
 
 impl RuleFiles {
     /// Reads the rule files.
-    pub(crate) fn of(scan: &Scan) -> Result<Self, Failure> {
+    pub(crate) fn of(scan: &Scan, settings_lines: Option<String>) -> Result<Self, Failure> {
         let mut sources = Sources::of(scan);
-        Self::gather(|file| read(&mut sources, file))
+        let files = Self::gather(|file| read(&mut sources, file))?;
+        Ok(Self {
+            settings_lines,
+            ..files
+        })
     }
 
     /// Takes the rule files that `read` finds.
@@ -37,22 +45,36 @@ impl RuleFiles {
         for file in RuleFile::ALL {
             files.extend(read(file)?.map(|bytes| (file, bytes)));
         }
-        Ok(Self(files))
+        Ok(Self {
+            files,
+            settings_lines: None,
+        })
     }
 
     /// The bytes of a file, if the folder has it.
     pub(crate) fn bytes(&self, file: RuleFile) -> Option<&[u8]> {
-        let found = self.0.iter().find(|(known, _)| *known == file);
+        let found = self.files.iter().find(|(known, _)| *known == file);
         found.map(|(_, bytes)| &bytes[..])
     }
 
     pub(crate) const fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.files.is_empty()
     }
 
-    /// The compiled rules, and all diagnostics, also those that need the site's files.
+    /// The compiled rules, and all diagnostics, also those that need the site's files. Those of
+    /// settings name the file in which the user wrote them.
     pub(crate) fn checked(&self, exists: &Exists<'_>) -> (SiteRules, Vec<Diagnostic>) {
-        let files = self.0.iter().map(|(file, bytes)| (*file, &bytes[..]));
+        let (rules, mut diagnostics) = self.compiled(exists);
+        if let Some(lines) = &self.settings_lines {
+            let (_, written) = SiteRules::compile([(RuleFile::Project, lines.as_bytes())]);
+            diagnostics.retain(|found| found.at.file != RuleFile::Settings);
+            diagnostics.extend(written);
+        }
+        (rules, diagnostics)
+    }
+
+    fn compiled(&self, exists: &Exists<'_>) -> (SiteRules, Vec<Diagnostic>) {
+        let files = self.files.iter().map(|(file, bytes)| (*file, &bytes[..]));
         let (rules, mut diagnostics) = SiteRules::compile(files);
         diagnostics.extend(check_rules(&rules, exists));
         diagnostics.sort_by_key(|found| (found.at, found.column));
@@ -64,8 +86,8 @@ impl RuleFiles {
         if self.is_empty() {
             return BTreeMap::new();
         }
-        let (_, diagnostics) = self.checked(exists);
-        let files = self.0.iter().filter_map(|(file, bytes)| {
+        let (_, diagnostics) = self.compiled(exists);
+        let files = self.files.iter().filter_map(|(file, bytes)| {
             let kept = without_errors(*file, bytes, &diagnostics)?;
             Some((file.site_path(), kept.into()))
         });
@@ -110,12 +132,6 @@ pub(crate) fn read(sources: &mut Sources<'_>, file: RuleFile) -> Result<Option<B
 
 fn is_error(found: &Diagnostic) -> bool {
     found.severity == Severity::Error
-}
-
-/// Prints the diagnostics of a folder's rules, and refuses those with errors: the failure has
-/// their lines.
-pub(crate) fn check(scan: &Scan, exists: &Exists<'_>, ui: &Ui) -> Result<(), Failure> {
-    RuleFiles::of(scan)?.check(exists, ui)
 }
 
 /// Prints diagnostics: one line or one object for each.

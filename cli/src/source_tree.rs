@@ -40,6 +40,8 @@ pub struct SourceTree {
     store: OnceLock<NodeStore>,
     /// Nodes of another folder, from which the site was published before.
     others: OnceLock<Nodes>,
+    /// The project's lines of which `_site.toml` was made.
+    settings_lines: Option<String>,
     took: Duration,
 }
 
@@ -88,7 +90,7 @@ impl SourceTree {
         options: &scan::Options,
     ) -> Result<Self, Failure> {
         let cached = cache.clone();
-        Self::scanned(cache, ui, |bar| {
+        Self::scanned(folder, cache, ui, |bar| {
             let known = if args.no_cache { None } else { cached.scan() };
             scan::scan(&folder.dir, options, known.as_ref(), bar, now())
         })
@@ -106,7 +108,7 @@ impl SourceTree {
             return Ok(self);
         }
         let exists = |path: &SitePath| self.has(path);
-        let replaced = RuleFiles::of(&self.scan)?.without_errors(&exists);
+        let replaced = self.rule_files()?.without_errors(&exists);
         if replaced.is_empty() {
             return Ok(self);
         }
@@ -130,13 +132,14 @@ impl SourceTree {
             faults,
             ..options(folder, args)
         };
-        let tree = Self::scanned(cache, ui, |bar| {
+        let tree = Self::scanned(folder, cache, ui, |bar| {
             scan::scan_prefetched(&folder.dir, &options, ahead, bar, now())
         })?;
         tree.leniently(folder, args, ui, &options)
     }
 
     fn scanned(
+        folder: &FolderConfig,
         cache: FolderCache,
         ui: &Ui,
         scan: impl FnOnce(&Bar) -> Result<Scan, ScanError>,
@@ -162,8 +165,14 @@ impl SourceTree {
             cache,
             store,
             others: OnceLock::new(),
+            settings_lines: folder.settings.as_ref().and_then(|it| it.lines.clone()),
             took,
         })
+    }
+
+    /// The rule files of the folder.
+    pub(crate) fn rule_files(&self) -> Result<RuleFiles, Failure> {
+        RuleFiles::of(&self.scan, self.settings_lines.clone())
     }
 
     /// The root of the folder.
@@ -328,9 +337,12 @@ fn options(folder: &FolderConfig, args: &ScanArgs) -> scan::Options {
 
 /// The files of the site that only the project's settings have.
 fn generated(folder: &FolderConfig) -> BTreeMap<SitePath, Bytes> {
-    let site = folder.site.as_ref();
-    let site = site.map(|text| (RuleFile::Settings.site_path(), Bytes::from(text.clone())));
-    site.into_iter().collect()
+    let settings = folder.settings.as_ref();
+    let settings = settings.map(|settings| {
+        let bytes = Bytes::from(settings.file.clone());
+        (RuleFile::Settings.site_path(), bytes)
+    });
+    settings.into_iter().collect()
 }
 
 fn first_distinct(roots: impl Iterator<Item = Root>) -> Vec<Root> {
@@ -389,7 +401,7 @@ mod tests {
             collisions: scan::Collisions::default(),
             secrets: scan::Secrets::default(),
             path: None,
-            site: None,
+            settings: None,
         };
         let output = OutputArgs {
             quiet: true,

@@ -260,6 +260,15 @@ fn json_publish_takes_the_rules_of_a_build(world: World) {
             json!({"version": 1, "routes": {"/": {"status": 301, "to": "//x.org"}}}),
             "E_PUBLISH_FORM",
         ),
+        (
+            json!({"version": 1, "routes": {
+                "/a": {"status": 301, "to": "/b"}, "/b": {"status": 301, "to": "/a?x"}}}),
+            "E_RULES_INVALID",
+        ),
+        (
+            json!({"version": 1, "routes": {"/a": {"file": "missing.html"}}}),
+            "E_RULES_INVALID",
+        ),
     ] {
         site["rules"] = rules;
         let refused = post(&world, "/api/publish/begin", &site);

@@ -81,3 +81,18 @@ fn project_folder_that_leads_outside_is_not_published() {
     assert_eq!(world.get("docs", "/notes.txt").status, 404);
     assert_eq!(world.get("docs", "/").text(), "home");
 }
+
+#[test]
+fn faults_of_site_settings_name_the_lines_of_the_project_file() {
+    let world = World::new();
+    let project = "dir = \"out\"\n\n[site]\nmissing = \"spa\"\n  htlm = \"auto\"\n";
+    let run = |project: &str, args: &[&str]| -> Ran {
+        let output = in_checkout(&world, project, args).output();
+        output.expect("pmx runs").into()
+    };
+    let ran = run(project, &["rules", "--json"]).fails(2, "E_RULES_INVALID");
+    let line = "pmx.toml:5:3: error[rules-setting]: htlm is no setting; did you mean html?";
+    assert!(ran.stdout.contains(line), "{ran:?}");
+    assert!(!ran.stdout.contains("_site.toml"), "{ran:?}");
+    run("dir = \"out\"\n", &["rules", "test", "about", "--json"]).fails(2, "E_USAGE");
+}

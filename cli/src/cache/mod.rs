@@ -324,7 +324,7 @@ mod tests {
             collisions: scan::Collisions::default(),
             secrets: scan::Secrets::default(),
             path: None,
-            site: None,
+            settings: None,
         }
     }
 

@@ -32,13 +32,50 @@ pub(super) struct FileLayer {
     pub(super) allow_collisions: bool,
     /// Settings of the published site.
     site: Option<toml::Table>,
+    /// Their lines in the file.
+    #[serde(skip)]
+    site_lines: Option<String>,
+}
+
+/// Settings of the published site, in the project's file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProjectSettings {
+    /// `_site.toml`
+    pub file: String,
+    /// The lines of `pmx.toml` that have the settings, with empty lines in place of the others; none
+    /// if the file writes them in another way than below `[site]`.
+    pub lines: Option<String>,
 }
 
 impl FileLayer {
-    /// The text of `_site.toml` with the settings of the site.
-    pub(super) fn site_file(&self) -> Option<String> {
-        self.site.as_ref().map(ToString::to_string)
+    /// The settings of the site.
+    pub(super) fn settings(&self) -> Option<ProjectSettings> {
+        Some(ProjectSettings {
+            file: self.site.as_ref()?.to_string(),
+            lines: self.site_lines.clone(),
+        })
     }
+}
+
+/// The lines of `[site]`, if they have all of its settings.
+fn site_lines(text: &str, site: &toml::Table) -> Option<String> {
+    let (mut lines, mut is_site) = (String::new(), false);
+    for line in text.lines() {
+        let header = line.trim().strip_prefix('[');
+        if let Some(header) = header {
+            let name = header.split(']').next().unwrap_or_default();
+            let below = name.trim().strip_prefix("site");
+            is_site = below.is_some_and(|below| below.is_empty() || below.starts_with('.'));
+            if let Some(table) = below.and_then(|below| below.strip_prefix('.')) {
+                lines.push_str(&format!("[{table}]"));
+            }
+        } else if is_site {
+            lines.push_str(line);
+        }
+        lines.push('\n');
+    }
+    let parsed: toml::Table = lines.parse().ok()?;
+    (parsed == *site).then_some(lines)
 }
 
 /// The origin of a file, which decides the settings that it may contain.
@@ -135,7 +172,12 @@ pub(super) fn parse(path: &Path, text: &str, whose: Whose) -> Result<FileLayer, 
         };
         return Err(Failure::usage(message).with_hint(hint));
     }
-    toml::from_str(text).map_err(|error| fault(&error))
+    let layer: FileLayer = toml::from_str(text).map_err(|error| fault(&error))?;
+    let site_lines = layer.site.as_ref().and_then(|site| site_lines(text, site));
+    Ok(FileLayer {
+        site_lines,
+        ..layer
+    })
 }
 
 #[cfg(test)]
@@ -155,6 +197,26 @@ mod tests {
         insta::assert_snapshot!(fault("colour = \"x\""), @r#""pmx.toml": there is no setting "colour" It may say dir, server, space, data, exclude, allow-collisions, site."#);
         assert!(fault("dir = 3").contains("dir = 3"));
         assert!(fault("dir = ").contains("line 1"));
+    }
+
+    #[test]
+    fn lines_of_the_site_stay_where_they_are() {
+        let lines = |text: &str| {
+            let layer = parse(Path::new("pmx.toml"), text, Whose::Project).unwrap();
+            layer.settings().map(|settings| settings.lines)
+        };
+        for (text, expected) in [
+            ("dir = \"x\"\n", None),
+            (
+                "dir = \"x\"\n\n[site] # it\n  html = \"x\"\n[site.types]\n\".a\" = \"b\"\n",
+                Some(Some(
+                    "\n\n\n  html = \"x\"\n[types]\n\".a\" = \"b\"\n".to_owned(),
+                )),
+            ),
+            ("site = { html = \"x\" }\n", Some(None)),
+        ] {
+            assert_eq!(lines(text), expected, "{text}");
+        }
     }
 
     #[test]

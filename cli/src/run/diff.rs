@@ -185,7 +185,7 @@ fn folder_difference(
             None => asked(&tree, site, client, context, active)?,
         },
     };
-    let files = RuleFiles::of(tree.scan())?;
+    let files = tree.rule_files()?;
     let (before, after) = (
         RuleSource::Deploy(&site.space, difference.from),
         RuleSource::Folder(&files),

@@ -132,7 +132,7 @@ fn rules(file: RuleFile, bytes: &[u8]) -> Vec<RuleText> {
     match file {
         RuleFile::Headers => headers(&text),
         RuleFile::Generated => generated(bytes),
-        RuleFile::Redirects | RuleFile::Settings => lines(&text).collect(),
+        RuleFile::Redirects | RuleFile::Settings | RuleFile::Project => lines(&text).collect(),
     }
 }
 

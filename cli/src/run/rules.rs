@@ -11,7 +11,7 @@ use serde_json::json;
 use super::{Context, Ended};
 use crate::args::{FolderArgs, RulesArgs, RulesCommand, RulesTestArgs};
 use crate::error::Failure;
-use crate::rule_files::{self, RuleFiles};
+use crate::rule_files;
 use crate::source_tree::SourceTree;
 use crate::ui;
 
@@ -25,7 +25,7 @@ pub(super) fn run(args: RulesArgs, context: &Context<'_>) -> Result<Ended, Failu
 /// Prints the diagnostics of a folder; nothing is sent.
 fn check(args: &FolderArgs, context: &Context<'_>) -> Result<Ended, Failure> {
     let tree = read(args, context)?;
-    let (_, diagnostics) = RuleFiles::of(tree.scan())?.checked(&|path| tree.has(path));
+    let (_, diagnostics) = tree.rule_files()?.checked(&|path| tree.has(path));
     for found in &diagnostics {
         context.ui.result(found.to_string());
     }
@@ -58,12 +58,13 @@ fn show(args: &RulesTestArgs, context: &Context<'_>) -> Result<Ended, Failure> {
         scan: args.scan.clone(),
     };
     let tree = read(&folder, context)?;
-    let (rules, diagnostics) = RuleFiles::of(tree.scan())?.checked(&|path| tree.has(path));
+    let (rules, diagnostics) = tree.rule_files()?.checked(&|path| tree.has(path));
     rule_files::print(&diagnostics, context.ui);
     let request = request(args)?;
     let find = |path: &SitePath| lookup(&tree, tree.root(), path).ok().flatten();
     let answer = preview(&request, &rules, &find);
     print(&answer, &rules, context);
+    rule_files::refuse(&diagnostics)?;
     Ok(Ended::Done)
 }
 
@@ -73,6 +74,9 @@ fn request(args: &RulesTestArgs) -> Result<SiteRequest, Failure> {
         .url
         .parse()
         .map_err(|why: http::uri::InvalidUri| unusable(why.to_string()))?;
+    if !uri.path().starts_with('/') {
+        return Err(unusable("a path starts with /".to_owned()));
+    }
     let mut headers = HeaderMap::new();
     for line in &args.header {
         let parts = line.split_once(':');

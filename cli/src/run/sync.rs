@@ -301,7 +301,8 @@ impl SyncJob {
         let prefetched = Cell::new(prefetched);
         let totals = tree.totals();
         check_empty(totals, self.allow_empty)?;
-        rule_files::check(tree.scan(), &|path| tree.has(path), context.ui)?;
+        tree.rule_files()?
+            .check(&|path| tree.has(path), context.ui)?;
         context.ui.detail(format!(
             "{}, {}, {} read",
             ui::count(totals.files, "file", "files"),

@@ -5,6 +5,7 @@
 //! to a name of the source.
 
 use http::HeaderValue;
+use percent_encoding::percent_decode_str;
 
 use super::pattern::Values;
 
@@ -79,12 +80,12 @@ impl Condition {
                 wanted.iter().any(|name| has_cookie(client.cookies, name))
             }
             Self::Parameter(name, value) => {
-                let mut found = parameters(client.query).filter(|(known, _)| **known == **name);
-                found.any(|(_, found)| found == &**value)
+                let mut found = parameters(client.query).filter(|(known, _)| same(known, name));
+                found.any(|(_, found)| same(found, value))
             }
             Self::NamedParameter(name) => {
-                let mut found = parameters(client.query).filter(|(known, _)| **known == **name);
-                let found = found.next();
+                let mut found = parameters(client.query).filter(|(known, _)| same(known, name));
+                let found = found.next().filter(|(_, value)| !has_dot_segment(value));
                 if let Some((_, value)) = found {
                     values.push(value);
                 }
@@ -97,6 +98,19 @@ impl Condition {
     pub(super) const fn is_of_query(&self) -> bool {
         matches!(self, Self::Parameter(..) | Self::NamedParameter(_))
     }
+}
+
+/// Whether two texts of a query are the same once decoded.
+fn same(one: &str, other: &str) -> bool {
+    one == other || percent_decode_str(one).eq(percent_decode_str(other))
+}
+
+/// Whether a value would lead a client out of the folder that a target puts it into. A path has no
+/// such segments: they are the client's to resolve (RFC 3986, section 5.2.4).
+fn has_dot_segment(value: &str) -> bool {
+    let value: Vec<u8> = percent_decode_str(value).collect();
+    let mut segments = value.split(|byte| matches!(byte, b'/' | b'\\'));
+    segments.any(|segment| matches!(segment, b"." | b".."))
 }
 
 fn parameters(query: Option<&str>) -> impl Iterator<Item = (&str, &str)> {
@@ -185,7 +199,7 @@ mod tests {
     fn cookies_countries_and_parameters() {
         let cookies = HeaderValue::from_static("a=1; is_beta=yes");
         let client = ClientContext {
-            query: Some("id=7&x"),
+            query: Some("id=7&x&%61=%62&up=a%2F..%2fb&down=..c/.d"),
             cookies: Some(&cookies),
             country: Some("us"),
             ..ClientContext::default()
@@ -200,6 +214,11 @@ mod tests {
             (Condition::Parameter("x".into(), "".into()), true),
             (Condition::NamedParameter("id".into()), true),
             (Condition::NamedParameter("y".into()), false),
+            (Condition::Parameter("a".into(), "b".into()), true),
+            (Condition::Parameter("%61".into(), "b".into()), true),
+            (Condition::Parameter("a".into(), "c".into()), false),
+            (Condition::NamedParameter("up".into()), false),
+            (Condition::NamedParameter("down".into()), true),
         ] {
             assert_eq!(holds(&condition, &client).0, expected, "{condition:?}");
             assert!(

@@ -22,10 +22,13 @@ pub enum RuleFile {
     /// `_pmx/rules.json`
     #[serde(rename = "_pmx/rules.json")]
     Generated,
+    /// `[site]` of `pmx.toml`, of which a client makes `_site.toml`; no site has this file.
+    #[serde(rename = "pmx.toml")]
+    Project,
 }
 
 impl RuleFile {
-    /// Every rule file, in the order in which diagnostics list them.
+    /// Every rule file of a site, in the order in which diagnostics list them.
     pub const ALL: [Self; 4] = [
         Self::Redirects,
         Self::Headers,
@@ -40,6 +43,7 @@ impl RuleFile {
             Self::Headers => "_headers",
             Self::Settings => "_site.toml",
             Self::Generated => "_pmx/rules.json",
+            Self::Project => "pmx.toml",
         }
     }
 
@@ -51,7 +55,7 @@ impl RuleFile {
     /// Most bytes of the file.
     pub const fn bytes_max(self) -> usize {
         match self {
-            Self::Redirects | Self::Headers | Self::Settings => RULE_FILE_BYTES_MAX,
+            Self::Redirects | Self::Headers | Self::Settings | Self::Project => RULE_FILE_BYTES_MAX,
             Self::Generated => GENERATED_RULES_BYTES_MAX,
         }
     }

@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 
+use super::diagnostic::RuleCode;
 use super::settings::{HtmlMode, Missing};
 use super::target::RedirectTarget;
 use crate::limits::GENERATED_RULES_BYTES_MAX;
@@ -160,6 +161,44 @@ impl GeneratedRules {
         }
         Ok(())
     }
+
+    /// The routes that lead back to themselves, and those to files that do not exist.
+    pub(crate) fn faults(&self, exists: &dyn Fn(&SitePath) -> bool) -> Vec<(RuleCode, String)> {
+        let faults = self.routes.iter().filter_map(|(path, route)| match route {
+            GeneratedRoute::File { file } if !exists(file) => {
+                let message = format!("{path} shows {file}, and the site has no such file");
+                Some((RuleCode::NoTarget, message))
+            }
+            GeneratedRoute::Redirect { to, .. } if self.returns(path, to) => {
+                let message = format!("{path} leads back to itself");
+                Some((RuleCode::Loop, message))
+            }
+            GeneratedRoute::File { .. } | GeneratedRoute::Redirect { .. } => None,
+        });
+        faults.collect()
+    }
+
+    /// Whether redirects lead from `to` to a path.
+    fn returns(&self, path: &str, to: &str) -> bool {
+        let mut at = path_of(to);
+        for _ in 0..STEPS_MAX {
+            if at == path {
+                return true;
+            }
+            match self.routes.get(at) {
+                Some(GeneratedRoute::Redirect { to, .. }) => at = path_of(to),
+                Some(GeneratedRoute::File { .. }) | None => return false,
+            }
+        }
+        false
+    }
+}
+
+/// Redirects that a check follows: more than browsers do (the Fetch standard ends after 20).
+const STEPS_MAX: usize = 32;
+
+fn path_of(to: &str) -> &str {
+    to.split(['?', '#']).next().unwrap_or(to)
 }
 
 #[cfg(test)]

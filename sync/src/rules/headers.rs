@@ -6,13 +6,14 @@
 //!   ! NAME
 //! ```
 
-use http::header::HeaderName;
+use http::header::{CONTENT_TYPE, HeaderName};
 
 use super::diagnostic::{Diagnostics, RuleCode, RuleFile, RuleLine, TokenFault};
 use super::line::{Line, lines};
 use super::pattern::{PatternPart, Slash, SourcePattern, Values, parts};
 use super::redirects::SCHEME;
 use crate::limits::{HEADER_BLOCKS_MAX, HEADER_RULE_BYTES_MAX, RULE_LINE_BYTES_MAX};
+use crate::media::Media;
 
 /// A path and its headers.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -214,6 +215,10 @@ impl<'a> Header<'a> {
         let is_legal = value
             .bytes()
             .all(|byte| (0x20..0x7f).contains(&byte) || byte == b'\t');
+        if name == CONTENT_TYPE && !has_names(value) && Media::parse(value).is_err() {
+            let message = format!("{value:?} is no media type; write TYPE/SUBTYPE");
+            return Err(TokenFault::new(RuleCode::Header, message));
+        }
         if value.is_empty() || !is_legal {
             let message = format!("{name} needs a value of visible ASCII characters and spaces");
             return Err(TokenFault::new(RuleCode::Header, message));
@@ -238,6 +243,12 @@ fn header_name(text: &str) -> Result<HeaderName, TokenFault> {
     Ok(name)
 }
 
+/// Whether parts of a value come from the path.
+fn has_names(value: &str) -> bool {
+    let mut parts = parts(value).into_iter();
+    parts.any(|part| matches!(part, PatternPart::Name(_)))
+}
+
 /// Headers of the server, of its framing and of the connection (RFC 9110, section 7.6.1).
 const OWNED: &[&str] = &[
     "accept-ranges",
@@ -245,10 +256,13 @@ const OWNED: &[&str] = &[
     "content-encoding",
     "content-length",
     "content-range",
+    "date",
     "etag",
     "keep-alive",
     "location",
     "proxy-connection",
+    "server-timing",
+    "stream-next-offset",
     "te",
     "trailer",
     "transfer-encoding",
@@ -309,6 +323,16 @@ mod tests {
             ("/a\n  ! X-A: 1\n X-A: 1", vec![(2, RuleCode::Header)]),
             ("/a\n  ETag: 1\n X-A: 1", vec![(2, RuleCode::Header)]),
             ("/a\n  ! etag\n X-A: 1", vec![(2, RuleCode::Header)]),
+            ("/a\n  Date: now\n X-A: 1", vec![(2, RuleCode::Header)]),
+            (
+                "/a\n  Stream-Next-Offset: 1\n X-A: 1",
+                vec![(2, RuleCode::Header)],
+            ),
+            (
+                "/a\n  Content-Type: foo\n X-A: 1",
+                vec![(2, RuleCode::Header)],
+            ),
+            ("/:a/b\n  Content-Type: text/:a\n X-A: 1", vec![]),
             ("/a\n  X-Pmx-Rule: 1\n X-A: 1", vec![(2, RuleCode::Header)]),
             (
                 "/a\n  Basic-Auth: a:b\n X-A: 1",

@@ -34,7 +34,7 @@ pub(super) fn most(file: RuleFile, text: &str) -> usize {
             let blocks = paths.take(HEADER_BLOCKS_MAX).count();
             parts + OF_RULE * blocks + OF_HEADER * lines(text).count()
         }
-        RuleFile::Settings => parts,
+        RuleFile::Settings | RuleFile::Project => parts,
         // An entry has four strings or more, with two quotes each; a policy has two.
         RuleFile::Generated => OF_ENTRY * count(text, b"\"").div_ceil(4),
     };

@@ -29,5 +29,5 @@ pub use generated::{CachePolicy, GeneratedRoute, GeneratedRules, RedirectStatus,
 pub use lenient::without_errors;
 pub(crate) use overview::RuleSample;
 pub use settings::{HtmlMode, Missing, SiteSettings};
-pub(crate) use site_rules::{HeaderChange, MatchedAction, MatchedRule, RuleAnswer};
+pub(crate) use site_rules::{HeaderChange, MatchedAction, MatchedRule, RuleAnswer, names_asset};
 pub use site_rules::{RuleRequest, SiteRules, has_errors};

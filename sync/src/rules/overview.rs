@@ -1,10 +1,14 @@
-//! Rule overview: which rules never apply, and an example of a request for each of the others.
+//! Rule overview: which rules never apply, an example of a request for each of the others, and
+//! which headers do not fit into a response.
 
 use std::collections::BTreeMap;
 
-use super::diagnostic::{Diagnostic, RuleCode, RuleLine, Severity};
+use super::condition::ClientContext;
+use super::diagnostic::{Diagnostic, RuleCode, RuleFile, RuleLine, Severity};
 use super::redirects::RedirectRule;
-use super::site_rules::SiteRules;
+use super::site_rules::{RuleRequest, SiteRules, names_asset};
+use crate::limits::HEADER_RULE_BYTES_MAX;
+use crate::path::SitePath;
 
 /// Wide rules with which later ones are compared: more than any file has.
 const WIDE_RULES_MAX: usize = 200;
@@ -31,9 +35,12 @@ impl SiteRules {
             let same = first
                 .get(&key)
                 .filter(|before| before.pattern.covers(&rule.pattern));
+            let is_asset = names_asset(&key);
             let wider = || {
-                wide.iter()
-                    .find(|before| before.pattern.covers(&rule.pattern))
+                wide.iter().find(|before| {
+                    let leaves_out = is_asset && before.is_wide_rewrite();
+                    !leaves_out && before.pattern.covers(&rule.pattern)
+                })
             };
             if let Some(before) = same.or_else(wider) {
                 found.push(hidden_by(rule.at, before.at));
@@ -60,7 +67,54 @@ impl SiteRules {
         });
         samples.collect()
     }
+
+    /// Errors of generated routes.
+    pub(crate) fn generated_faults(&self, exists: &dyn Fn(&SitePath) -> bool) -> Vec<Diagnostic> {
+        let faults = self.generated.faults(exists).into_iter();
+        let found = faults.map(|(code, message)| Diagnostic {
+            at: GENERATED,
+            column: 1,
+            severity: Severity::Error,
+            code,
+            message,
+        });
+        found.collect()
+    }
+
+    /// Errors of blocks that set more headers, together with others, than a response takes.
+    pub(crate) fn oversized_headers(&self) -> Vec<Diagnostic> {
+        let mut found = Vec::new();
+        for block in &self.headers {
+            let (host, path) = (block.pattern.sample_host(), block.pattern.sample_path());
+            let request = RuleRequest {
+                host: &host,
+                path: &path,
+                client: ClientContext::default(),
+            };
+            let (_, bytes) = self.counted_changes(&request);
+            if bytes > HEADER_RULE_BYTES_MAX {
+                let message = format!(
+                    "all blocks that match {path} set {bytes} bytes of headers; the limit is \
+                     {HEADER_RULE_BYTES_MAX}"
+                );
+                found.push(Diagnostic {
+                    at: block.at,
+                    column: 1,
+                    severity: Severity::Error,
+                    code: RuleCode::Limit,
+                    message,
+                });
+            }
+        }
+        found
+    }
 }
+
+/// The place of generated rules, which have no lines.
+pub(super) const GENERATED: RuleLine = RuleLine {
+    file: RuleFile::Generated,
+    line: 0,
+};
 
 fn hidden_by(at: RuleLine, before: RuleLine) -> Diagnostic {
     Diagnostic {

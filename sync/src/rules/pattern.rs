@@ -286,7 +286,7 @@ struct TokenReader {
 
 impl TokenReader {
     fn host(&mut self, host: &str) -> Result<Vec<Token>, TokenFault> {
-        let host = host.to_ascii_lowercase();
+        let host = lower_text(host);
         let is_host = |c: char| c.is_ascii_alphanumeric() || ".-_:*".contains(c);
         if !host.chars().all(is_host) {
             let message = format!("{host:?} is no host name");
@@ -386,6 +386,16 @@ pub(super) fn parts(text: &str) -> Vec<PatternPart<'_>> {
         parts.push(PatternPart::Text(&text[begin..]));
     }
     parts
+}
+
+/// Lower case for the text of a host, and not for the names in it.
+pub(super) fn lower_text(host: &str) -> String {
+    let texts = parts(host).into_iter().map(|part| match part {
+        PatternPart::Text(text) => text.to_ascii_lowercase(),
+        PatternPart::Name(name) => format!(":{name}"),
+        PatternPart::Splat => "*".into(),
+    });
+    texts.collect()
 }
 
 fn name_of(text: &str) -> Option<&str> {

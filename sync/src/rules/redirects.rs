@@ -39,6 +39,12 @@ impl RedirectRule {
     pub(super) const fn is_before_files(&self) -> bool {
         self.is_forced || matches!(self.action, RuleAction::Redirect(_))
     }
+
+    /// Whether the rule shows a page at many paths. It leaves the paths of assets to later rules.
+    pub(super) fn is_wide_rewrite(&self) -> bool {
+        let is_rewrite = matches!(self.action, RuleAction::Rewrite(_));
+        is_rewrite && self.pattern.has_splat() && !self.is_forced
+    }
 }
 
 /// Parses `_redirects`; leaves out lines with errors.
@@ -98,6 +104,9 @@ fn rule(line: Line<'_>) -> Placed<(RedirectRule, Vec<Warning>)> {
         Some((status, rest)) if !status.text.contains('=') => (Some(status), rest),
         Some(_) | None => (None, rest),
     };
+    let mut doubts = warnings(*source);
+    doubts.extend(parameters.iter().filter_map(misplaced));
+    doubts.extend(rest.iter().filter_map(no_country));
     let (mut pattern, mut conditions) = source_of(source)?;
     for word in parameters {
         conditions.push(parameter(word.text, &mut pattern).map_err(|fault| (word.at, fault))?);
@@ -130,8 +139,34 @@ fn rule(line: Line<'_>) -> Placed<(RedirectRule, Vec<Warning>)> {
         action,
         is_forced,
     };
-    Ok((rule, warnings(*source)))
+    Ok((rule, doubts))
 }
+
+/// A condition before the target, where each word is a parameter of the query.
+fn misplaced(word: &Word<'_>) -> Option<Warning> {
+    let key = word.text.split('=').next().unwrap_or_default();
+    let is_condition = ["language", "country", "cookie"]
+        .iter()
+        .any(|name| key.eq_ignore_ascii_case(name));
+    is_condition.then_some((word.at, RuleCode::Condition, MISPLACED))
+}
+
+/// A country that no client has.
+fn no_country(word: &Word<'_>) -> Option<Warning> {
+    let (key, values) = word.text.split_once('=')?;
+    let mut values = values.split(',').map(str::trim);
+    let is_code = |value: &str| {
+        value.is_empty() || (value.len() == 2 && value.bytes().all(|b| b.is_ascii_alphabetic()))
+    };
+    let is_doubtful = key.eq_ignore_ascii_case("country") && !values.all(is_code);
+    is_doubtful.then_some((word.at, RuleCode::Condition, NO_COUNTRY))
+}
+
+const MISPLACED: &str =
+    "before the target, this is a parameter of the query; a condition comes after the target";
+
+const NO_COUNTRY: &str =
+    "a country is two letters (ISO 3166-1); the rule never applies for any other";
 
 /// The number of words before the target.
 fn parameter_words(words: &[Word<'_>]) -> usize {

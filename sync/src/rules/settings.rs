@@ -229,7 +229,13 @@ impl SettingsReader<'_, '_> {
                 let message = format!("[types] has more than {MEDIA_RULES_MAX} entries");
                 return self.error(key.span().start, message);
             }
-            let name = key.get_ref().trim_start_matches('/');
+            let written = key.get_ref().as_ref();
+            let name = written.trim_start_matches('/');
+            if !written.contains(['.', '/']) {
+                let message = format!("this is the file {written}; an extension is \".{written}\"");
+                let at = self.position(key.span().start);
+                self.diagnostics.warn(at, RuleCode::Setting, message);
+            }
             let is_name = name.starts_with('.') || SitePath::parse(name).is_ok();
             let media = value.get_ref().as_str();
             match media.and_then(|media| Media::parse(media).ok()) {
@@ -245,13 +251,17 @@ impl SettingsReader<'_, '_> {
     }
 
     fn error(&mut self, offset: usize, message: impl Into<String>) {
+        let at = self.position(offset);
+        self.diagnostics.error(at, RuleCode::Setting, message);
+    }
+
+    fn position(&self, offset: usize) -> Position {
         let before = self.text.get(..offset).unwrap_or(self.text);
         let line = before.rsplit('\n').next().unwrap_or_default();
-        let at = Position {
+        Position {
             line: before.matches('\n').count() as u32 + 1,
             column: line.chars().count() as u32 + 1,
-        };
-        self.diagnostics.error(at, RuleCode::Setting, message);
+        }
     }
 }
 
@@ -321,6 +331,10 @@ mod tests {
             (
                 "[types]\n\".a\" = \"b\"",
                 "_site.toml:2:8: error[rules-setting]: an entry is \".extension\" or a path, and a media type",
+            ),
+            (
+                "[types]\nusdz = \"model/x\"",
+                "_site.toml:2:1: warning[rules-setting]: this is the file usdz; an extension is \".usdz\"",
             ),
         ] {
             assert_eq!(read(text).1, [expected], "{text}");

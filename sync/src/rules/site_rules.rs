@@ -10,6 +10,7 @@ use super::generated::{CachePolicy, GeneratedRoute, GeneratedRules};
 use super::headers::{self, HeaderBlock};
 use super::index::RuleIndex;
 use super::memory;
+use super::overview::GENERATED;
 use super::pattern::Values;
 use super::redirects::{self, RedirectRule, RuleAction};
 use super::settings::{self, HtmlMode, Missing, SiteSettings};
@@ -26,9 +27,9 @@ pub struct SiteRules {
     settings: SiteSettings,
     pub(super) redirects: Vec<RedirectRule>,
     redirect_index: RuleIndex,
-    headers: Vec<HeaderBlock>,
+    pub(super) headers: Vec<HeaderBlock>,
     header_index: RuleIndex,
-    generated: GeneratedRules,
+    pub(super) generated: GeneratedRules,
     charged_bytes: usize,
 }
 
@@ -128,7 +129,9 @@ impl SiteRules {
         match file {
             RuleFile::Redirects => self.redirects = redirects::parse(text, found),
             RuleFile::Headers => self.headers = headers::parse(text, found),
-            RuleFile::Settings => self.settings = settings::parse(text, found),
+            RuleFile::Settings | RuleFile::Project => {
+                self.settings = settings::parse(text, found);
+            }
             RuleFile::Generated => {}
         }
     }
@@ -216,10 +219,7 @@ impl SiteRules {
             }
         };
         Some(MatchedRule {
-            at: RuleLine {
-                file: RuleFile::Generated,
-                line: 0,
-            },
+            at: GENERATED,
             action,
             is_before_files: true,
             other_slash: None,
@@ -228,9 +228,14 @@ impl SiteRules {
 
     /// The changes of headers for a path, in order.
     pub(crate) fn header_changes(&self, request: &RuleRequest<'_>) -> Vec<HeaderChange> {
+        self.counted_changes(request).0
+    }
+
+    /// The changes that fit into a response, and the bytes of all headers that blocks set.
+    pub(super) fn counted_changes(&self, request: &RuleRequest<'_>) -> (Vec<HeaderChange>, usize) {
         let path = (!self.header_index.is_empty()).then(|| ComparedPath::parse(request.path));
         let Some(path) = path.flatten() else {
-            return Vec::new();
+            return (Vec::new(), 0);
         };
         let (mut changes, mut bytes) = (Vec::new(), 0);
         for number in self.header_index.candidates(&path) {
@@ -245,14 +250,14 @@ impl SiteRules {
                 let value = value.filled(&values);
                 bytes += name.as_str().len() + value.len() + 4;
                 if bytes > HEADER_RULE_BYTES_MAX {
-                    return changes;
+                    continue;
                 }
                 let block = block.at.line;
                 let name = name.clone();
                 changes.push(HeaderChange::Set { block, name, value });
             }
         }
-        changes
+        (changes, bytes)
     }
 }
 
@@ -293,10 +298,13 @@ fn matched<'a>(
     }
     let action = match rule.action {
         RuleAction::Redirect(status) => redirect(&rule.target, &values, status, request)?,
+        RuleAction::Rewrite(_) if rule.is_wide_rewrite() && names_asset(request.path) => {
+            return None;
+        }
         RuleAction::Rewrite(status) => MatchedAction::Rewrite {
             status,
             path: rule.target.path(&values),
-            is_wide: rule.pattern.has_splat() && !rule.is_forced,
+            is_wide: rule.is_wide_rewrite(),
         },
     };
     Some(MatchedRule {
@@ -308,6 +316,14 @@ fn matched<'a>(
             .literal_url()
             .filter(|source| request.path != source && same_but_slash(source, request.path)),
     })
+}
+
+/// Whether the last segment of a path has an extension other than that of a page. A missing asset
+/// is no page of an application.
+pub(crate) fn names_asset(path: &str) -> bool {
+    let name = path.rsplit('/').next().unwrap_or_default();
+    let extension = name.rsplit_once('.').map(|(_, extension)| extension);
+    extension.is_some_and(|extension| !extension.eq_ignore_ascii_case("html"))
 }
 
 fn same_but_slash(one: &str, other: &str) -> bool {

@@ -7,7 +7,7 @@
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
 use super::diagnostic::{RuleCode, TokenFault};
-use super::pattern::{PatternPart, Values, parts};
+use super::pattern::{PatternPart, Values, lower_text, parts};
 
 /// Characters of a path that a target's author may write and a URL cannot hold.
 const PATH: &AsciiSet = &CONTROLS
@@ -96,7 +96,7 @@ impl RedirectTarget {
         location.push_str(&self.path(values));
         let own = self.query.as_ref().filter(|query| !query.is_empty());
         let query = own.map_or_else(
-            || query.map(str::to_owned),
+            || query.filter(|query| !query.is_empty()).map(str::to_owned),
             |own| Some(filled(own, values, QUERY)),
         );
         if let Some(query) = query {
@@ -159,17 +159,6 @@ fn host(origin: &str, names: &[Box<str>]) -> Result<Vec<Piece>, TokenFault> {
         }
     }
     Ok(pieces)
-}
-
-/// Lower case for the text of a host, and not for the names in it.
-fn lower_text(origin: &str) -> String {
-    let parts = parts(origin).into_iter();
-    let texts = parts.map(|part| match part {
-        PatternPart::Text(text) => text.to_ascii_lowercase(),
-        PatternPart::Name(name) => format!(":{name}"),
-        PatternPart::Splat => "*".into(),
-    });
-    texts.collect()
 }
 
 fn sample(piece: &Piece) -> &str {

@@ -24,7 +24,7 @@ use super::spelling::is_canonical;
 use crate::limits::URL_PATH_BYTES_MAX;
 use crate::manifest::Entry;
 use crate::path::{PathFault, SitePath};
-use crate::rules::{ClientContext, RuleRequest};
+use crate::rules::{ClientContext, RuleRequest, names_asset};
 
 /// A request to a site.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -162,11 +162,9 @@ impl SiteRequest {
         }
     }
 
-    /// Whether the last segment of the path has an extension other than that of a page.
+    /// Whether the path is that of an asset.
     pub(super) fn names_asset(&self) -> bool {
-        let name = self.path.rsplit('/').next().unwrap_or_default();
-        let extension = name.rsplit_once('.').map(|(_, extension)| extension);
-        extension.is_some_and(|extension| !extension.eq_ignore_ascii_case("html"))
+        names_asset(&self.path)
     }
 
     /// Ignores dictionary headers, for a server whose intermediary does not pass such responses on.

@@ -17,7 +17,8 @@ use crate::manifest::Entry;
 use crate::media::Media;
 use crate::path::SitePath;
 use crate::rules::{
-    Diagnostic, MatchedAction, RuleCode, RuleLine, RuleSample, Severity, SiteRules,
+    Diagnostic, MatchedAction, Missing, RuleCode, RuleFile, RuleLine, RuleSample, Severity,
+    SiteRules,
 };
 
 /// Checks rules against the files of their site.
@@ -28,11 +29,14 @@ pub fn check_rules(rules: &SiteRules, exists: &dyn Fn(&SitePath) -> bool) -> Vec
         found: rules.hidden(),
     };
     let hidden: Vec<RuleLine> = check.found.iter().map(|found| found.at).collect();
+    check.found.extend(rules.oversized_headers());
     for sample in rules.samples() {
         if !hidden.contains(&sample.at) {
             check.rule(&sample);
         }
     }
+    check.found.extend(rules.generated_faults(exists));
+    check.shell();
     check.found.sort_by_key(|found| (found.at, found.column));
     check.found
 }
@@ -45,6 +49,10 @@ struct RuleCheck<'a> {
 
 impl RuleCheck<'_> {
     fn rule(&mut self, sample: &RuleSample) {
+        if target(&sample.path) == Target::Reserved {
+            let message = format!("the server answers {} itself", sample.path);
+            return self.push(sample.at, Severity::Warning, RuleCode::Hidden, message);
+        }
         let request = SiteRequest::new(&Method::GET, &sample.path, None, &HeaderMap::new(), None);
         let request = request.from_client(&sample.host, None);
         let answer = self.rules.answer(&request.for_rules());
@@ -58,12 +66,12 @@ impl RuleCheck<'_> {
                 location, local, ..
             } => {
                 if local.is_some() && self.is_loop(&request, location) {
-                    let message = "the rule leads back to its own source";
-                    return self.push(sample, Severity::Error, RuleCode::Loop, message.into());
+                    let message = format!("the rule leads from {} back to it", sample.path);
+                    return self.push(sample.at, Severity::Error, RuleCode::Loop, message);
                 }
                 if sample.is_literal && self.is_file(&sample.path) {
                     let message = format!("a file of the site has the URL {}", sample.path);
-                    self.push(sample, Severity::Warning, RuleCode::OverFile, message);
+                    self.push(sample.at, Severity::Warning, RuleCode::OverFile, message);
                 }
                 if let Some(path) = local.as_deref().filter(|_| sample.has_literal_target) {
                     self.target(sample, path);
@@ -91,7 +99,11 @@ impl RuleCheck<'_> {
         });
         match way {
             RedirectEnd::Ends => false,
-            RedirectEnd::Back(url) => url == request.for_rules().path,
+            // The query may differ: it passes on, and grows or stays.
+            RedirectEnd::Cycle(urls) => urls.iter().any(|url| {
+                let path = url.split('?').next();
+                path == Some(request.for_rules().path)
+            }),
             RedirectEnd::Endless => true,
         }
     }
@@ -102,7 +114,7 @@ impl RuleCheck<'_> {
         let is_ruled = self.rules.answer(&request.for_rules()).rule.is_some();
         if !is_ruled && !self.is_file(path) {
             let message = format!("the site has no {path}");
-            self.push(sample, Severity::Warning, RuleCode::NoTarget, message);
+            self.push(sample.at, Severity::Warning, RuleCode::NoTarget, message);
         }
     }
 
@@ -130,9 +142,22 @@ impl RuleCheck<'_> {
         }
     }
 
-    fn push(&mut self, sample: &RuleSample, severity: Severity, code: RuleCode, message: String) {
+    /// Warns of a shell that does not exist.
+    fn shell(&mut self) {
+        let shell = &self.rules.settings().shell;
+        if self.rules.missing() == Missing::Shell && !(self.exists)(shell) {
+            let at = RuleLine {
+                file: RuleFile::Settings,
+                line: 1,
+            };
+            let message = format!("the site has no {shell}, which is to answer missing pages");
+            self.push(at, Severity::Warning, RuleCode::NoTarget, message);
+        }
+    }
+
+    fn push(&mut self, at: RuleLine, severity: Severity, code: RuleCode, message: String) {
         self.found.push(Diagnostic {
-            at: sample.at,
+            at,
             column: 1,
             severity,
             code,
@@ -153,11 +178,14 @@ fn some_file() -> LocatedFile {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rules::RuleFile;
 
     fn check(redirects: &str) -> Vec<String> {
-        let files = [(RuleFile::Redirects, redirects.as_bytes())];
-        let (rules, _) = SiteRules::compile(files);
+        check_file(RuleFile::Redirects, redirects)
+    }
+
+    fn check_file(file: RuleFile, text: &str) -> Vec<String> {
+        let (rules, errors) = SiteRules::compile([(file, text.as_bytes())]);
+        assert_eq!(errors, []);
         let files = ["index.html", "about.html", "app/index.html", "new.html"];
         let found = check_rules(&rules, &|path| files.contains(&path.as_str()));
         let shown = found
@@ -173,6 +201,8 @@ mod tests {
             ("/a /b\n/b /a", vec!["1 rules-loop", "2 rules-loop"]),
             ("/app/ /app 301", vec!["1 rules-loop"]),
             ("/ /index.html\n/i /index.html", vec!["1 rules-loop"]),
+            ("/a /b?x=1\n/b /a", vec!["1 rules-loop", "2 rules-loop"]),
+            ("/c /a\n/a /b\n/b /a", vec!["2 rules-loop", "3 rules-loop"]),
             ("/:any /new", vec![]),
             ("/x /x/ 301\n/x/ /new", vec![]),
         ] {
@@ -193,9 +223,51 @@ mod tests {
             ("/a /missing", vec!["1 rules-no-target"]),
             ("/a /missing 200", vec!["1 rules-no-target"]),
             ("/a/* /missing/:splat", vec![]),
+            ("/_events /new", vec!["1 rules-hidden"]),
+            ("/e/* /about 200\n/e/x /new", vec!["2 rules-hidden"]),
+            ("/e/* /about 200\n/e/x.js /new", vec![]),
+            ("/e/* /about 200!\n/e/x.js /new", vec!["2 rules-hidden"]),
         ] {
             assert_eq!(check(text), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn generated_routes_lead_to_files() {
+        for (routes, expected) in [
+            (r#""/x":{"file":"new.html"}"#, vec![]),
+            (r#""/x":{"file":"old.html"}"#, vec!["0 rules-no-target"]),
+            (r#""/x":{"status":301,"to":"/x"}"#, vec!["0 rules-loop"]),
+            (
+                r#""/x":{"status":301,"to":"/y"},"/y":{"status":301,"to":"/x"}"#,
+                vec!["0 rules-loop", "0 rules-loop"],
+            ),
+            (
+                r#""/c":{"status":301,"to":"/x?q"},"/x":{"status":301,"to":"/y"},"/y":{"status":301,"to":"/x"}"#,
+                vec!["0 rules-loop", "0 rules-loop"],
+            ),
+            (r#""/x":{"status":301,"to":"/new"}"#, vec![]),
+        ] {
+            let text = format!(r#"{{"cache":{{}},"routes":{{{routes}}},"version":1}}"#);
+            assert_eq!(check_file(RuleFile::Generated, &text), expected, "{routes}");
+        }
+    }
+
+    #[test]
+    fn shell_and_headers_are_checked() {
+        let settings = |text: &str| check_file(RuleFile::Settings, text);
+        assert_eq!(settings("missing = \"spa\""), [""; 0]);
+        let shell = "missing = \"spa\"\nshell = \"shell.html\"";
+        assert_eq!(settings(shell), ["1 rules-no-target"]);
+        let long = "v".repeat(3_000);
+        let blocks =
+            |second: &str| format!("/*\n X-A: {long}\n X-B: {long}\n{second}\n X-C: {long}");
+        let headers = |text: &str| check_file(RuleFile::Headers, text);
+        assert_eq!(headers(&blocks("/about")), ["4 rules-limit"]);
+        assert_eq!(
+            headers(&format!("/a\n X-A: {long}\n X-B: {long}\n/b\n X-C: {long}")),
+            [""; 0]
+        );
     }
 
     #[test]

@@ -1,7 +1,5 @@
 //! Rule plan: the answer that a redirect or a rewrite gives.
 
-use std::collections::BTreeSet;
-
 use http::StatusCode;
 
 use super::answer::{Origin, Plan};
@@ -68,12 +66,7 @@ impl Planner<'_> {
                 status,
                 path,
                 is_wide,
-            } => {
-                if *is_wide && self.request.names_asset() {
-                    return Ok(None);
-                }
-                self.rewritten(*status, path, *is_wide)?
-            }
+            } => self.rewritten(*status, path, *is_wide)?,
             MatchedAction::File(file) => self.at_file(file)?,
         };
         let rule = Some(rule.at);
@@ -137,12 +130,13 @@ impl Planner<'_> {
     /// Follows a redirect of the site to itself.
     pub(super) fn way(&self, location: &str) -> Result<RedirectEnd, MissingLookups> {
         let request = self.request.for_rules();
-        let mut seen = BTreeSet::from([url(request.path, request.client.query)]);
+        let mut seen = vec![url(request.path, request.client.query)];
         let mut at = without_fragment(location).to_owned();
         for _ in 0..STEPS_MAX {
-            if !seen.insert(at.clone()) {
-                return Ok(RedirectEnd::Back(at));
+            if let Some(first) = seen.iter().position(|known| *known == at) {
+                return Ok(RedirectEnd::Cycle(seen.split_off(first)));
             }
+            seen.push(at.clone());
             let here = at_url(&at, &request);
             let rule = self.rule_at(&here);
             let next = match &rule {
@@ -194,7 +188,7 @@ impl Planner<'_> {
     fn next_by_file(
         &self,
         here: &RuleRequest<'_>,
-        seen: &BTreeSet<String>,
+        seen: &[String],
     ) -> Result<Option<String>, MissingLookups> {
         let (asked, own) = match target(here.path) {
             Target::Asked(asked) => (asked, None),
@@ -228,8 +222,8 @@ impl Planner<'_> {
 pub(super) enum RedirectEnd {
     /// To a page, or to another host.
     Ends,
-    /// To this URL, which it has seen.
-    Back(String),
+    /// Through these URLs again and again.
+    Cycle(Vec<String>),
     /// Through more redirects than the server follows.
     Endless,
 }

@@ -140,7 +140,7 @@ impl Ours {
             collisions: Collisions::Allow,
             secrets: Secrets::Allow,
             path: None,
-            site: None,
+            settings: None,
         };
         let terms = Terms::plain(Mode::Publish, self.compression);
         let site = self.site.clone();

@@ -147,7 +147,7 @@ pub(super) fn publish(
         collisions: Collisions::Allow,
         secrets: Secrets::Allow,
         path: None,
-        site: None,
+        settings: None,
     };
     let terms = Terms {
         alias,

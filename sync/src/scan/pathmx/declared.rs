@@ -151,16 +151,17 @@ impl<'a> Declared<'a> {
             self.publish(&format!("{prefix}{artifact}"), list, None)?;
             named.insert(artifact, list.clone());
         }
-        self.add_artifacts(&lists, &mut named)?;
-        self.add_routes(&lists, &named)
+        let public = self.add_artifacts(&lists, &mut named)?;
+        self.add_routes(&lists, &named, &public)
     }
 
+    /// Adds the artifacts of a Path, and returns their public paths below the top.
     fn add_artifacts(
         &mut self,
         lists: &PathLists<'_>,
         named: &mut BTreeMap<String, SitePath>,
-    ) -> Result<(), ScanFault> {
-        let list = &lists.artifacts;
+    ) -> Result<BTreeSet<String>, ScanFault> {
+        let (list, mut all_public) = (&lists.artifacts, BTreeSet::new());
         let file: ArtifactsFile = json::parse_list(list.as_str(), &self.read(list)?)?;
         for (_, artifact) in &file.artifacts.0 {
             let source = lists.source(list, &artifact.artifact_path)?;
@@ -175,6 +176,7 @@ impl<'a> Declared<'a> {
             };
             let source = lists.source(list, &artifact.artifact_path)?;
             let path = format!("{}{path}", lists.prefix);
+            all_public.insert(path.clone());
             if is_file_path(&path, &self.files) {
                 self.publish(&path, &source, artifact.policy())?;
             } else {
@@ -183,13 +185,14 @@ impl<'a> Declared<'a> {
                     .add_route(list, &path, GeneratedRoute::File { file })?;
             }
         }
-        Ok(())
+        Ok(all_public)
     }
 
     fn add_routes(
         &mut self,
         lists: &PathLists<'_>,
         named: &BTreeMap<String, SitePath>,
+        public: &BTreeSet<String>,
     ) -> Result<(), ScanFault> {
         let list = &lists.routes;
         let file: RoutesFile = json::parse_list(list.as_str(), &self.read(list)?)?;
@@ -201,6 +204,7 @@ impl<'a> Declared<'a> {
             };
             let path = format!("{}{path}", lists.prefix);
             let route = route.parse(&url, lists, named)?;
+            self.check_not_public(list, &path, &route, public)?;
             own.add_route(list, &path, route)?;
         }
         if let Some(id) = lists.prefix.strip_suffix('/') {
@@ -211,6 +215,28 @@ impl<'a> Declared<'a> {
         // The Path at the top comes first: its pages may have the id of another Path.
         self.rules.append_missing(own);
         Ok(())
+    }
+
+    /// Refuses a route at the public path of an artifact that shows anything else.
+    fn check_not_public(
+        &self,
+        list: &SitePath,
+        path: &str,
+        route: &GeneratedRoute,
+        public: &BTreeSet<String>,
+    ) -> Result<(), ScanFault> {
+        let file = |path: &SitePath| self.files.find(path);
+        let declared = SitePath::parse(path).ok().and_then(|path| file(&path));
+        let shows = match route {
+            GeneratedRoute::File { file: shown } => file(shown),
+            GeneratedRoute::Redirect { .. } => None,
+        };
+        if !public.contains(path) || declared.is_none() || shows == declared {
+            return Ok(());
+        }
+        let url = shown(&raw_path(path));
+        let fault = format!("has a route for \"{url}\", which is the public path of an artifact");
+        Err(invalid(list.as_str(), fault))
     }
 
     /// Publishes a file on disk at a site path.
@@ -337,10 +363,17 @@ impl DeclaredRoute {
     }
 }
 
-/// A redirect within a Path.
+/// A redirect within a Path, or to a URL.
 fn redirect(status: Option<u16>, to: &str, prefix: &str) -> Result<GeneratedRoute, String> {
     let status = status.and_then(|status| RedirectStatus::try_from(status).ok());
     let status = status.ok_or("whose status is none of 301, 302, 303, 307, 308")?;
+    let is_url = ["https://", "http://"]
+        .iter()
+        .any(|scheme| to.starts_with(scheme));
+    if is_url {
+        let to = to.to_owned();
+        return Ok(GeneratedRoute::Redirect { status, to });
+    }
     match to.strip_prefix('/') {
         // A second slash would name another host.
         Some(rest) if !rest.starts_with(['/', '\\']) => Ok(GeneratedRoute::Redirect {
@@ -352,7 +385,7 @@ fn redirect(status: Option<u16>, to: &str, prefix: &str) -> Result<GeneratedRout
             ),
         }),
         Some(_) | None => Err(format!(
-            "to \"{}\", which is no path of the site",
+            "to \"{}\", which is neither a path of the site nor a URL",
             shown(to)
         )),
     }

@@ -257,7 +257,7 @@ fn several_paths_are_below_their_ids() {
 #[test]
 fn builds_that_cannot_be_published_are_named() {
     type Spoil = fn(&Site);
-    let table: [(&str, Spoil); 17] = [
+    let table: [(&str, Spoil); 18] = [
         ("which no artifact declares", |site| {
             edit(site, ROUTES, |file| {
                 file["routes"]["/x"] = json!({"type": "document", "artifactPath": "stale.txt"});
@@ -268,7 +268,13 @@ fn builds_that_cannot_be_published_are_named() {
                 file["routes"]["/"]["status"] = json!(200);
             });
         }),
-        ("no path of the site", |site| {
+        ("which is the public path of an artifact", |site| {
+            edit(site, ROUTES, |file| {
+                file["routes"]["/assets/runtime.js"] =
+                    json!({"type": "redirect", "to": "/", "status": 302});
+            });
+        }),
+        ("neither a path of the site nor a URL", |site| {
             edit(site, ROUTES, |file| {
                 file["routes"]["/"]["to"] = json!("//example.org/");
             });

@@ -33,6 +33,9 @@ use crate::wire::{
     PublishState, Replace, RollbackHead, VERSION,
 };
 
+/// Faults of rules that a refusal names.
+const FAULTS_NAMED_MAX: usize = 20;
+
 /// A listed site: its rows in path order, and the nodes of its manifest.
 struct ListedSite {
     rows: Vec<Row>,
@@ -52,8 +55,8 @@ impl ListedSite {
         let rows: Result<Vec<_>, _> = publish.files.iter().map(row).collect();
         let mut rows = rows?;
         let rules = publish.rules.as_ref().map(canonical).transpose()?;
-        if let Some(rules) = &rules {
-            rows.push(rules_row(rules)?);
+        if let Some((_, bytes)) = &rules {
+            rows.push(rules_row(bytes)?);
         }
         rows.sort_unstable_by(|a, b| a.path.cmp(&b.path));
         let twin = rows.windows(2).find(|pair| pair[0].path == pair[1].path);
@@ -61,12 +64,15 @@ impl ListedSite {
             let detail = format!("the file {:?} is listed twice", twin.path);
             return Err(Problem::new(Code::PathDuplicate, detail));
         }
+        if let Some((rules, _)) = &rules {
+            check_routes(&rows, rules)?;
+        }
         let built = build(rows.iter().cloned())?;
         Ok(Self {
             rows,
             root: built.root,
             nodes: built.nodes,
-            rules,
+            rules: rules.map(|(_, bytes)| bytes),
         })
     }
 
@@ -122,18 +128,31 @@ fn row(file: &JsonFile) -> Result<Row, Problem> {
     Ok(Row { path, entry })
 }
 
-/// The canonical bytes of rules.
-fn canonical(rules: &serde_json::Value) -> Result<Bytes, Problem> {
-    let encode = || {
+/// Rules, and their canonical bytes.
+fn canonical(rules: &serde_json::Value) -> Result<(GeneratedRules, Bytes), Problem> {
+    let read = || {
         let rules = GeneratedRules::deserialize(rules).map_err(|error| error.to_string())?;
         rules.check()?;
-        rules.encode()
+        let bytes = rules.encode()?;
+        Ok((rules, bytes.into()))
     };
-    let bytes = encode().map_err(|fault| {
+    read().map_err(|fault: String| {
         let detail = format!("\"rules\" can't be read: {fault}");
         Problem::new(Code::PublishForm, detail)
-    })?;
-    Ok(bytes.into())
+    })
+}
+
+/// Refuses rules that lead back to themselves or to files that are not listed.
+fn check_routes(rows: &[Row], rules: &GeneratedRules) -> Result<(), Problem> {
+    let has = |path: &SitePath| rows.binary_search_by(|row| row.path.cmp(path)).is_ok();
+    let faults = rules.faults(&has);
+    if faults.is_empty() {
+        return Ok(());
+    }
+    let lines = faults.into_iter().take(FAULTS_NAMED_MAX);
+    let lines = lines.map(|(code, message)| format!("{code}: {message}"));
+    let problem = Problem::new(Code::RulesInvalid, "\"rules\" has routes that lead nowhere");
+    Err(problem.with_items(lines.collect()))
 }
 
 fn rules_row(rules: &Bytes) -> Result<Row, Problem> {

@@ -49,7 +49,8 @@ impl<S: Sql> Commit<'_, S> {
             }
         }
         let files = files.iter().map(|(file, bytes)| (*file, &bytes[..]));
-        let (_, diagnostics) = SiteRules::compile(files);
+        let (rules, mut diagnostics) = SiteRules::compile(files);
+        diagnostics.extend(rules.oversized_headers());
         refuse(&diagnostics)
     }
 
