@@ -1,7 +1,12 @@
 //! Documentation pages: the files and types that they name exist, and their bounds hold.
 
+mod definitions;
+
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+
+use definitions::Definitions;
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
@@ -19,15 +24,28 @@ fn quoted(text: &str) -> Vec<&str> {
         .collect()
 }
 
-const PAGES: [&str; 8] = [
-    "README.md",
+const PAGES: [&str; 17] = [
+    "CHANGELOG.md",
     "CONTRIBUTING.md",
+    "README.md",
     "benches/README.md",
     "docs/ARCHITECTURE.md",
     "docs/GLOSSARY.md",
+    "docs/cloudflare.md",
+    "docs/domains.md",
+    "docs/hosting.md",
+    "docs/live-pages.md",
     "docs/operations.md",
+    "docs/publishing.md",
+    "docs/unkind.md",
     "fuzz/README.md",
+    "streams/DESIGN.md",
     "streams/README.md",
+    "sync/DESIGN.md",
+];
+
+const CRATES: [&str; 9] = [
+    "benches", "cli", "core", "fuzz", "streams", "sync", "tests", "worker", "xtask",
 ];
 
 /// Source folders: a quoted path below one of them is a file.
@@ -94,23 +112,42 @@ fn glossary_has_at_most_40_terms_and_their_types_exist() {
     let rows = glossary.lines().filter(|line| line.starts_with("| "));
     let rows: Vec<Vec<&str>> = rows.map(|row| row.split(" | ").collect()).skip(1).collect();
     assert!((1..=40).contains(&rows.len()), "{} terms", rows.len());
+    let (defined, mut wrong) = (Definitions::read(&root(), &CRATES), Vec::new());
+    let (mut terms, mut carriers) = (BTreeSet::new(), BTreeSet::new());
     for row in rows {
+        let term = row[0].trim_start_matches("| ");
         let carrier = row.last().and_then(|cell| cell.split('`').nth(1));
         let carrier = carrier.unwrap_or_else(|| panic!("{row:?} names no type"));
-        assert!(exists(carrier), "{carrier} of {row:?}");
+        let is_type = defined.has(carrier) && defined.has_type(carrier);
+        if !(is_type && terms.insert(term) && carriers.insert(carrier)) {
+            wrong.push(format!("{term}: {carrier}"));
+        }
     }
+    assert!(wrong.is_empty(), "no types, or named twice: {wrong:#?}");
 }
 
-/// Whether the sources of a crate contain this name as a word, or a folder or file has it.
-fn exists(carrier: &str) -> bool {
-    let Some((krate, path)) = carrier.split_once("::") else {
-        return root().join(carrier).exists();
-    };
-    let name = path.rsplit("::").next().unwrap_or(path);
-    let is_of_word = |character: char| character.is_alphanumeric() || character == '_';
-    let sources = ignore::WalkBuilder::new(root().join(krate).join("src")).build();
-    let mut texts = sources
-        .flatten()
-        .filter_map(|entry| fs::read_to_string(entry.path()).ok());
-    texts.any(|text| text.split(|it| !is_of_word(it)).any(|word| word == name))
+/// Names of other crates and of Rust.
+const FOREIGN: [&str; 1] = ["axum::serve"];
+
+#[test]
+fn names_in_pages_are_defined_in_the_sources() {
+    let (defined, mut missing, mut found) = (Definitions::read(&root(), &CRATES), Vec::new(), 0);
+    for name in PAGES {
+        let text = page(name);
+        for path in quoted(&text).into_iter().filter(|it| is_path_of_names(it)) {
+            found += 1;
+            if !FOREIGN.contains(&path) && !defined.has(path) {
+                missing.push(format!("{name}: {path}"));
+            }
+        }
+    }
+    assert!(missing.is_empty(), "{missing:#?}");
+    assert!(found > 70, "{found} names");
+}
+
+/// Whether a quoted text is spelled `a::B::c`.
+fn is_path_of_names(text: &str) -> bool {
+    let of_name = |it: char| it.is_ascii_alphanumeric() || it == '_';
+    let mut names = text.split("::");
+    text.contains("::") && names.all(|name| !name.is_empty() && name.chars().all(of_name))
 }
