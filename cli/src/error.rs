@@ -127,7 +127,7 @@ impl From<PushError> for Failure {
                 Self::new(error.code(), error.to_string())
             }
             PushError::Stalled { .. } => Self::new(error.code(), error.to_string()).with_hint(
-                "Check what stands between here and the server, and the server's log and disk.",
+                "Check proxies and firewalls on the way to the server, and the server's log and disk.",
             ),
         }
     }

@@ -159,8 +159,8 @@ codes! {
         "Sync again. If it happens again, report it: two programs disagree about a manifest."
         "A patch applied to its base does not arrive at the announced root."
     PrefixMissing "E_PREFIX_MISSING" Integrity 409 false
-        "Send the pack without what it refers to; pmx does that by itself."
-        "A pack refers to files of an older deploy that the server does not have at hand: the deploy is gone or not yet known where the pack arrived, its files lie in too many places, or they rotted."
+        "Send the pack without what it refers to; pmx does that automatically."
+        "A pack refers to files of an older deploy that are not available to the server: the deploy is gone or not yet known where the pack arrived, its files are stored in too many places, or they are damaged."
     PackMalformed "E_PACK_MALFORMED" Integrity 422 false
         "Use a current pmx."
         "A pack is not a canonical encoding."
@@ -210,7 +210,7 @@ codes! {
         "Choose another name."
         "The name is reserved for the service itself."
     Unauthorised "E_UNAUTHORISED" Auth 401 false
-        "Set PMX_TOKEN to the server's publish secret. A pmx on the same machine as the server finds it by itself."
+        "Set PMX_TOKEN to the server's publish secret. A pmx on the same machine as the server finds it automatically."
         "The request carries no valid token."
     TokenExpired "E_TOKEN_EXPIRED" Auth 401 false
         "Get a new token."
@@ -255,7 +255,7 @@ codes! {
         "See `pmx help`."
         "The command line or the configuration does not make sense."
     Interrupted "E_INTERRUPTED" Other 499 true
-        "Run the same command again: it goes on where it stopped."
+        "Run the same command again: it resumes where it stopped."
         "The command was interrupted. What was uploaded is kept; the live site did not change, unless the commit was on its way already: `pmx status` shows it."
     Storage "E_STORAGE" Other 500 true
         "Check the server's log and its disk."

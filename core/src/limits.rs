@@ -11,13 +11,13 @@ pub const EXACT_INTEGER_MAX: u64 = (1 << 53) - 1;
 pub const PART_BYTES: u64 = 8 * 1024 * 1024;
 
 /// Raw bytes of a pack: at least one largest packed blob. An isolate has 128 MB, and raw bytes,
-/// wire bytes and frames at rest are in memory at once.
+/// wire bytes and stored frames are in memory at once.
 pub const PACK_RAW_BYTES_MAX: u64 = PART_BYTES;
 
 /// log2 of the largest zstd window we decode from the wire: a pack plus its prefix.
 pub const WIRE_WINDOW_LOG_MAX: u32 = 24;
 
-/// log2 of the largest zstd window at rest: 8 MiB, what RFC 9659 lets browsers insist on.
+/// log2 of the largest zstd window of stored frames: 8 MiB, what RFC 9659 lets browsers insist on.
 pub const REST_WINDOW_LOG_MAX: u32 = 23;
 
 /// Raw bytes of a patch, an outline or nodes in one request, after decompression.

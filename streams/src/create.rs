@@ -76,7 +76,7 @@ impl<S: Sql> Engine<'_, S> {
             return Err(Refusal::SourceType);
         }
         if !self.is_release_queued(reference)? {
-            let why = "the source took too long to lend to a fork".to_owned();
+            let why = "the source took too long to retain its log for a fork".to_owned();
             return Err(Refusal::Storage { why });
         }
         let (expiry, text) = match call.expiry {

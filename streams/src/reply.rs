@@ -108,7 +108,7 @@ pub enum Refusal {
     #[error("the stream to fork from has no such offset")]
     NoSuchPlace,
     /// 400: an offset beyond the tail.
-    #[error("the offset lies beyond the end of the stream")]
+    #[error("the offset is beyond the end of the stream")]
     Beyond,
     /// 410: an offset of an earlier stream of the name.
     #[error("the offset is one of an earlier stream of this name, which ended")]

@@ -1,4 +1,4 @@
-//! Measures packs on a real folder: bytes on the wire and at rest, and the CPU time of each step.
+//! Measures packs on a real folder: bytes on the wire and stored, and the CPU time of each step.
 //!
 //! `cargo run --release -p pmx-sync --features scan --example packs -- NEW [OLD]`. With OLD, only
 //! the blobs of NEW that OLD lacks are packed: what an upgrade sends without local state. One

@@ -16,7 +16,7 @@ pub struct GcArgs {
     /// Only tell what would happen
     #[arg(short = 'n', long)]
     pub dry_run: bool,
-    /// Stop after this time, such as 60s or 5m; the server goes on by itself [default: no limit]
+    /// Stop after this time, such as 60s or 5m; the server continues later [default: no limit]
     #[arg(long, value_name = "TIME", value_parser = time)]
     pub max_time: Option<Duration>,
     /// Folder whose name is the site's, if no name is given

@@ -108,13 +108,13 @@ const fn after(sum: &CollectReply, step: CollectReply) -> CollectReply {
 fn describe(reply: &CollectReply, context: &Context<'_>) {
     context.ui.note(summary(reply));
     if reply.is_waiting {
-        let why = "readers do not have the newest pointers yet; the server goes on by itself";
+        let why = "readers do not have the newest pointers yet; the server continues automatically";
         context.ui.note(why);
     }
     if reply.more {
         context
             .ui
-            .note("the time is over; the server goes on by itself");
+            .note("the time is over; the server continues automatically");
     }
 }
 
@@ -127,7 +127,7 @@ fn describe_rehearsal(reply: &CollectReply, context: &Context<'_>) {
         ));
         context
             .ui
-            .note("the next `pmx gc --dry-run` goes on where this one stopped");
+            .note("the next `pmx gc --dry-run` resumes where this one stopped");
     } else {
         context.ui.note(rehearsal(reply));
     }

@@ -20,7 +20,7 @@ pub(super) fn run(args: &ResumeArgs, context: &Context<'_>) -> Result<Ended, Fai
     let ResumeReply { deploy, url } = client.resume(&head)?;
     let space = &site.space;
     context.ui.note(match deploy {
-        Some(number) => format!("publishing to {space} goes on; deploy {number} was held"),
+        Some(number) => format!("publishing to {space} is allowed again; deploy {number} was held"),
         None => format!("{space} was not held"),
     });
     context.ui.result(&url);

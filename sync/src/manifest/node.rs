@@ -155,7 +155,7 @@ impl Node {
             .skip(1)
             .any(|key| boundary::ends(key, node.level()))
         {
-            let why = "it goes on after a key that ends a node";
+            let why = "it continues after a key that ends a node";
             return Err(ManifestError::Misplaced { id: claimed, why });
         }
         Ok(node)

@@ -277,7 +277,7 @@ impl<S: NodeSource> Ops<'_, S> {
         self.cursor.seek_rank(rank)?;
         if self.cursor.rank() != rank {
             return Err(ManifestError::PatchMisfit(
-                "it goes on behind the end of its base",
+                "it continues past the end of its base",
             ));
         }
         match kind {

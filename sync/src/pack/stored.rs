@@ -387,7 +387,7 @@ pub enum StoredPackError {
         needed: usize,
     },
     /// The magic is not that of a stored pack.
-    #[error("not a pack at rest: it does not end with PMXR and a version")]
+    #[error("not a stored pack: it does not end with PMXR and a version")]
     Magic,
     /// A version that this program does not know.
     #[error("the object has version {0}; this program reads version 1")]
@@ -418,7 +418,7 @@ pub enum StoredPackError {
     #[error("reading the table of contents of an object")]
     Toc(#[from] Malformed),
     /// A frame does not decode.
-    #[error("decoding a frame at rest")]
+    #[error("decoding a stored frame")]
     Frame(#[from] CodecError),
 }
 

@@ -56,7 +56,7 @@ pub enum PartError {
     #[error("the part has unknown flags: {0:#010b}")]
     Flags(u8),
     /// The part copies from a blob that is not available.
-    #[error("the part copies from a blob that is not at hand here; send it without")]
+    #[error("the part copies from a blob that is not available here; send it without")]
     Copies,
     /// The runs are not canonical, or exceed a bound.
     #[error("the part copies nothing, out of order, in too many runs or from too many places")]

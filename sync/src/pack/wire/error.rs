@@ -20,7 +20,7 @@ pub enum PackError {
     #[error("the pack has unknown flags: {0:#010b}")]
     Flags(u8),
     /// The pack refers to blobs that are not available.
-    #[error("the pack refers to blobs that are not at hand here; send it without")]
+    #[error("the pack refers to blobs that are not available here; send it without")]
     Prefix,
     /// The referenced rows are not canonical, or there are none.
     #[error("the pack refers to rows of its base out of order, twice, or to none")]
