@@ -165,6 +165,37 @@ fn dependencies_of_members_are_named_in_their_sources() {
     );
 }
 
+#[test]
+fn dependencies_of_the_workspace_have_a_member_that_uses_them() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let manifest = |path: &str| fs::read_to_string(root.join(path)).unwrap();
+    let shared = manifest("Cargo.toml");
+    let shared = section(&shared, "workspace.dependencies");
+    let metadata = metadata();
+    let mut used = BTreeSet::new();
+    for package in list(&metadata, "packages") {
+        if package["source"].is_null() {
+            for dependency in list(package, "dependencies") {
+                used.insert(text(dependency, "name").to_owned());
+            }
+        }
+    }
+    let unused: Vec<_> = shared
+        .into_iter()
+        .filter(|it| !used.contains(*it))
+        .collect();
+    assert!(unused.is_empty(), "no member uses these: {unused:?}");
+}
+
+/// The keys of a section of a TOML file.
+fn section<'a>(manifest: &'a str, name: &str) -> BTreeSet<&'a str> {
+    let (_, rest) = manifest.split_once(&format!("\n[{name}]\n")).unwrap();
+    let lines = rest.lines().take_while(|line| !line.starts_with('['));
+    let keys = lines.filter_map(|line| line.split([' ', '.', '=']).next());
+    keys.filter(|key| !key.is_empty() && !key.starts_with(['#', ']']))
+        .collect()
+}
+
 /// The members that each member and its tests are built from, itself left out.
 const LAYERS: &[(&str, &[&str])] = &[
     ("pmx-core", &[]),
