@@ -34,7 +34,10 @@ pub(crate) fn describe(bench: &Bench) -> String {
         "what streams must keep",
         format!("{} ({})", disk.display(), file_system(disk)),
     );
-    line("commit", said("git", &["describe", "--always", "--dirty"]));
+    line(
+        "commit",
+        output_of("git", &["describe", "--always", "--dirty"]),
+    );
     line(
         "rounds",
         format!("{} interleaved, after one unmeasured", bench.rounds),
@@ -44,7 +47,7 @@ pub(crate) fn describe(bench: &Bench) -> String {
         "v2",
         bench.v2.as_ref().map_or_else(|| "none".to_owned(), corpus),
     );
-    let pmx = bench.pmx_path().map(|path| said(path, &["--version"]));
+    let pmx = bench.pmx_path().map(|path| output_of(path, &["--version"]));
     line("pmx", pmx.unwrap_or_else(|| "none".to_owned()));
     for (peer, version) in peer_programs::versions() {
         line(peer, version);
@@ -91,7 +94,7 @@ fn memory() -> String {
 
 fn file_system(folder: &Path) -> String {
     let path = folder.to_string_lossy();
-    said("stat", &["--file-system", "--format=%T", &path])
+    output_of("stat", &["--file-system", "--format=%T", &path])
 }
 
 fn read(path: &str) -> String {
@@ -101,12 +104,12 @@ fn read(path: &str) -> String {
         .to_owned()
 }
 
-fn said(program: impl AsRef<std::ffi::OsStr>, arguments: &[&str]) -> String {
+fn output_of(program: impl AsRef<std::ffi::OsStr>, arguments: &[&str]) -> String {
     let mut command = Command::new(program);
-    let said = run::quietly(
+    let output = run::quietly(
         command
             .args(arguments)
             .current_dir(env!("CARGO_MANIFEST_DIR")),
     );
-    said.map_or_else(|_| "unknown".to_owned(), |said| said.trim().to_owned())
+    output.map_or_else(|_| "unknown".to_owned(), |output| output.trim().to_owned())
 }

@@ -144,7 +144,7 @@ mod tests {
 
     use super::*;
 
-    fn said(stdout: &str) -> Result<Sample> {
+    fn sample_of(stdout: &str) -> Result<Sample> {
         summarised(&Run {
             wall: Duration::ZERO,
             cpu: Duration::ZERO,
@@ -155,7 +155,7 @@ mod tests {
 
     #[test]
     fn the_last_line_is_the_summary() {
-        let sample = said(
+        let sample = sample_of(
             "{\"type\":\"progress\",\"v\":1}\n\
              {\"type\":\"summary\",\"v\":1,\"outcome\":\"unchanged\",\"requests\":1,\
              \"bytes\":{\"sent\":120,\"received\":80},\"files\":{\"total\":3}}\n",
@@ -170,7 +170,7 @@ mod tests {
     #[test]
     fn anything_else_is_refused() {
         for text in ["", "hello", "{\"type\":\"error\"}"] {
-            assert!(said(text).is_err(), "{text:?} was accepted");
+            assert!(sample_of(text).is_err(), "{text:?} was accepted");
         }
     }
 }

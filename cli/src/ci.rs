@@ -212,7 +212,7 @@ mod tests {
 
     type Pairs<'a> = &'a [(&'a str, &'a str)];
 
-    fn said(pairs: Pairs<'_>) -> String {
+    fn described(pairs: Pairs<'_>) -> String {
         let env: Environment = pairs.iter().copied().collect();
         let order = order(&env).map(|order| format!("{} {}", order.kind(), order.value()));
         order.unwrap_or_default()
@@ -325,7 +325,7 @@ mod tests {
             (&[("BUILD_BUILDID", "9")], ""),
         ];
         for (pairs, expected) in cases {
-            assert_eq!(said(pairs), *expected, "{pairs:?}");
+            assert_eq!(described(pairs), *expected, "{pairs:?}");
         }
     }
 

@@ -1,4 +1,4 @@
-//! Native half: the commands of `pmx`, its HTTP client, and the embedded host.
+//! Command line `pmx`: its commands, its HTTP client, and the embedded host.
 //!
 //! [`args`] and [`config`] prepare a command, [`run`] executes it, and [`ui`] prints all of its
 //! output. `pmx_sync::scan` reads the folder. `pmx_sync::push` decides the steps of a publish, and

@@ -47,7 +47,7 @@ pub struct SourceTree {
 
 /// How a watch reads a folder. The default reads everything and refuses unpublishable paths.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Look<'a> {
+pub struct WatchedRead<'a> {
     /// The folders with changes since the last stored scan.
     pub touched: Option<&'a BTreeSet<String>>,
     /// Policy for paths that can't be published.
@@ -62,7 +62,7 @@ impl SourceTree {
         cache: FolderCache,
         ui: &Ui,
     ) -> Result<Self, Failure> {
-        Self::read_watched(folder, args, cache, ui, Look::default())
+        Self::read_watched(folder, args, cache, ui, WatchedRead::default())
     }
 
     /// Reads a folder in the way of a watch.
@@ -71,7 +71,7 @@ impl SourceTree {
         args: &ScanArgs,
         cache: FolderCache,
         ui: &Ui,
-        look: Look<'_>,
+        look: WatchedRead<'_>,
     ) -> Result<Self, Failure> {
         let options = scan::Options {
             touched: look.touched.cloned(),

@@ -38,7 +38,7 @@ const WARNINGS_MAX: usize = 1_000;
 /// The output of a command. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Ui {
-    shape: Shape,
+    shape: OutputFormat,
     detail: Detail,
     board: Arc<Board>,
     out: Arc<Out>,
@@ -56,7 +56,7 @@ struct Out {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Shape {
+enum OutputFormat {
     Text,
     Json,
 }
@@ -86,14 +86,18 @@ impl Ui {
             (false, false) => Detail::Normal,
             (false, true) => Detail::Verbose,
         };
-        let shape = if args.json { Shape::Json } else { Shape::Text };
+        let shape = if args.json {
+            OutputFormat::Json
+        } else {
+            OutputFormat::Text
+        };
         let is_quiet = detail == Detail::Quiet || args.no_progress;
         let is_terminal = io::stderr().is_terminal() && !env.is_ci();
         let shown = match (shape, is_terminal) {
             _ if is_quiet => Shown::Never,
-            (Shape::Json, _) => Shown::Objects,
-            (Shape::Text, true) => Shown::Bar,
-            (Shape::Text, false) => Shown::Lines,
+            (OutputFormat::Json, _) => Shown::Objects,
+            (OutputFormat::Text, true) => Shown::Bar,
+            (OutputFormat::Text, false) => Shown::Lines,
         };
         Self {
             shape,
@@ -106,12 +110,12 @@ impl Ui {
 
     /// Whether results are JSON.
     pub fn is_json(&self) -> bool {
-        self.shape == Shape::Json
+        self.shape == OutputFormat::Json
     }
 
     /// Prints a line of the result, as text only. It is escaped.
     pub fn result(&self, line: impl Display) {
-        if self.shape == Shape::Text {
+        if self.shape == OutputFormat::Text {
             self.to_stdout(&escaped(&line.to_string()));
         }
     }
@@ -125,14 +129,14 @@ impl Ui {
 
     /// Prints an object, as JSON only.
     pub fn object(&self, kind: &str, body: &impl Serialize) {
-        if self.shape == Shape::Json {
+        if self.shape == OutputFormat::Json {
             self.to_stdout(&json_line(kind, body));
         }
     }
 
     /// Prints a progress message.
     pub fn note(&self, line: impl Display) {
-        if self.shape == Shape::Text && self.detail >= Detail::Normal {
+        if self.shape == OutputFormat::Text && self.detail >= Detail::Normal {
             self.to_stderr(&escaped(&line.to_string()));
         }
     }
@@ -148,9 +152,9 @@ impl Ui {
     pub fn warn(&self, line: impl Display) {
         let line = line.to_string();
         match self.shape {
-            Shape::Json => self.object("warning", &json!({ "message": line })),
-            Shape::Text if self.detail == Detail::Quiet => {}
-            Shape::Text => {
+            OutputFormat::Json => self.object("warning", &json!({ "message": line })),
+            OutputFormat::Text if self.detail == Detail::Quiet => {}
+            OutputFormat::Text => {
                 self.to_stderr(&format!("{WARNING}warning{WARNING:#}: {}", escaped(&line)));
             }
         }
@@ -172,16 +176,18 @@ impl Ui {
         }
         drop(warned);
         match self.shape {
-            Shape::Json => self.object("warning", &json!({ "message": line, "items": items })),
-            Shape::Text => self.warn(line),
+            OutputFormat::Json => {
+                self.object("warning", &json!({ "message": line, "items": items }))
+            }
+            OutputFormat::Text => self.warn(line),
         }
     }
 
     /// Prints a failure that does not end the command.
     pub fn failed(&self, failure: &Failure) {
         match self.shape {
-            Shape::Json => self.to_stdout(&json_line("error", &error_body(failure))),
-            Shape::Text => self.to_stderr(&error_text(failure)),
+            OutputFormat::Json => self.to_stdout(&json_line("error", &error_body(failure))),
+            OutputFormat::Text => self.to_stderr(&error_text(failure)),
         }
     }
 

@@ -36,8 +36,8 @@ pub(crate) fn report(scan: &Scan, ui: &Ui) {
         ui.warn_about(what, &paths, suspects.count());
     }
     let warnings = &stats.warnings;
-    let twins = warnings.iter().filter_map(twin);
-    about_twins(ui, twins);
+    let pairs = warnings.iter().filter_map(collision_pair);
+    about_collisions(ui, pairs);
     let decomposed = warnings
         .iter()
         .filter(|warning| warning.fault == NameFault::Decomposed)
@@ -54,7 +54,7 @@ pub(crate) fn report(scan: &Scan, ui: &Ui) {
 }
 
 /// Warns about pairs of paths that some file systems can't store both.
-pub(crate) fn about_twins(ui: &Ui, pairs: impl Iterator<Item = String>) {
+pub(crate) fn about_collisions(ui: &Ui, pairs: impl Iterator<Item = String>) {
     about(
         ui,
         "these pairs differ only in case or Unicode normalisation, and macOS and Windows can't hold both",
@@ -71,7 +71,7 @@ fn about(ui: &Ui, what: &str, items: impl Iterator<Item = String>) {
     }
 }
 
-fn twin(warning: &Warning) -> Option<String> {
+fn collision_pair(warning: &Warning) -> Option<String> {
     match &warning.fault {
         NameFault::Collision { other } => Some(format!("{} and {other}", warning.path)),
         _ => None,

@@ -29,28 +29,30 @@ pub(crate) fn pack(bytes: &[u8]) {
 /// An accepted part has the length that its head announces. Its copies stay within their bounds.
 pub(crate) fn part(bytes: &[u8]) {
     let mut decoder = Decoder::new();
-    let Some(part) = said(bytes) else { return };
+    let Some(part) = announced_part(bytes) else {
+        return;
+    };
     match part::open(bytes, part, &mut decoder) {
         Ok(Arrived::Whole(verified)) => {
             assert!(verified.raw().len() as u64 == part.len());
             let rest = verified.rest(&mut Encoder::new(), Level::STORED);
             assert!(rest.bytes.len() as u64 <= part.len());
         }
-        Ok(Arrived::Pending(mut draft)) => {
+        Ok(Arrived::Pending(mut pending)) => {
             let source = 0..4 * PART_BYTES;
-            let needs = draft.needs(source.clone());
+            let needs = pending.needs(source.clone());
             assert!(source.start <= needs.start && needs.end <= source.end);
             let kind = pmx_sync::pack::PackKind::Stored;
-            draft.fill(0, &[0; 4096], kind);
+            pending.fill(0, &[0; 4096], kind);
             // Zeros rarely match the sender's hash.
-            let _refused = draft.finish();
+            let _refused = pending.finish();
         }
         Err(_) => {}
     }
 }
 
 /// The last part of a blob, with the length that the head announces.
-fn said(bytes: &[u8]) -> Option<Part> {
+fn announced_part(bytes: &[u8]) -> Option<Part> {
     let mut reader = pmx_core::encode::ByteReader::new(bytes.get(6..)?);
     let len = reader.varint().ok()?;
     let size = PART_BYTES.checked_add(len)?;

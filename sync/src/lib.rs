@@ -1,4 +1,4 @@
-//! Publish conversation, both halves, as pure functions.
+//! Site publishing and serving: manifests, packs, spaces and pages, as pure functions.
 //!
 //! A site is a [`manifest`]: a Merkle tree of its paths whose root names all of it. A client
 //! [`scan`]s a folder into one, [`push`]es what the server lacks as [`pack`]s, and commits. A

@@ -11,23 +11,23 @@ use crate::world::{World, eventually};
 pub(crate) type Costs = BTreeMap<String, u64>;
 
 /// Reads the lines that the Worker logged since the last read.
-pub(crate) struct Journal {
+pub(crate) struct AccessLog {
     read: usize,
     marks: usize,
     /// The most memory that the module had, in bytes.
     pub(crate) memory: u64,
 }
 
-impl Journal {
-    /// A journal that skips all lines so far.
+impl AccessLog {
+    /// A log that skips all lines so far.
     pub(crate) fn new(world: &World) -> Self {
-        let mut journal = Self {
+        let mut log = Self {
             read: 0,
             marks: 0,
             memory: 0,
         };
-        journal.lines(world);
-        journal
+        log.lines(world);
+        log
     }
 
     /// The new lines, up to that of a request that marks the end. The request costs nothing, and
@@ -37,7 +37,7 @@ impl Journal {
         let marker = format!("/marker-{}\"", self.marks);
         world.get("", marker.trim_end_matches('"'));
         let mut text = String::new();
-        eventually("the journal reaches its marker", || {
+        eventually("the log reaches its marker", || {
             text = fs::read_to_string(world.temp.path().join("data.log")).unwrap();
             text.find(&marker)
                 .is_some_and(|at| text[at..].contains('\n'))

@@ -6,7 +6,7 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 
-use crate::behind::spoil;
+use crate::delta_packs::spoil;
 use crate::world::http::content_length;
 use crate::world::{Host, Ran, World, noise, on_both_hosts, raw};
 

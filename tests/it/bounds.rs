@@ -23,7 +23,7 @@ use pmx_sync::wire::{
 };
 use pmx_tests::sql::Sqlite;
 
-use crate::sections::manifest;
+use crate::large_sections::manifest;
 use crate::sim::platform::space;
 use pmx_sync::testing::host::block_on;
 

@@ -18,7 +18,7 @@ fn send(world: &World, method: &str, path: &str, body: &Value) -> u16 {
 }
 
 /// Payloads of a stream's messages, each inside one envelope per copy.
-fn said(world: &World, stream: &str, copied: usize) -> Vec<Value> {
+fn messages(world: &World, stream: &str, copied: usize) -> Vec<Value> {
     let all = world
         .ask("GET", "", &format!("/v1/stream/{stream}"), &[], b"")
         .json();
@@ -46,7 +46,7 @@ fn fan_out_chain_of_any_length_copies_everything() {
     }
     let last = format!("s/{CHAIN}");
     eventually("the last stream has all", || {
-        said(&world, &last, CHAIN) == [json!(0), json!(1), json!(2)]
+        messages(&world, &last, CHAIN) == [json!(0), json!(1), json!(2)]
     });
     assert_eq!(world.counted("too deep"), 0);
     let deepest = world.counted("depth");

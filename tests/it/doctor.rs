@@ -11,8 +11,8 @@ use std::sync::{Arc, Mutex};
 use rcgen::{CertificateParams, KeyPair};
 use serde_json::Value;
 
-use self::front::{Fault, Front};
-use crate::canned::{Canned, http, tls};
+use self::front::{Front, FrontFault};
+use crate::scripted_servers::{ScriptedServer, http, tls};
 use crate::world::{Host, Ran, World, skipped, worker_lacks};
 
 /// The shortest run.
@@ -94,7 +94,7 @@ fn doctor_finds_no_fault_of_a_worker() {
 }
 
 /// Runs the doctor through a front with a fault, before a host with closed streams.
-fn behind(fault: Fault) -> (World, Ran) {
+fn behind(fault: FrontFault) -> (World, Ran) {
     let world = World::with_settings(Host::Embedded, &[CLOSED]);
     let front = Front::plain(world.server.port, fault);
     let url = format!("http://127.0.0.1:{}", front.port);
@@ -104,7 +104,7 @@ fn behind(fault: Fault) -> (World, Ran) {
 
 #[test]
 fn doctor_finds_no_fault_through_a_front_without_one() {
-    let (_world, ran) = behind(Fault::None);
+    let (_world, ran) = behind(FrontFault::None);
     assert_eq!(
         (failed(&ran), ran.code),
         (Vec::<String>::new(), 0),
@@ -114,17 +114,17 @@ fn doctor_finds_no_fault_through_a_front_without_one() {
 
 #[test]
 fn doctor_finds_each_planted_fault() {
-    let faults: [(Fault, &[&str]); 10] = [
-        (Fault::RewritesHtml, &["encodings"]),
-        (Fault::DropsTags, &["encodings", "revalidation"]),
-        (Fault::IgnoresTags, &["revalidation"]),
-        (Fault::WrongLength, &["head"]),
-        (Fault::LatePreview, &["preview"]),
-        (Fault::MissingAsset, &["update"]),
-        (Fault::RefusesPacks, &["load"]),
-        (Fault::RefusesSockets, &["sockets"]),
-        (Fault::ClosesSockets, &["sockets"]),
-        (Fault::NoApex, &["hosts"]),
+    let faults: [(FrontFault, &[&str]); 10] = [
+        (FrontFault::RewritesHtml, &["encodings"]),
+        (FrontFault::DropsTags, &["encodings", "revalidation"]),
+        (FrontFault::IgnoresTags, &["revalidation"]),
+        (FrontFault::WrongLength, &["head"]),
+        (FrontFault::LatePreview, &["preview"]),
+        (FrontFault::MissingAsset, &["update"]),
+        (FrontFault::RefusesPacks, &["load"]),
+        (FrontFault::RefusesSockets, &["sockets"]),
+        (FrontFault::ClosesSockets, &["sockets"]),
+        (FrontFault::NoApex, &["hosts"]),
     ];
     // The runs mostly wait.
     std::thread::scope(|scope| {
@@ -164,7 +164,7 @@ fn doctor_refuses_plain_http_over_a_network() {
 }
 
 /// Runs the doctor against a host behind TLS, and a plain-HTTP server beside it.
-fn encrypted(world: &World, plain: &Canned, fault: Fault) -> Ran {
+fn encrypted(world: &World, plain: &ScriptedServer, fault: FrontFault) -> Ran {
     let key = KeyPair::generate().unwrap();
     let params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
     let certificate = params.self_signed(&key).unwrap();
@@ -182,7 +182,7 @@ fn doctor_finds_an_edge_that_answers_plain_http_and_sends_it_no_secret() {
     let world = World::with_settings(Host::Embedded, &[CLOSED]);
     let asked = Arc::new(Mutex::new(Vec::new()));
     let record = Arc::clone(&asked);
-    let plain = Canned::conversing(move |stream| {
+    let plain = ScriptedServer::handling(move |stream| {
         let mut lines = String::new();
         let mut reader = BufReader::new(stream);
         while !lines.ends_with("\r\n\r\n") && reader.read_line(&mut lines).unwrap() > 0 {}
@@ -190,7 +190,7 @@ fn doctor_finds_an_edge_that_answers_plain_http_and_sends_it_no_secret() {
         let answer = http("200 OK\r\nContent-Type: text/plain", "welcome");
         let _gone = reader.get_mut().write_all(&answer);
     });
-    let ran = encrypted(&world, &plain, Fault::None);
+    let ran = encrypted(&world, &plain, FrontFault::None);
     assert_eq!(
         (failed(&ran), ran.code),
         (vec!["edge".into(), "http".into()], 1),
@@ -212,7 +212,7 @@ fn doctor_finds_an_edge_that_answers_plain_http_and_sends_it_no_secret() {
 #[test]
 fn doctor_accepts_an_edge_that_redirects_to_https() {
     let world = World::with_settings(Host::Embedded, &[CLOSED]);
-    let plain = Canned::conversing(move |stream| {
+    let plain = ScriptedServer::handling(move |stream| {
         let mut head = String::new();
         let mut reader = BufReader::new(stream);
         while !head.ends_with("\r\n\r\n") && reader.read_line(&mut head).unwrap() > 0 {}
@@ -224,7 +224,7 @@ fn doctor_accepts_an_edge_that_redirects_to_https() {
         };
         let _gone = reader.get_mut().write_all(&answer);
     });
-    let ran = encrypted(&world, &plain, Fault::AddsRay).ok();
+    let ran = encrypted(&world, &plain, FrontFault::AddsRay).ok();
     let states = states(&ran);
     assert_eq!(
         (&*states["edge"].0, &*states["http"].0),

@@ -23,7 +23,7 @@ use pmx_tests::rng::Rng;
 use pmx_tests::sql::Sqlite;
 use serde_json::{Value, json};
 
-use crate::waking::Home;
+use crate::stream_subscriptions::Home;
 use crate::world::{Host, eventually, started_on_both_hosts};
 
 started_on_both_hosts! {
@@ -71,7 +71,7 @@ fn patterns_are_parsed_when_a_subscription_changes_and_not_by_appends() {
     }
     let delete = SubscriptionRequest::Delete(SubscriptionId::parse("t").unwrap());
     world
-        .turn(|it| it.handle(&delete, &TailOffsets::new(), world.at()))
+        .transaction(|it| it.handle(&delete, &TailOffsets::new(), world.at()))
         .unwrap();
     append(&mut world);
     assert_eq!(world.patterns.loads(), 4);
@@ -156,12 +156,12 @@ impl World {
             config: Box::new(config),
             base_url: BaseUrl::parse("https://host/v1/stream").unwrap(),
         };
-        self.turn(|it| it.handle(&call, &TailOffsets::new(), self.at()))
+        self.transaction(|it| it.handle(&call, &TailOffsets::new(), self.at()))
     }
 
-    fn turn<T>(&self, turn: impl FnOnce(&Subscriptions<'_, Sqlite>) -> T) -> T {
+    fn transaction<T>(&self, transaction: impl FnOnce(&Subscriptions<'_, Sqlite>) -> T) -> T {
         let subscriptions = Subscriptions::open(&self.sql).unwrap();
-        turn(&subscriptions.with_cache(&self.patterns))
+        transaction(&subscriptions.with_cache(&self.patterns))
     }
 
     fn make(&mut self, key: usize, media_type: &str) {
@@ -209,7 +209,7 @@ impl World {
         let engine = self.engine(key, &engine_config);
         let tail = engine.append(&append, self.at()).unwrap().next;
         self.written.insert(key, (life, count + more));
-        self.turn(|it| it.on_append(&name(stream), tail, self.at()).unwrap());
+        self.transaction(|it| it.on_append(&name(stream), tail, self.at()).unwrap());
     }
 
     fn delete(&mut self) {
@@ -223,13 +223,14 @@ impl World {
             while let Some(job) = engine.next_job(self.at()).unwrap() {
                 engine.complete_job(&job, self.at()).unwrap();
             }
-            self.turn(|it| it.on_removed(&name(SOURCES[key].0)).unwrap());
+            self.transaction(|it| it.on_removed(&name(SOURCES[key].0)).unwrap());
             self.written.insert(key, (life + 1, 0));
         }
     }
 
     fn work(&mut self) {
-        let effects = self.turn(|it| it.work(self.at(), WebhookCapacity::UNLIMITED).unwrap());
+        let effects =
+            self.transaction(|it| it.work(self.at(), WebhookCapacity::UNLIMITED).unwrap());
         for effect in effects {
             let effect = self.stamped(effect);
             if !self.rng.once_in(6) {
@@ -272,7 +273,7 @@ impl World {
         let outcome = self.copy(&effect);
         if !self.rng.once_in(4) {
             let now = self.at();
-            self.turn(|it| it.on_delivery_result(&effect.lease, &outcome, now).unwrap());
+            self.transaction(|it| it.on_delivery_result(&effect.lease, &outcome, now).unwrap());
         }
     }
 
@@ -319,13 +320,15 @@ impl World {
     fn settle(&mut self) {
         self.errands.clear();
         for _ in 0..200 {
-            for effect in self.turn(|it| it.work(self.at(), WebhookCapacity::UNLIMITED).unwrap()) {
+            for effect in
+                self.transaction(|it| it.work(self.at(), WebhookCapacity::UNLIMITED).unwrap())
+            {
                 let effect = self.stamped(effect);
                 let outcome = self.copy(&effect);
                 let now = self.at();
-                self.turn(|it| it.on_delivery_result(&effect.lease, &outcome, now).unwrap());
+                self.transaction(|it| it.on_delivery_result(&effect.lease, &outcome, now).unwrap());
             }
-            match self.turn(|it| it.due(self.at(), WebhookCapacity::UNLIMITED).unwrap()) {
+            match self.transaction(|it| it.due(self.at(), WebhookCapacity::UNLIMITED).unwrap()) {
                 Some(due) => self.now = self.now.max(due.as_millis()),
                 None => return,
             }
@@ -396,7 +399,7 @@ fn fan_out_cycles_are_refused() {
         assert_eq!(code(made), expected, "{id}");
     }
     let link = SubscriptionRequest::Link(SubscriptionId::parse("s").unwrap(), vec![name("sum")]);
-    let linked = world.turn(|it| it.handle(&link, &TailOffsets::new(), world.at()));
+    let linked = world.transaction(|it| it.handle(&link, &TailOffsets::new(), world.at()));
     assert_eq!(code(linked), "circle");
 }
 

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::thread::sleep;
 use std::time::Duration;
 
+use crate::access_log::AccessLog;
 use crate::interrupts::progress::throttled;
-use crate::journal::Journal;
 use crate::world::{World, eventually, noise, on_both_hosts};
 
 on_both_hosts!(
@@ -87,7 +87,7 @@ fn first_publish_resumes_after_a_kill(world: World) {
     let passed = Arc::new(Mutex::new(0));
     let line = throttled(world.server.port, 8_000_000, Arc::clone(&passed));
     let url = line.url("http", "127.0.0.1");
-    let mut journal = Journal::new(&world);
+    let mut log = AccessLog::new(&world);
     for (round, (bytes, packs)) in [(0, 0), (1_000_000, 0), (0, 1), (0, 2)]
         .into_iter()
         .enumerate()
@@ -102,7 +102,7 @@ fn first_publish_resumes_after_a_kill(world: World) {
             "--server",
             &url,
         ];
-        journal.lines(&world);
+        log.lines(&world);
         *passed.lock().unwrap() = 0;
         let mut child = world
             .command(&args)
@@ -112,7 +112,7 @@ fn first_publish_resumes_after_a_kill(world: World) {
             .unwrap();
         let mut acknowledged = 0;
         eventually("the publish gets so far", || {
-            acknowledged += packs_of(&mut journal, &world);
+            acknowledged += packs_of(&mut log, &world);
             *passed.lock().unwrap() >= bytes && acknowledged >= packs
         });
         child.kill().unwrap();
@@ -133,8 +133,8 @@ fn first_publish_resumes_after_a_kill(world: World) {
 }
 
 /// The number of packs that the server acknowledged since the last read of the log.
-fn packs_of(journal: &mut Journal, world: &World) -> u64 {
-    let lines = journal.lines(world).into_iter();
+fn packs_of(log: &mut AccessLog, world: &World) -> u64 {
+    let lines = log.lines(world).into_iter();
     let packs = lines.filter(|line| {
         let path = line["path"].as_str().unwrap_or_default();
         path.starts_with("/api/publish/packs/") && line["status"] == 200

@@ -65,7 +65,7 @@ struct Expected {
 }
 
 #[derive(Deserialize)]
-struct Differences {
+struct KnownDifferences {
     entries: Vec<Difference>,
 }
 
@@ -106,7 +106,7 @@ fn matches(glob: &str, text: &str) -> bool {
 
 fn rules_answer_as_recorded(world: World) {
     let table: Table = serde_json::from_str(CASES).expect("cases");
-    let differences: Differences = serde_json::from_str(DIFFERENCES).expect("differences");
+    let differences: KnownDifferences = serde_json::from_str(DIFFERENCES).expect("differences");
     let mut sites = Sites::default();
     let mut failures = Vec::new();
     for case in &table.cases {
@@ -187,7 +187,7 @@ fn publish(
         .map(|(key, value)| format!("{key} = {value:?}\n"));
     world.write_bytes("_site.toml", mode.collect::<String>().as_bytes());
     let ran = world.sync(space, &["--order", "none"]);
-    let refused = (ran.code != 0).then(|| said(&ran));
+    let refused = (ran.code != 0).then(|| printed(&ran));
     if refused.is_none() {
         // Readers see the deploy before the first request of the table.
         world.get(space, "/");
@@ -198,7 +198,7 @@ fn publish(
     }
 }
 
-fn said(ran: &Ran) -> String {
+fn printed(ran: &Ran) -> String {
     format!("{}{}", ran.stdout, ran.stderr)
 }
 
@@ -226,7 +226,7 @@ fn judge(
     let answer = ask(case, site, world);
     let found = match fitting.first() {
         Some(entry) => match &entry.expect {
-            Some(expect) => differences(case, expect, &answer, &[]),
+            Some(expect) => mismatches(case, expect, &answer, &[]),
             None => return None,
         },
         None if case
@@ -245,7 +245,7 @@ fn judge(
                 .headers_file
                 .as_ref()
                 .and_then(|name| table.texts.get(name));
-            differences(case, &case.expect, &answer, &names(text))
+            mismatches(case, &case.expect, &answer, &names(text))
         }
     };
     (!found.is_empty()).then(|| format!("{named}: {}", found.join(", ")))
@@ -303,7 +303,7 @@ fn names(text: Option<&String>) -> Vec<String> {
 }
 
 /// What differs. `named` are the headers of the rule file; without any, `want` is partial.
-fn differences(case: &Case, want: &Expected, got: &Answer, named: &[String]) -> Vec<String> {
+fn mismatches(case: &Case, want: &Expected, got: &Answer, named: &[String]) -> Vec<String> {
     let mut found = Vec::new();
     let is_whole = !named.is_empty() || std::ptr::eq(want, std::ptr::from_ref(&case.expect));
     let is_status = want.status.is_none_or(|status| status == got.status);

@@ -280,12 +280,12 @@ fn shown(world: &World, &(method, site, path, headers): &Asked) -> Shown {
     Shown {
         status,
         headers,
-        body: spelt(&body, &port),
+        body: without_port(&body, &port),
     }
 }
 
 /// A body as text, or its hash if it is long or not text.
-fn spelt(body: &[u8], port: &str) -> String {
+fn without_port(body: &[u8], port: &str) -> String {
     match std::str::from_utf8(body) {
         Ok(text) if text.len() < 5000 => nameless(&timeless(&text.replace(port, "PORT"))),
         Ok(_) | Err(_) => format!("{} bytes {}", body.len(), blake3::hash(body)),

@@ -15,8 +15,8 @@ use tempfile::TempDir;
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
-use crate::canned::{pmx, tls};
 use crate::interrupts::noise;
+use crate::scripted_servers::{pmx, tls};
 use crate::world::{World, raw};
 
 /// An address of this machine that is not loopback: the API has another host there.

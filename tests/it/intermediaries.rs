@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use tempfile::TempDir;
 
-use crate::canned::{Canned, http, no_deploys, pmx, read_request};
+use crate::scripted_servers::{ScriptedServer, http, no_deploys, pmx, read_request};
 
 const HTML: &str = "\r\nServer: nginx\r\nContent-Type: text/html";
 const PAGE: &str = "<html><h1>no</h1></html>";
@@ -82,7 +82,7 @@ fn intermediary_errors_name_what_answered_and_hint_by_status() {
         ("200 OK", "", "E_PROTOCOL", 1, "portal"),
     ] {
         let answer = http(&format!("{status}{HTML}{more}"), PAGE);
-        let server = Canned::answering(move |_| answer.clone());
+        let server = ScriptedServer::answering(move |_| answer.clone());
         let ran = list(&server.url("http", "127.0.0.1")).fails(5, code);
         let number = status.split(' ').next().unwrap();
         let first = ran.stderr.lines().next().unwrap();
@@ -111,7 +111,7 @@ fn browser_challenge_has_its_own_hint() {
     for status in ["403 Forbidden", "503 Service Unavailable\r\nRetry-After: 0"] {
         let challenge = format!("{status}{HTML}\r\ncf-mitigated: challenge");
         let answer = http(&challenge, "<title>Just a moment...</title>");
-        let server = Canned::answering(move |_| answer.clone());
+        let server = ScriptedServer::answering(move |_| answer.clone());
         let ran = list(&server.url("http", "127.0.0.1"));
         assert_eq!(ran.code, 5, "{ran:?}");
         assert!(ran.stderr.contains("Bot Fight Mode"), "{ran:?}");
@@ -121,7 +121,7 @@ fn browser_challenge_has_its_own_hint() {
 #[test]
 fn retry_after_is_obeyed_or_left_to_the_user() {
     let seen = std::sync::atomic::AtomicBool::new(false);
-    let server = Canned::answering(move |_| {
+    let server = ScriptedServer::answering(move |_| {
         if seen.swap(true, Ordering::SeqCst) {
             no_deploys()
         } else {
@@ -131,7 +131,7 @@ fn retry_after_is_obeyed_or_left_to_the_user() {
     let started = std::time::Instant::now();
     list(&server.url("http", "127.0.0.1")).ok();
     assert!(started.elapsed() >= std::time::Duration::from_secs(1));
-    let busy = Canned::answering(|_| http("503 Busy\r\nRetry-After: 7200", ""));
+    let busy = ScriptedServer::answering(|_| http("503 Busy\r\nRetry-After: 7200", ""));
     let ran = list(&busy.url("http", "127.0.0.1")).fails(5, "E_NETWORK");
     assert!(ran.stderr.contains("7200 s"), "{ran:?}");
     assert_eq!(busy.asked.load(Ordering::SeqCst), 1);
@@ -139,10 +139,10 @@ fn retry_after_is_obeyed_or_left_to_the_user() {
 
 #[test]
 fn wrong_protocol_has_its_own_hint() {
-    let alert = Canned::conversing(|mut stream| {
+    let alert = ScriptedServer::handling(|mut stream| {
         let _gone = stream.write_all(b"\x15\x03\x03\x00\x02\x02\x32");
     });
-    let plaintext = Canned::answering(|_| {
+    let plaintext = ScriptedServer::answering(|_| {
         let text = "Client sent an HTTP request to an HTTPS server.\n";
         http("400 Bad Request\r\nContent-Type: text/plain", text)
     });
@@ -167,7 +167,7 @@ fn too_large() -> Vec<u8> {
 
 #[test]
 fn body_limit_of_a_proxy_is_named() {
-    let server = Canned::answering(move |asked| match asked.method.as_str() {
+    let server = ScriptedServer::answering(move |asked| match asked.method.as_str() {
         "PUT" => too_large(),
         _ => lacking(),
     });
@@ -176,7 +176,7 @@ fn body_limit_of_a_proxy_is_named() {
 
 #[test]
 fn refusal_in_the_middle_of_a_body_is_read() {
-    let server = Canned::conversing(|mut stream| {
+    let server = ScriptedServer::handling(|mut stream| {
         let mut first = [0; 3];
         stream.peek(&mut first).unwrap();
         let answer = if &first == b"PUT" {
@@ -192,7 +192,7 @@ fn refusal_in_the_middle_of_a_body_is_read() {
     upload_is_too_large(&server);
 }
 
-fn upload_is_too_large(server: &Canned) {
+fn upload_is_too_large(server: &ScriptedServer) {
     let home = TempDir::new().unwrap();
     std::fs::create_dir(home.path().join("site")).unwrap();
     let noise: Vec<u8> = (0..400_000_u32)

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant, SystemTime};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::canned::{Canned, command, http, read_request};
+use crate::scripted_servers::{ScriptedServer, command, http, read_request};
 use crate::world::{Ran, World, eventually, tcp};
 
 /// Time limit of an orderly end. Other tests run at the same time.
@@ -77,7 +77,7 @@ fn line(child: &mut Child) -> String {
     String::from_utf8(line).unwrap()
 }
 
-fn start(home: &TempDir, server: &Canned, more: &[&str]) -> Child {
+fn start(home: &TempDir, server: &ScriptedServer, more: &[&str]) -> Child {
     let url = server.url("http", "127.0.0.1");
     let args = [&["sync", "site", "--space", "docs", "--server", &url], more].concat();
     let mut command = command(home.path(), &args, &[]);
@@ -108,10 +108,10 @@ fn ended_in_time(child: Child, signal: &str) -> Ran {
 }
 
 /// A server that never reads the bodies of uploads, and a flag that is set when one begins.
-fn stuck() -> (Canned, Arc<AtomicBool>) {
+fn stuck() -> (ScriptedServer, Arc<AtomicBool>) {
     let begun = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&begun);
-    let server = Canned::conversing(move |stream| answer_all_but_uploads(stream, &flag));
+    let server = ScriptedServer::handling(move |stream| answer_all_but_uploads(stream, &flag));
     (server, begun)
 }
 
@@ -166,12 +166,12 @@ fn interrupt_ends_waiting_at_once() {
         let _request = read_request(&mut BufReader::new(stream.try_clone().unwrap()));
         let _gone = stream.write_all(&http("503 Busy\r\nRetry-After: 60", ""));
     };
-    for converse in [silent, busy] {
+    for handle in [silent, busy] {
         let asked = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&asked);
-        let server = Canned::conversing(move |stream| {
+        let server = ScriptedServer::handling(move |stream| {
             flag.store(true, Ordering::SeqCst);
-            converse(stream);
+            handle(stream);
         });
         let child = start(&home, &server, &[]);
         eventually("the server is asked", || asked.load(Ordering::SeqCst));

@@ -12,7 +12,7 @@ use pmx_sync::path::SitePath;
 use pmx_sync::wire::{Envelope, Section, SectionKind};
 use serde_json::json;
 
-use crate::journal::Journal;
+use crate::access_log::AccessLog;
 use crate::world::{Answer, World};
 
 /// Bytes of the module's memory: half of what an isolate has. Here the request and the space are in
@@ -67,20 +67,20 @@ fn largest_section_passes_through_half_an_isolate() {
         return;
     };
     let manifest = manifest(0..70_000);
-    let mut journal = Journal::new(&world);
-    let before = journal.memory;
+    let mut log = AccessLog::new(&world);
+    let before = log.memory;
     for _ in 0..3 {
         let answer = tell(&world, &manifest, PATCH_RAW_BYTES_MAX);
         assert_eq!(answer.status, 200, "{}", answer.text());
     }
-    for line in journal.lines(&world) {
+    for line in log.lines(&world) {
         println!("{} {} ms", line["path"], line["ms"]);
     }
-    println!("memory {before} before, {} after", journal.memory);
+    println!("memory {before} before, {} after", log.memory);
     assert!(
-        (1..=MEMORY_MAX).contains(&journal.memory),
+        (1..=MEMORY_MAX).contains(&log.memory),
         "{} bytes",
-        journal.memory
+        log.memory
     );
     let refused = tell(&world, &manifest, PATCH_RAW_BYTES_MAX + 1024 * 1024);
     assert_eq!(refused.status, 413, "{}", refused.text());

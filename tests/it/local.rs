@@ -5,7 +5,7 @@ use std::process::Stdio;
 
 use serde_json::json;
 
-use crate::waking::Home;
+use crate::stream_subscriptions::Home;
 use crate::world::{Answer, Host, Running, World, eventually, try_raw};
 
 /// Sends a request unchanged, with these header fields and `Connection`.

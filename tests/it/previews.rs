@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::journal::Journal;
+use crate::access_log::AccessLog;
 use crate::live::socket::Socket;
 use crate::live::{at, deploy_token};
 use crate::world::{Host, World, eventually, on_both_hosts, started_on_kind_hosts};
@@ -337,11 +337,11 @@ fn preview_watch_follows_its_folder(world: World) {
 fn deploy_tokens_of_previews_make_reads_monotonic(host: Host) {
     let lag = [("PMX_POINTER_LAG_MS", "3600000")];
     let world = World::with_settings(host, &lag);
-    let mut journal = Journal::new(&world);
+    let mut log = AccessLog::new(&world);
     // The Worker's pointers lag from the time when KV has them, which may take a second.
     let mut announced = || {
         if host.is_worker() {
-            journal.announced(&world);
+            log.announced(&world);
         }
     };
     site(&world);

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use rcgen::{CertificateParams, KeyPair};
 use tempfile::TempDir;
 
-use crate::canned::{Canned, http, no_deploys, pmx};
+use crate::scripted_servers::{ScriptedServer, http, no_deploys, pmx};
 use crate::world::Ran;
 
 /// An address of this machine that is not loopback, so that proxies apply to it.
@@ -18,25 +18,25 @@ const HOST: &str = "0.0.0.0";
 const TOKEN: &str = "s3cret";
 
 /// Bytes that a proxy received from clients.
-type Seen = Arc<Mutex<Vec<u8>>>;
+type ReceivedBytes = Arc<Mutex<Vec<u8>>>;
 
 /// A TLS server, and a folder with its certificate.
-fn encrypted() -> (Canned, TempDir) {
+fn encrypted() -> (ScriptedServer, TempDir) {
     let key = KeyPair::generate().unwrap();
     let params = CertificateParams::new(vec![HOST.to_owned()]).unwrap();
     let certificate = params.self_signed(&key).unwrap();
     let home = TempDir::new().unwrap();
     std::fs::write(home.path().join("ca.pem"), certificate.pem()).unwrap();
     (
-        Canned::encrypted(&certificate, &key, |_| no_deploys()),
+        ScriptedServer::encrypted(&certificate, &key, |_| no_deploys()),
         home,
     )
 }
 
 /// An HTTP proxy: it opens a tunnel for CONNECT, and answers every other request itself.
-fn connect_proxy(seen: &Seen, refusal: Option<&'static str>) -> Canned {
+fn connect_proxy(seen: &ReceivedBytes, refusal: Option<&'static str>) -> ScriptedServer {
     let seen = Arc::clone(seen);
-    Canned::conversing(move |mut client| {
+    ScriptedServer::handling(move |mut client| {
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
             let mut byte = [0];
@@ -61,9 +61,9 @@ fn connect_proxy(seen: &Seen, refusal: Option<&'static str>) -> Canned {
 }
 
 /// A proxy by SOCKS5 (RFC 1928) for IPv4 addresses, without a login.
-fn socks_proxy(seen: &Seen) -> Canned {
+fn socks_proxy(seen: &ReceivedBytes) -> ScriptedServer {
     let seen = Arc::clone(seen);
-    Canned::conversing(move |mut client| {
+    ScriptedServer::handling(move |mut client| {
         let mut greeting = [0; 2];
         client.read_exact(&mut greeting).unwrap();
         client.read_exact(&mut vec![0; greeting[1].into()]).unwrap();
@@ -81,7 +81,7 @@ fn socks_proxy(seen: &Seen) -> Canned {
 }
 
 /// Relays bytes in both directions, and records those of the client.
-fn relay(mut client: TcpStream, target: SocketAddr, seen: &Seen) {
+fn relay(mut client: TcpStream, target: SocketAddr, seen: &ReceivedBytes) {
     let mut server = TcpStream::connect(target).unwrap();
     let (mut from, mut to) = (server.try_clone().unwrap(), client.try_clone().unwrap());
     std::thread::spawn(move || std::io::copy(&mut from, &mut to));
@@ -103,7 +103,7 @@ fn list(home: &TempDir, url: &str, variables: &[(&str, &str)]) -> Ran {
     pmx(home.path(), &[&args[..], trust].concat(), variables)
 }
 
-fn holds(seen: &Seen, words: &str) -> bool {
+fn holds(seen: &ReceivedBytes, words: &str) -> bool {
     let seen = seen.lock().unwrap();
     seen.windows(words.len())
         .any(|part| part == words.as_bytes())
@@ -114,7 +114,7 @@ fn connect_proxy_leads_to_an_encrypted_server_and_never_sees_the_token() {
     let (server, home) = encrypted();
     let url = server.url("https", HOST);
     for variable in ["HTTPS_PROXY", "https_proxy", "ALL_PROXY"] {
-        let seen = Seen::default();
+        let seen = ReceivedBytes::default();
         let proxy = connect_proxy(&seen, None);
         let address = format!("http://user:pass%21@127.0.0.1:{}", proxy.port);
         list(&home, &url, &[(variable, &address)]).ok();
@@ -126,7 +126,7 @@ fn connect_proxy_leads_to_an_encrypted_server_and_never_sees_the_token() {
         assert!(!holds(&seen, TOKEN) && !holds(&seen, "api/deploys"));
     }
     // A proxy can read plain HTTP, which shows that this test would find a token.
-    let seen = Seen::default();
+    let seen = ReceivedBytes::default();
     let proxy = connect_proxy(&seen, None);
     let address = format!("http://127.0.0.1:{}", proxy.port);
     let plain = format!("http://{HOST}:9");
@@ -140,7 +140,7 @@ fn socks_proxy_leads_to_an_encrypted_server_and_never_sees_the_token() {
     let (server, home) = encrypted();
     let url = server.url("https", HOST);
     for scheme in ["socks5", "socks5h"] {
-        let seen = Seen::default();
+        let seen = ReceivedBytes::default();
         let proxy = socks_proxy(&seen);
         let address = format!("{scheme}://127.0.0.1:{}", proxy.port);
         list(&home, &url, &[("ALL_PROXY", &address)]).ok();
@@ -153,7 +153,7 @@ fn socks_proxy_leads_to_an_encrypted_server_and_never_sees_the_token() {
 #[test]
 fn no_proxy_and_loopback_bypass_the_proxy() {
     let (server, home) = encrypted();
-    let seen = Seen::default();
+    let seen = ReceivedBytes::default();
     let proxy = connect_proxy(&seen, Some("403 Forbidden"));
     let address = format!("http://127.0.0.1:{}", proxy.port);
     let through = [("HTTPS_PROXY", &*address), ("HTTP_PROXY", &*address)];
@@ -171,7 +171,7 @@ fn no_proxy_and_loopback_bypass_the_proxy() {
         )
         .ok();
     }
-    let here = Canned::answering(|_| no_deploys());
+    let here = ScriptedServer::answering(|_| no_deploys());
     list(&home, &here.url("http", "127.0.0.1"), &through).ok();
     assert_eq!(seen.lock().unwrap().len(), length, "it was not asked again");
     list(
@@ -185,7 +185,7 @@ fn no_proxy_and_loopback_bypass_the_proxy() {
 #[test]
 fn proxy_that_wants_a_login_is_reported() {
     let (server, home) = encrypted();
-    let proxy = connect_proxy(&Seen::default(), Some("407 Who are you"));
+    let proxy = connect_proxy(&ReceivedBytes::default(), Some("407 Who are you"));
     let address = format!("http://127.0.0.1:{}", proxy.port);
     let url = server.url("https", HOST);
     let ran = list(&home, &url, &[("HTTPS_PROXY", &address)]).fails(5, "E_NETWORK");

@@ -9,7 +9,7 @@ use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
-use crate::canned::Canned;
+use crate::scripted_servers::ScriptedServer;
 use crate::world::{Ran, World, noise, on_both_hosts};
 
 on_both_hosts!(
@@ -232,7 +232,7 @@ fn put_changes_a_preview(world: World) {
 
 /// A gate before a server: each request to publish waits there until the story lets it pass.
 struct Gate {
-    server: Canned,
+    server: ScriptedServer,
     arrived: Receiver<()>,
     pass: Sender<()>,
 }
@@ -242,7 +242,7 @@ impl Gate {
         let (arrive, arrived) = channel();
         let (pass, passed) = channel::<()>();
         let (arrive, passed) = (Mutex::new(arrive), Mutex::new(passed));
-        let server = Canned::conversing(move |mut client| {
+        let server = ScriptedServer::handling(move |mut client| {
             let mut server = TcpStream::connect(("127.0.0.1", port)).unwrap();
             let (mut from, mut to) = (server.try_clone().unwrap(), client.try_clone().unwrap());
             std::thread::spawn(move || std::io::copy(&mut from, &mut to));

@@ -165,13 +165,13 @@ fn ranges_of_one_page_take_bounded_memory(world: World) {
             assert!(grown < CACHE_BYTES, "{grown} bytes for 2,000 ranges");
         }
         Host::Worker | Host::Unkind => {
-            let mut journal = crate::journal::Journal::new(&world);
+            let mut log = crate::access_log::AccessLog::new(&world);
             (0..600).for_each(read);
-            journal.costs(&world);
+            log.costs(&world);
             assert!(
-                (1..CACHE_BYTES).contains(&journal.memory),
+                (1..CACHE_BYTES).contains(&log.memory),
                 "{} bytes",
-                journal.memory
+                log.memory
             );
         }
     }

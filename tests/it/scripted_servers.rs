@@ -19,20 +19,20 @@ pub(crate) struct Asked {
 }
 
 /// A server that answers each request by a script, one request per connection.
-pub(crate) struct Canned {
+pub(crate) struct ScriptedServer {
     pub(crate) port: u16,
     pub(crate) asked: Arc<AtomicUsize>,
 }
 
 /// A server's side of a connection.
-type Converse = dyn Fn(TcpStream) + Send + Sync;
+type Handler = dyn Fn(TcpStream) + Send + Sync;
 
-impl Canned {
+impl ScriptedServer {
     /// A server that sends bytes and closes the connection.
     pub(crate) fn answering(script: impl Fn(&Asked) -> Vec<u8> + Send + Sync + 'static) -> Self {
         let asked = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&asked);
-        let mut server = Self::conversing(move |stream| {
+        let mut server = Self::handling(move |stream| {
             count.fetch_add(1, Ordering::SeqCst);
             answer(stream, &script);
         });
@@ -47,29 +47,29 @@ impl Canned {
         script: impl Fn(&Asked) -> Vec<u8> + Send + Sync + 'static,
     ) -> Self {
         let config = tls(certificate, key);
-        Self::conversing(move |stream| {
+        Self::handling(move |stream| {
             let connection = ServerConnection::new(Arc::clone(&config)).expect("TLS");
             answer(StreamOwned::new(connection, stream), &script);
         })
     }
 
-    /// A server that runs `converse` on each connection.
-    pub(crate) fn conversing(converse: impl Fn(TcpStream) + Send + Sync + 'static) -> Self {
+    /// A server that runs `handle` on each connection.
+    pub(crate) fn handling(handle: impl Fn(TcpStream) + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        Self::conversing_on(listener, converse)
+        Self::handling_on(listener, handle)
     }
 
     /// The same with the connections of a listener.
-    pub(crate) fn conversing_on(
+    pub(crate) fn handling_on(
         listener: TcpListener,
-        converse: impl Fn(TcpStream) + Send + Sync + 'static,
+        handle: impl Fn(TcpStream) + Send + Sync + 'static,
     ) -> Self {
         let port = listener.local_addr().expect("an address").port();
-        let converse: Arc<Converse> = Arc::new(converse);
+        let handle: Arc<Handler> = Arc::new(handle);
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let converse = Arc::clone(&converse);
-                std::thread::spawn(move || converse(stream));
+                let handle = Arc::clone(&handle);
+                std::thread::spawn(move || handle(stream));
             }
         });
         Self {

@@ -8,7 +8,7 @@ use std::path::Path;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
 use tempfile::TempDir;
 
-use crate::canned::{Canned, http, no_deploys, pmx};
+use crate::scripted_servers::{ScriptedServer, http, no_deploys, pmx};
 
 /// A company's authority, with its certificate in a file.
 struct Authority {
@@ -30,12 +30,12 @@ impl Authority {
     }
 
     /// A server with a certificate for a name, valid until a year.
-    fn server(&self, name: &str, until_year: i32) -> Canned {
+    fn server(&self, name: &str, until_year: i32) -> ScriptedServer {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
         params.not_after = date_time_ymd(until_year, 1, 1);
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
-        Canned::encrypted(&certificate, &key, |_| no_deploys())
+        ScriptedServer::encrypted(&certificate, &key, |_| no_deploys())
     }
 }
 
@@ -82,10 +82,10 @@ fn certificate_faults_have_their_own_message() {
     let key = KeyPair::generate().unwrap();
     let own = own.self_signed(&key).unwrap();
     fs::write(home.path().join("own.pem"), own.pem()).unwrap();
-    let own = Canned::encrypted(&own, &key, |_| no_deploys());
+    let own = ScriptedServer::encrypted(&own, &key, |_| no_deploys());
     let expired = corp.server("localhost", 2001);
     let other = corp.server("elsewhere.example", 2100);
-    let plain = Canned::conversing(|mut stream| {
+    let plain = ScriptedServer::handling(|mut stream| {
         let _gone = stream.write_all(&http("400 Bad Request", ""));
     });
     for (server, cacert, code, words) in [

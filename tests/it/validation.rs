@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use crate::journal::Journal;
+use crate::access_log::AccessLog;
 use crate::world::{World, eventually};
 
 /// The deploys of a space, newest first, and the active one.
@@ -56,9 +56,9 @@ fn site_is_served_from_r2_through_the_worker() {
     // The new isolate has an empty memory.
     world.server.kill();
     world.restart();
-    let mut journal = Journal::new(&world);
+    let mut log = AccessLog::new(&world);
     shows(&world, "docs", "from R2", 1);
-    let costs = journal.costs(&world);
+    let costs = log.costs(&world);
     assert!(costs["r2_read"] > 0 && costs["kv_read"] == 1, "{costs:?}");
     assert!(!costs.contains_key("space_call"), "{costs:?}");
 }
@@ -137,14 +137,14 @@ fn deploys_reach_readers_of_their_site_only() {
     };
     publish(&world, "one", "of one");
     publish(&world, "two", "of two");
-    let mut journal = Journal::new(&world);
+    let mut log = AccessLog::new(&world);
     publish(&world, "one", "of one, changed");
     world.pmx(&["rollback", "--space", "one"]).ok();
     shows(&world, "one", "of one", 3);
     shows(&world, "two", "of two", 1);
     let mut reported = Vec::new();
     eventually("the alarm has written the last pointer", || {
-        reported.extend(journal.lines(&world));
+        reported.extend(log.lines(&world));
         let writes = reported
             .iter()
             .filter_map(|line| line["ops"]["kv_write"].as_u64());
@@ -209,12 +209,12 @@ fn rollback_activates_an_older_deploy_without_build_or_upload() {
     publish(&world, "docs", "two");
     // The client could build and upload nothing.
     fs::remove_dir_all(world.site()).unwrap();
-    let mut journal = Journal::new(&world);
+    let mut log = AccessLog::new(&world);
     let ran = world
         .pmx(&["rollback", "1", "--space", "docs", "--json"])
         .ok();
     assert_eq!(ran.number("/deploy"), 3);
-    let costs = journal.costs(&world);
+    let costs = log.costs(&world);
     assert!(!costs.contains_key("r2_write"), "{costs:?}");
     shows(&world, "docs", "one", 3);
     let (active, deploys) = history(&world, "docs");
@@ -292,11 +292,11 @@ fn requests_and_publishes_are_logged_as_one_object_a_line() {
     let Some(world) = World::worker() else {
         return;
     };
-    let mut journal = Journal::new(&world);
+    let mut log = AccessLog::new(&world);
     publish(&world, "docs", "one");
     world.get("docs", "/?token=hidden");
     world.get("docs", "/nothing");
-    let lines = journal.lines(&world);
+    let lines = log.lines(&world);
     let find = |what: &str, of: &[(&str, Value)]| {
         let found = lines.iter().find(|line| {
             let is = |(name, value): &(&str, Value)| line[*name] == *value;

@@ -19,7 +19,7 @@ use pmx_streams::{Offset, StreamName};
 use pmx_tests::sql::Sqlite;
 use serde_json::{Value, json};
 
-use crate::waking::Home;
+use crate::stream_subscriptions::Home;
 use crate::world::{Host, eventually, skipped, worker_lacks};
 
 /// The number of hanging hosts.

@@ -57,7 +57,7 @@ impl DurableObject for DomainsDO {
     }
 
     async fn alarm(&self) -> worker::Result<Response> {
-        if let Err(problem) = self.turn().await {
+        if let Err(problem) = self.run_due().await {
             console_error!("{problem}");
             self.database.storage().set_alarm(LATE).await?;
         }
@@ -84,7 +84,7 @@ impl DomainsDO {
     }
 
     /// Looks up the records that are due, writes routes, and sets the next alarm.
-    async fn turn(&self) -> Result<(), Problem> {
+    async fn run_due(&self) -> Result<(), Problem> {
         let now = now();
         let resolver = DohResolver::new(&self.env);
         let next = check_due(&Local(&self.database), &resolver, now).await?;

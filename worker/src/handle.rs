@@ -11,6 +11,7 @@ use worker::js_sys::Math;
 use worker::{Env, Request, Response, console_log};
 
 use crate::access_log;
+use crate::event_rate_limit;
 use crate::front::front;
 use crate::head;
 use crate::http::{announced_body, discard, now, random};
@@ -18,7 +19,6 @@ use crate::isolate::{room, server};
 use crate::op_counts;
 use crate::response_body;
 use crate::sampling::By;
-use crate::visitors;
 
 /// Answers a request; each failure becomes a problem response.
 pub(crate) async fn answer(request: &Request, env: &Env) -> worker::Result<Response> {
@@ -58,7 +58,7 @@ async fn respond(request: &Request, env: &Env) -> Result<(Response, Audience), P
     server.find_custom_site(&mut head, now()).await?;
     let audience = server.audience(&head);
     if let Some(channel) = server.visited(&head)
-        && let Err(problem) = visitors::admit(env, request.inner(), &channel).await
+        && let Err(problem) = event_rate_limit::admit(env, request.inner(), &channel).await
     {
         let refusal = refused(&problem).map(Body::Bytes);
         let response = response_body::response(refusal, &server, audience).await?;

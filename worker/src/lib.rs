@@ -16,6 +16,7 @@ mod depth;
 mod domains;
 mod domains_do;
 mod edge_cache;
+mod event_rate_limit;
 mod front;
 mod handle;
 mod head;
@@ -39,7 +40,6 @@ mod spaces;
 mod sql;
 mod stream_do;
 mod streams;
-mod visitors;
 
 pub use domains_do::DomainsDO;
 pub use front::plain;

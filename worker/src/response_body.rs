@@ -15,7 +15,7 @@ use pmx_core::codec::Decoder;
 use pmx_core::incident;
 use pmx_core::incident::{Audience, incident_id};
 use pmx_core::problem::{PROBLEM_MEDIA, Problem};
-use pmx_sync::serve::{Backend, Body, Open, Piece, Server, keep_as_sent};
+use pmx_sync::serve::{Backend, Body, BodyRange, Open, Server, keep_as_sent};
 use worker::js_sys::{BigInt, Function, Object, Promise, Reflect, Uint8Array};
 use worker::wasm_bindgen::{JsCast, JsValue};
 use worker::wasm_bindgen_futures::{JsFuture, spawn_local};
@@ -115,7 +115,7 @@ pub(crate) const fn is_bodiless(status: StatusCode) -> bool {
 
 async fn pieces_body(
     first: Bytes,
-    pieces: Vec<Piece>,
+    pieces: Vec<BodyRange>,
     server: &Rc<Server<Cloudflare>>,
 ) -> Result<ResponseBody, Problem> {
     if let ([], [piece]) = (&*first, pieces.as_slice()) {
@@ -143,7 +143,7 @@ async fn pieces_body(
 }
 
 /// The length of the body that a piece becomes.
-fn kept(piece: &Piece) -> u64 {
+fn kept(piece: &BodyRange) -> u64 {
     let range = match &piece.open {
         Open::AsIs => &piece.range,
         Open::Decode { keep, .. } => keep,
@@ -153,7 +153,7 @@ fn kept(piece: &Piece) -> u64 {
 
 async fn feed(
     first: &[u8],
-    pieces: &[Piece],
+    pieces: &[BodyRange],
     sink: &WritableStream,
     server: &Server<Cloudflare>,
 ) -> Result<(), Problem> {
@@ -177,12 +177,12 @@ async fn feed(
     closed.map(drop).map_err(failure("ending a body"))
 }
 
-async fn stream(piece: &Piece, server: &Server<Cloudflare>) -> Result<ResponseBody, Problem> {
+async fn stream(piece: &BodyRange, server: &Server<Cloudflare>) -> Result<ResponseBody, Problem> {
     let found = server.backend().blobs().stream(piece.key, &piece.range);
     found.await?.ok_or_else(|| missing(piece.key))
 }
 
-async fn opened(piece: &Piece, server: &Server<Cloudflare>) -> Result<Bytes, Problem> {
+async fn opened(piece: &BodyRange, server: &Server<Cloudflare>) -> Result<Bytes, Problem> {
     let blobs = server.backend().blobs();
     let stored = blobs.read(piece.key, piece.range.clone()).await?;
     let stored = stored.ok_or_else(|| missing(piece.key))?;

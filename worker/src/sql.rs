@@ -105,7 +105,7 @@ impl Sql for ObjectDatabase {
         let mut body = Some(body);
         let mut outcome = None;
         // An error thrown out of the transaction rolls it back.
-        let mut turn = || match body.take().map(|body| body(self)) {
+        let mut transaction = || match body.take().map(|body| body(self)) {
             Some(done @ Ok(_)) => {
                 outcome = Some(done);
                 Ok(JsValue::UNDEFINED)
@@ -114,15 +114,17 @@ impl Sql for ObjectDatabase {
                 outcome = Some(failed);
                 Err(JsValue::from_str("undone"))
             }
-            None => Err(JsValue::from_str("a turn was taken twice")),
+            None => Err(JsValue::from_str("the platform ran a transaction twice")),
         };
-        let storage: &Turns = self.storage.as_raw().unchecked_ref();
-        let ran = storage.transaction_sync(&mut turn);
+        let storage: &TransactionStorage = self.storage.as_raw().unchecked_ref();
+        let ran = storage.transaction_sync(&mut transaction);
         match (outcome, ran) {
             (Some(Err(error)), _) => Err(error),
             (Some(Ok(output)), Ok(_)) => Ok(output),
             (Some(Ok(_)) | None, Err(thrown)) => Err(SqlError(words(thrown)).into()),
-            (None, Ok(_)) => Err(SqlError("a turn was not taken".to_owned()).into()),
+            (None, Ok(_)) => {
+                Err(SqlError("the platform did not run a transaction".to_owned()).into())
+            }
         }
     }
 }
@@ -131,12 +133,12 @@ impl Sql for ObjectDatabase {
 #[wasm_bindgen(wasm_bindgen = worker::wasm_bindgen)]
 extern "C" {
     /// A Durable Object's storage.
-    type Turns;
+    type TransactionStorage;
 
     #[wasm_bindgen(method, catch, js_name = transactionSync)]
     fn transaction_sync(
-        this: &Turns,
-        turn: &mut dyn FnMut() -> Result<JsValue, JsValue>,
+        this: &TransactionStorage,
+        transaction: &mut dyn FnMut() -> Result<JsValue, JsValue>,
     ) -> Result<JsValue, JsValue>;
 }
 

@@ -1,4 +1,4 @@
-//! `pmx rules`, and what it takes.
+//! Arguments of `pmx rules`.
 
 use std::path::PathBuf;
 

@@ -111,12 +111,12 @@ impl LocalPacks {
         self.positions().contains_key(&short(blob))
     }
 
-    /// Calls `lend` with the bytes of a blob, if they are stored.
-    pub fn with<T>(&self, blob: &BlobId, lend: impl FnOnce(&[u8]) -> T) -> Option<T> {
+    /// Calls `read` with the bytes of a blob, if they are stored.
+    pub fn with<T>(&self, blob: &BlobId, read: impl FnOnce(&[u8]) -> T) -> Option<T> {
         let (pack, at) = *self.positions().get(&short(blob))?;
         let slot = self.slot(&self.known().get(pack as usize)?.id);
         let bytes = slot.pack()?.blob(at as usize)?;
-        (BlobId::of(bytes) == *blob).then(|| lend(bytes))
+        (BlobId::of(bytes) == *blob).then(|| read(bytes))
     }
 
     fn positions(&self) -> &HashMap<Short, BlobPosition> {
@@ -392,10 +392,10 @@ mod tests {
         let local = LocalPacks::open(Some(folder.to_owned()));
         let found = numbers.filter(|number| {
             let page = page(*number);
-            let lent = local.with(&BlobId::of(&page), |bytes| {
-                assert!(bytes == page, "page {number} is lent with other bytes");
+            let found = local.with(&BlobId::of(&page), |bytes| {
+                assert!(bytes == page, "page {number} has other bytes");
             });
-            lent.is_some()
+            found.is_some()
         });
         found.count()
     }

@@ -222,11 +222,11 @@ mod tests {
             let wire =
                 WirePart::build_with_delta(&copies, window.part(), &mut encoder, coding).unwrap();
             let opened = open(&wire.bytes, part, &mut Decoder::new()).unwrap();
-            let Arrived::Pending(mut draft) = opened else {
+            let Arrived::Pending(mut pending) = opened else {
                 panic!("it copies nothing")
             };
-            draft.fill(0, old_blob, PackKind::Stored);
-            assert!(draft.finish().unwrap().raw() == window.part());
+            pending.fill(0, old_blob, PackKind::Stored);
+            assert!(pending.finish().unwrap().raw() == window.part());
         }
         literal
     }

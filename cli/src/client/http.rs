@@ -11,10 +11,10 @@ mod events;
 mod exchange;
 mod fault;
 mod history;
+mod intermediary;
 mod lifecycle;
 mod socket;
 mod spaces;
-mod stranger;
 mod transfer;
 
 use std::sync::Arc;
@@ -34,8 +34,8 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
-use self::fault::Fault;
-use self::stranger::ForeignAnswer;
+use self::fault::TransportError;
+use self::intermediary::ForeignAnswer;
 use super::retry;
 use crate::config::SiteConfig;
 use crate::error::Failure;
@@ -321,8 +321,8 @@ impl Client {
         request: RequestBuilder,
         body: &mut CountedBody<'_>,
         limit: impl Fn(u16) -> u64,
-    ) -> Result<(ApiResponse, bool), Fault> {
-        let request = request.build().map_err(Fault::Http)?;
+    ) -> Result<(ApiResponse, bool), TransportError> {
+        let request = request.build().map_err(TransportError::Http)?;
         let sent = exchange::send(http.client(), request, body).await;
         body.answered(sent.is_ok());
         let mut response = sent?;
@@ -345,14 +345,16 @@ impl Client {
     fn wait<T>(
         &self,
         http: &HttpClient,
-        exchange: impl Future<Output = Result<T, Fault>>,
-    ) -> Result<T, Fault> {
+        exchange: impl Future<Output = Result<T, TransportError>>,
+    ) -> Result<T, TransportError> {
         let mut stopping = self.stopping.clone();
         http.wait(async move {
             tokio::select! {
                 biased;
                 // Without a sender, nothing can stop this client any more.
-                Ok(_) = stopping.wait_for(|is_stopping| *is_stopping) => Err(Fault::Interrupted),
+                Ok(_) = stopping.wait_for(|is_stopping| *is_stopping) => {
+                    Err(TransportError::Interrupted)
+                }
                 exchanged = exchange => exchanged,
             }
         })

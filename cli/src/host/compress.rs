@@ -15,7 +15,7 @@ use pmx_core::code::Code;
 use pmx_core::coding::takes_coding;
 use pmx_core::problem::Problem;
 use pmx_sync::bounded_cache::BoundedCache;
-use pmx_sync::serve::{Body, Piece};
+use pmx_sync::serve::{Body, BodyRange};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
@@ -250,7 +250,7 @@ fn whole(body: &Body, backing: &impl Backing) -> io::Result<Bytes> {
         Body::Empty => Ok(Bytes::new()),
         Body::Bytes(bytes) => Ok(bytes.clone()),
         Body::Pieces(pieces) => {
-            let pieces: &[Piece] = pieces;
+            let pieces: &[BodyRange] = pieces;
             opened(pieces, backing)
         }
         Body::Led(first, pieces) => {

@@ -19,6 +19,7 @@
 //! ```
 
 mod access_log;
+mod admission;
 mod alarm;
 mod any_body;
 mod blobs;
@@ -30,7 +31,6 @@ mod connections;
 mod domains;
 mod durable;
 mod error;
-mod front;
 mod http;
 mod incident;
 mod live;
@@ -77,8 +77,8 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
+use admission::Front;
 use error::disk;
-use front::Front;
 use live::{LiveState, Notice};
 use local_backend::LocalBackend;
 use lock::Lock;

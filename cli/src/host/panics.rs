@@ -16,11 +16,11 @@ pub(crate) fn guarded<T>(log: Log, work: impl FnOnce() -> T) -> Result<T, Proble
 }
 
 pub(super) fn panicked(log: Log, panic: &(dyn Any + Send)) -> Problem {
-    log.fault("answering a request", &said(panic));
+    log.fault("answering a request", &panic_message(panic));
     Problem::new(Code::Storage, "the server failed at this request")
 }
 
-pub(crate) fn said(panic: &(dyn Any + Send)) -> String {
+pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
     format!("panic: {}", text.unwrap_or("of unknown kind"))
@@ -30,7 +30,7 @@ pub(crate) fn said(panic: &(dyn Any + Send)) -> String {
 /// continues. It takes poisoned locks anyway, and SQLite rolls back an unfinished change.
 pub(crate) fn unpanicked<T>(work: impl FnOnce() -> Result<T, SqlError>) -> Result<T, SqlError> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
-        let why = said(&*panic);
+        let why = panic_message(&*panic);
         Err(SqlError(why))
     })
 }

@@ -20,7 +20,7 @@ use pmx_core::backend::{BackendError, ObjectKey};
 use pmx_core::code::Code;
 use pmx_core::codec::Decoder;
 use pmx_core::problem::{PROBLEM_MEDIA, Problem};
-use pmx_sync::serve::{Body, Open, Piece};
+use pmx_sync::serve::{Body, BodyRange, Open};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
@@ -78,7 +78,7 @@ pub(crate) fn problem(problem: &Problem) -> Response<AnyBody> {
 }
 
 /// The pieces of a small body. Only a near read may hold up an asynchronous thread.
-async fn at_once<B: Backing>(pieces: Vec<Piece>, backing: &Arc<B>) -> io::Result<Bytes> {
+async fn at_once<B: Backing>(pieces: Vec<BodyRange>, backing: &Arc<B>) -> io::Result<Bytes> {
     if backing.is_near() {
         return opened(&pieces, &**backing);
     }
@@ -144,7 +144,7 @@ pub(crate) trait Backing: Send + Sync + 'static {
     /// Reads a range of an object; blocks.
     fn read(&self, key: ObjectKey, range: &Range<u64>) -> Result<Option<Bytes>, BackendError>;
     /// See `Server::verify`; blocks.
-    fn verify(&self, piece: &Piece) -> Result<(), Problem>;
+    fn verify(&self, piece: &BodyRange) -> Result<(), Problem>;
 }
 
 /// Bytes that the current thread reads and decodes: a switch of threads would cost more.
@@ -163,7 +163,7 @@ const CHUNK_BYTES: u64 = 256 * 1024;
 const FAR_CHUNK_BYTES: u64 = 1024 * 1024;
 
 /// Bytes of the body that a piece becomes.
-pub(super) fn sent(piece: &Piece) -> u64 {
+pub(super) fn sent(piece: &BodyRange) -> u64 {
     let range = match &piece.open {
         Open::AsIs => &piece.range,
         Open::Decode { keep, .. } => keep,
@@ -172,7 +172,7 @@ pub(super) fn sent(piece: &Piece) -> u64 {
 }
 
 /// Bytes to read and decode for a piece.
-fn cost(piece: &Piece) -> u64 {
+fn cost(piece: &BodyRange) -> u64 {
     let stored = piece.range.end.saturating_sub(piece.range.start);
     match &piece.open {
         Open::AsIs => stored,
@@ -181,7 +181,7 @@ fn cost(piece: &Piece) -> u64 {
 }
 
 /// The bytes of decoded pieces; blocks.
-pub(super) fn opened(pieces: &[Piece], backing: &impl Backing) -> io::Result<Bytes> {
+pub(super) fn opened(pieces: &[BodyRange], backing: &impl Backing) -> io::Result<Bytes> {
     if let [piece] = pieces {
         return open(piece, backing);
     }
@@ -192,7 +192,7 @@ pub(super) fn opened(pieces: &[Piece], backing: &impl Backing) -> io::Result<Byt
     Ok(all.into())
 }
 
-fn open(piece: &Piece, backing: &impl Backing) -> io::Result<Bytes> {
+fn open(piece: &BodyRange, backing: &impl Backing) -> io::Result<Bytes> {
     thread_local! {
         static DECODER: RefCell<Decoder> = RefCell::new(Decoder::new());
     }
@@ -220,13 +220,13 @@ type Reading = Pin<Box<dyn Future<Output = io::Result<Bytes>> + Send>>;
 struct Stream<B> {
     /// Bytes to send before the pieces.
     first: Bytes,
-    pieces: VecDeque<Piece>,
+    pieces: VecDeque<BodyRange>,
     reading: Option<Reading>,
     backing: Arc<B>,
 }
 
 impl<B> Stream<B> {
-    fn new(first: Bytes, pieces: Vec<Piece>, backing: Arc<B>) -> Self {
+    fn new(first: Bytes, pieces: Vec<BodyRange>, backing: Arc<B>) -> Self {
         Self {
             first,
             pieces: pieces.into(),
@@ -236,13 +236,13 @@ impl<B> Stream<B> {
     }
 
     /// The next piece, or the next chunk of a piece that is sent unchanged.
-    fn next_step(&mut self, chunk_bytes: u64) -> Option<Piece> {
+    fn next_step(&mut self, chunk_bytes: u64) -> Option<BodyRange> {
         let first = self.pieces.front_mut()?;
         let (start, end) = (first.range.start, first.range.end);
         if first.open != Open::AsIs || end.saturating_sub(start) <= chunk_bytes {
             return self.pieces.pop_front();
         }
-        let step = Piece {
+        let step = BodyRange {
             range: start..start + chunk_bytes,
             ..first.clone()
         };
@@ -311,7 +311,7 @@ mod tests {
             self.read_now(key, range)
         }
 
-        fn verify(&self, _piece: &Piece) -> Result<(), Problem> {
+        fn verify(&self, _piece: &BodyRange) -> Result<(), Problem> {
             Ok(())
         }
     }
@@ -321,8 +321,8 @@ mod tests {
         object: ObjectId::from_bytes([2; 16]),
     };
 
-    fn piece(range: std::ops::Range<u64>, open: Open) -> Piece {
-        Piece {
+    fn piece(range: std::ops::Range<u64>, open: Open) -> BodyRange {
+        BodyRange {
             key: KEY,
             range,
             open,
@@ -331,7 +331,7 @@ mod tests {
     }
 
     /// The body as a client gets it, and its Content-Length.
-    fn received(object: Vec<u8>, pieces: Vec<Piece>) -> (Result<Bytes, String>, u64) {
+    fn received(object: Vec<u8>, pieces: Vec<BodyRange>) -> (Result<Bytes, String>, u64) {
         let home = tempfile::tempdir().unwrap();
         let blobs = Arc::new(ObjectFolder::open(home.path()).unwrap());
         block_on(blobs.write(KEY, object.into())).unwrap();
@@ -362,7 +362,7 @@ mod tests {
             raw: 1_000_000,
             keep,
         };
-        let check = |pieces: Vec<Piece>, expected: &[u8]| {
+        let check = |pieces: Vec<BodyRange>, expected: &[u8]| {
             let (body, length) = received(object.clone(), pieces);
             assert!(body.unwrap() == expected);
             assert_eq!(length, expected.len() as u64);
@@ -426,7 +426,7 @@ mod tests {
             Err(BackendError::new("reading an object", "403 AccessDenied"))
         }
 
-        fn verify(&self, _piece: &Piece) -> Result<(), Problem> {
+        fn verify(&self, _piece: &BodyRange) -> Result<(), Problem> {
             Ok(())
         }
     }

@@ -141,7 +141,7 @@ mod tests {
     use http::HeaderValue;
     use pmx_core::backend::{Blobs as _, ObjectKey};
     use pmx_core::id::{ObjectId, SpaceId};
-    use pmx_sync::serve::{Body, Open, Piece};
+    use pmx_sync::serve::{Body, BodyRange, Open};
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     use super::super::blobs::ObjectFolder;
@@ -168,7 +168,7 @@ mod tests {
         let (stream, _) = listener.accept().await.unwrap();
         let (_stop, stopped) = watch::channel(false);
         let answering = move |request: Request<Incoming>| {
-            let piece = Piece {
+            let piece = BodyRange {
                 key,
                 range: 0..bytes,
                 open: Open::AsIs,

@@ -82,7 +82,7 @@ impl Sql for Database {
         }
         self.run("BEGIN IMMEDIATE", &[])?;
         // An error or a panic drops the guard, which rolls back.
-        let _undo = Undo(&self.connection);
+        let _undo = RollbackOnDrop(&self.connection);
         let output = body(self)?;
         self.run("COMMIT", &[])?;
         Ok(output)
@@ -152,9 +152,9 @@ fn escaped(byte: u8) -> [char; 3] {
     ['%', digit(byte >> 4), digit(byte & 15)]
 }
 
-struct Undo<'a>(&'a Connection);
+struct RollbackOnDrop<'a>(&'a Connection);
 
-impl Drop for Undo<'_> {
+impl Drop for RollbackOnDrop<'_> {
     fn drop(&mut self) {
         if !self.0.is_autocommit() {
             // If this fails, closing the connection rolls back. Until then, `atomically` refuses to

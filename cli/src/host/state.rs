@@ -8,14 +8,14 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 use pmx_core::backend::{BackendError, ObjectKey};
 use pmx_core::problem::Problem;
-use pmx_sync::serve::{Piece, Server};
+use pmx_sync::serve::{BodyRange, Server};
 use tokio::sync::Semaphore;
 
 use super::access_log::Log;
+use super::admission::Front;
 use super::blocking::block_on;
 use super::budget::Budget;
 use super::compress::Compressor;
-use super::front::Front;
 use super::live::LiveState;
 use super::local_backend::LocalBackend;
 use super::response_body::Backing;
@@ -73,7 +73,7 @@ impl Backing for AppState {
         self.server.backend().blobs.read_now(key, range)
     }
 
-    fn verify(&self, piece: &Piece) -> Result<(), Problem> {
+    fn verify(&self, piece: &BodyRange) -> Result<(), Problem> {
         let mut verifying = pin!(self.server.verify(piece, super::now()));
         let mut context = Context::from_waker(Waker::noop());
         // Usually the result is cached, or one read away. It waits if a space has to record a loss.

@@ -229,7 +229,7 @@ impl EditJob {
             if self.folder.collisions == Collisions::Refuse {
                 return Err(ScanError::from(ScanFault::Collision { path, other }).into());
             }
-            warnings::about_twins(context.ui, std::iter::once(format!("{path} and {other}")));
+            warnings::about_collisions(context.ui, std::iter::once(format!("{path} and {other}")));
         }
         Ok(())
     }

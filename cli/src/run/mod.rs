@@ -11,6 +11,7 @@ mod edit;
 mod explain;
 mod gc;
 mod hash;
+mod open_problems;
 mod preview;
 mod promote;
 mod pull;
@@ -28,7 +29,6 @@ mod status;
 mod stream_token;
 mod sync;
 mod tail;
-mod trouble;
 mod verify;
 mod watch;
 

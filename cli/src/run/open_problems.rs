@@ -36,14 +36,14 @@ impl About {
 }
 
 /// The open problems.
-pub(super) struct Troubles<'a> {
+pub(super) struct OpenProblems<'a> {
     ui: &'a Ui,
     standing: BTreeMap<About, Vec<String>>,
     /// Shows the problems in open pages.
     show: Box<dyn Fn(Vec<String>) + 'a>,
 }
 
-impl<'a> Troubles<'a> {
+impl<'a> OpenProblems<'a> {
     pub(super) fn new(ui: &'a Ui, show: Box<dyn Fn(Vec<String>) + 'a>) -> Self {
         Self {
             ui,

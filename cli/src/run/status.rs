@@ -24,7 +24,7 @@ pub(super) fn run(args: &StatusArgs, context: &Context<'_>) -> Result<Ended, Fai
     let cache = context.cache.folder(&folder);
     let read = || SourceTree::read(&folder, &args.folder.scan, cache, context.ui);
     let tree = folder.dir.is_dir().then(read).transpose()?;
-    let standing = Standing::of(tree.as_ref(), active.as_ref());
+    let standing = FolderState::of(tree.as_ref(), active.as_ref());
     let ui = context.ui;
     ui.result(format!("server  {}", site.server));
     ui.result(format!("space   {}", site.space));
@@ -70,7 +70,7 @@ pub(super) fn run(args: &StatusArgs, context: &Context<'_>) -> Result<Ended, Fai
                 .collect::<Vec<_>>(),
         );
     }
-    let same = standing == Standing::Same;
+    let same = standing == FolderState::Same;
     Ok(if same && args.exit_code {
         Ended::Unchanged
     } else {
@@ -105,14 +105,14 @@ fn show_domains(domains: &[DomainView], ui: &Ui) {
 
 /// The folder, compared with the active deploy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Standing {
+enum FolderState {
     Same,
     Different,
     Unpublished,
     Missing,
 }
 
-impl Standing {
+impl FolderState {
     fn of(tree: Option<&SourceTree>, active: Option<&DeployView>) -> Self {
         match (tree, active) {
             (None, _) => Self::Missing,

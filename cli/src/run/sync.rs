@@ -22,7 +22,7 @@ use crate::client::publish::{PublishTask, Published, Replaces, Terms};
 use crate::config::{FolderConfig, SiteConfig};
 use crate::error::Failure;
 use crate::rule_files;
-use crate::source_tree::{self, AllowEmpty, Look, SourceTree, check_empty};
+use crate::source_tree::{self, AllowEmpty, SourceTree, WatchedRead, check_empty};
 use crate::ui;
 
 pub(super) use follow::Follow;
@@ -247,7 +247,7 @@ impl SyncJob {
 
     /// Publishes once.
     pub(super) fn once(&self, client: &Client, context: &Context<'_>) -> Result<Report, Failure> {
-        let looked = self.look(client, context, Look::default())?;
+        let looked = self.look(client, context, WatchedRead::default())?;
         self.send(looked, client, context)
     }
 
@@ -256,7 +256,7 @@ impl SyncJob {
         &self,
         client: &Client,
         context: &Context<'_>,
-        look: Look<'_>,
+        look: WatchedRead<'_>,
     ) -> Result<Looked, Failure> {
         let started = Instant::now();
         let before = client.traffic();
@@ -409,7 +409,7 @@ impl SyncJob {
         &self,
         known: SiteKnowledge,
         context: &Context<'_>,
-        look: Look<'_>,
+        look: WatchedRead<'_>,
     ) -> Result<(SourceTree, Option<Prefetched>), Failure> {
         let (folder, ui) = (&self.folder, context.ui);
         let cache = context.cache.folder(folder);

@@ -36,14 +36,14 @@ fn listen(client: Client, url: String, from: u64) -> Receiver<Result<Vec<ChangeM
     std::thread::spawn(move || {
         let mut offset = Offset::at(from).to_string();
         loop {
-            let heard = client.events(&url, &offset);
-            let failed = heard.is_err();
-            let heard = heard.map(|(messages, next)| {
+            let received = client.events(&url, &offset);
+            let failed = received.is_err();
+            let received = received.map(|(messages, next)| {
                 offset = next;
                 messages
             });
             // The receiver is gone if the command has ended.
-            if sender.send(heard).is_err() || failed {
+            if sender.send(received).is_err() || failed {
                 return;
             }
         }
@@ -57,8 +57,8 @@ fn print(
 ) -> Result<Ended, Failure> {
     while !context.interrupt.is_raised() && !context.ui.is_broken() {
         match messages.recv_timeout(TICK) {
-            Ok(heard) => {
-                for mut message in heard? {
+            Ok(received) => {
+                for mut message in received? {
                     // This value is for a reader's next request, and differs between servers.
                     message.know = None;
                     if context.ui.is_json() {

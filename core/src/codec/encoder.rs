@@ -35,7 +35,7 @@ impl Encoder {
     pub fn append_frame(&mut self, out: &mut Vec<u8>, bytes: &[u8], level: Level) {
         let settings = EncoderSettings {
             level,
-            shape: Shape::Frame,
+            kind: FrameKind::Frame,
         };
         self.append(out, bytes, settings);
     }
@@ -46,7 +46,7 @@ impl Encoder {
         let mut out = Vec::new();
         let settings = EncoderSettings {
             level,
-            shape: Shape::Solid {
+            kind: FrameKind::Solid {
                 window_log: window_log(bytes.len()),
             },
         };
@@ -64,7 +64,7 @@ impl Encoder {
         let mut context = CCtx::create();
         let settings = EncoderSettings {
             level,
-            shape: Shape::WithPrefix {
+            kind: FrameKind::WithPrefix {
                 window_log: window_log(prefix.len() + bytes.len()),
             },
         };
@@ -114,11 +114,11 @@ const FAR_CANDIDATES_LOG: u32 = 2;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct EncoderSettings {
     level: Level,
-    shape: Shape,
+    kind: FrameKind,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Shape {
+enum FrameKind {
     Frame,
     Solid { window_log: u32 },
     WithPrefix { window_log: u32 },
@@ -132,10 +132,10 @@ impl EncoderSettings {
             CParameter::ChecksumFlag(false),
             CParameter::DictIdFlag(false),
         ];
-        match self.shape {
-            Shape::Frame => {}
-            Shape::Solid { window_log } => parameters.push(CParameter::WindowLog(window_log)),
-            Shape::WithPrefix { window_log } => parameters.extend([
+        match self.kind {
+            FrameKind::Frame => {}
+            FrameKind::Solid { window_log } => parameters.push(CParameter::WindowLog(window_log)),
+            FrameKind::WithPrefix { window_log } => parameters.extend([
                 CParameter::WindowLog(window_log),
                 CParameter::EnableLongDistanceMatching(true),
                 CParameter::LdmMinMatch(FAR_MATCH_BYTES),

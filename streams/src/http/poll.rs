@@ -13,12 +13,12 @@ use crate::{From, Offset, Page, Read, Refusal};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Poll {
     get: Get,
-    seen: Option<Seen>,
+    seen: Option<WaitPosition>,
 }
 
 /// The tail at which the reader waits, and its stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Seen {
+struct WaitPosition {
     tail: Offset,
     generation: String,
 }
@@ -53,7 +53,7 @@ impl Poll {
         if page.is_at_end() {
             return Some(answer::timed_out(page.end, true, cursor));
         }
-        self.seen = Some(Seen {
+        self.seen = Some(WaitPosition {
             tail: page.end,
             generation: page.view.generation.clone(),
         });

@@ -49,13 +49,13 @@ pub struct Claim {
     /// When its record was last looked up.
     pub checked: Option<Timestamp>,
     /// What is known of it.
-    pub standing: Standing,
+    pub standing: ClaimState,
 }
 
 /// What is known of a claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "is", rename_all = "lowercase")]
-pub enum Standing {
+pub enum ClaimState {
     /// Its record was never found.
     Pending,
     /// Its record was found.
@@ -92,22 +92,25 @@ impl Claim {
     /// Whether the host shows the space.
     pub fn is_served(&self, now: Timestamp) -> bool {
         match self.standing {
-            Standing::Pending => false,
-            Standing::Proved { .. } | Standing::Trusted => true,
-            Standing::Absent { since } => now < since.after(GRACE),
+            ClaimState::Pending => false,
+            ClaimState::Proved { .. } | ClaimState::Trusted => true,
+            ClaimState::Absent { since } => now < since.after(GRACE),
         }
     }
 
     /// Whether another claim's record does not take the host from this one.
     pub const fn is_firm(&self) -> bool {
-        matches!(self.standing, Standing::Proved { .. } | Standing::Trusted)
+        matches!(
+            self.standing,
+            ClaimState::Proved { .. } | ClaimState::Trusted
+        )
     }
 
     /// When the host stops, if its record stays absent.
     pub const fn ends(&self) -> Option<Timestamp> {
         match self.standing {
-            Standing::Absent { since } => Some(since.after(GRACE)),
-            Standing::Pending | Standing::Proved { .. } | Standing::Trusted => None,
+            ClaimState::Absent { since } => Some(since.after(GRACE)),
+            ClaimState::Pending | ClaimState::Proved { .. } | ClaimState::Trusted => None,
         }
     }
 
@@ -115,11 +118,11 @@ impl Claim {
     #[must_use]
     pub fn found(self, finding: Finding, now: Timestamp) -> Self {
         let standing = match (self.standing, finding) {
-            (Standing::Trusted, _) => Standing::Trusted,
-            (_, Finding::Present) => Standing::Proved { at: now },
-            (Standing::Proved { .. }, Finding::Absent) => Standing::Absent { since: now },
-            (Standing::Proved { at }, Finding::Unknown) if now >= at.after(UNKNOWN_TIME) => {
-                Standing::Absent { since: now }
+            (ClaimState::Trusted, _) => ClaimState::Trusted,
+            (_, Finding::Present) => ClaimState::Proved { at: now },
+            (ClaimState::Proved { .. }, Finding::Absent) => ClaimState::Absent { since: now },
+            (ClaimState::Proved { at }, Finding::Unknown) if now >= at.after(UNKNOWN_TIME) => {
+                ClaimState::Absent { since: now }
             }
             (standing, Finding::Absent | Finding::Unknown) => standing,
         };
@@ -134,19 +137,19 @@ impl Claim {
     pub fn due(&self) -> Option<Timestamp> {
         let checked = self.checked.unwrap_or(self.added);
         let next = match self.standing {
-            Standing::Trusted => return None,
+            ClaimState::Trusted => return None,
             // A claim waits twice as long each time.
-            Standing::Pending => {
+            ClaimState::Pending => {
                 let waited = checked.as_millis().saturating_sub(self.added.as_millis());
                 checked.after(Duration::from_millis(waited).clamp(MINUTE, DAY))
             }
-            Standing::Proved { at } if at == checked => checked.after(DAY),
-            Standing::Proved { .. } => checked.after(HOUR),
-            Standing::Absent { since } if checked < since.after(GRACE) => {
+            ClaimState::Proved { at } if at == checked => checked.after(DAY),
+            ClaimState::Proved { .. } => checked.after(HOUR),
+            ClaimState::Absent { since } if checked < since.after(GRACE) => {
                 // The check at the end of the grace announces that the host stopped.
                 checked.after(HOUR).min(since.after(GRACE))
             }
-            Standing::Absent { .. } => checked.after(DAY),
+            ClaimState::Absent { .. } => checked.after(DAY),
         };
         Some(self.dropped().map_or(next, |dropped| next.min(dropped)))
     }
@@ -158,9 +161,9 @@ impl Claim {
 
     fn dropped(&self) -> Option<Timestamp> {
         match self.standing {
-            Standing::Pending => Some(self.added.after(PENDING_TIME)),
-            Standing::Absent { since } => Some(since.after(STOPPED_TIME)),
-            Standing::Proved { .. } | Standing::Trusted => None,
+            ClaimState::Pending => Some(self.added.after(PENDING_TIME)),
+            ClaimState::Absent { since } => Some(since.after(STOPPED_TIME)),
+            ClaimState::Proved { .. } | ClaimState::Trusted => None,
         }
     }
 }
@@ -175,7 +178,7 @@ mod tests {
         Timestamp::from_millis(T0 + hours * 3_600_000)
     }
 
-    fn claim(standing: Standing) -> Claim {
+    fn claim(standing: ClaimState) -> Claim {
         Claim {
             host: CustomHost::parse("docs.example.com").unwrap(),
             space: SpaceName::parse("docs").unwrap(),
@@ -189,14 +192,14 @@ mod tests {
     #[test]
     fn found_changes_a_claim() {
         use Finding::{Absent, Present, Unknown};
-        let proved = |at| Standing::Proved { at: hours(at) };
-        let absent = |since| Standing::Absent {
+        let proved = |at| ClaimState::Proved { at: hours(at) };
+        let absent = |since| ClaimState::Absent {
             since: hours(since),
         };
         for (before, finding, at, after) in [
-            (Standing::Pending, Absent, 1, Standing::Pending),
-            (Standing::Pending, Unknown, 1, Standing::Pending),
-            (Standing::Pending, Present, 1, proved(1)),
+            (ClaimState::Pending, Absent, 1, ClaimState::Pending),
+            (ClaimState::Pending, Unknown, 1, ClaimState::Pending),
+            (ClaimState::Pending, Present, 1, proved(1)),
             (proved(1), Present, 25, proved(25)),
             (proved(1), Absent, 25, absent(25)),
             (proved(1), Unknown, 25, proved(1)),
@@ -206,7 +209,7 @@ mod tests {
             (absent(1), Present, 2, proved(2)),
             // A record that comes back after the grace proves the claim again.
             (absent(1), Present, 500, proved(500)),
-            (Standing::Trusted, Absent, 1, Standing::Trusted),
+            (ClaimState::Trusted, Absent, 1, ClaimState::Trusted),
         ] {
             let found = claim(before).found(finding, hours(at));
             assert_eq!(found.standing, after, "{before:?} {finding:?} {at}");
@@ -215,13 +218,13 @@ mod tests {
 
     #[test]
     fn host_stops_three_days_after_its_record_and_without_a_check() {
-        let gone = claim(Standing::Absent { since: hours(10) });
+        let gone = claim(ClaimState::Absent { since: hours(10) });
         assert_eq!(gone.ends(), Some(hours(82)));
         for (at, expected) in [(10, true), (81, true), (82, false), (9_999, false)] {
             assert_eq!(gone.is_served(hours(at)), expected, "{at}");
         }
-        assert!(!claim(Standing::Pending).is_served(hours(0)));
-        assert!(claim(Standing::Trusted).is_served(hours(99_999)));
+        assert!(!claim(ClaimState::Pending).is_served(hours(0)));
+        assert!(claim(ClaimState::Trusted).is_served(hours(99_999)));
     }
 
     #[test]
@@ -232,29 +235,32 @@ mod tests {
         };
         let minutes = |at: Option<Timestamp>| at.map(|at| (at.as_millis() - T0) / 60_000);
         for (claim, expected) in [
-            (claim(Standing::Pending), Some(1)),
-            (checked(Standing::Pending, 1), Some(120)),
-            (checked(Standing::Pending, 100), Some(124 * 60)),
-            (checked(Standing::Pending, 167), Some(168 * 60)),
-            (checked(Standing::Proved { at: hours(5) }, 5), Some(29 * 60)),
+            (claim(ClaimState::Pending), Some(1)),
+            (checked(ClaimState::Pending, 1), Some(120)),
+            (checked(ClaimState::Pending, 100), Some(124 * 60)),
+            (checked(ClaimState::Pending, 167), Some(168 * 60)),
             (
-                checked(Standing::Proved { at: hours(5) }, 29),
+                checked(ClaimState::Proved { at: hours(5) }, 5),
+                Some(29 * 60),
+            ),
+            (
+                checked(ClaimState::Proved { at: hours(5) }, 29),
                 Some(30 * 60),
             ),
             (
-                checked(Standing::Absent { since: hours(5) }, 5),
+                checked(ClaimState::Absent { since: hours(5) }, 5),
                 Some(6 * 60),
             ),
             (
-                checked(Standing::Absent { since: hours(5) }, 76),
+                checked(ClaimState::Absent { since: hours(5) }, 76),
                 Some(77 * 60),
             ),
             // Once the host has stopped, its record is looked for each day.
             (
-                checked(Standing::Absent { since: hours(5) }, 77),
+                checked(ClaimState::Absent { since: hours(5) }, 77),
                 Some(101 * 60),
             ),
-            (checked(Standing::Trusted, 5), None),
+            (checked(ClaimState::Trusted, 5), None),
         ] {
             assert_eq!(minutes(claim.due()), expected, "{claim:?}");
         }
@@ -263,11 +269,11 @@ mod tests {
     #[test]
     fn claim_without_a_proof_is_over() {
         for (standing, at, expected) in [
-            (Standing::Pending, 167, false),
-            (Standing::Pending, 168, true),
-            (Standing::Absent { since: hours(0) }, 719, false),
-            (Standing::Absent { since: hours(0) }, 720, true),
-            (Standing::Proved { at: hours(0) }, 9_999, false),
+            (ClaimState::Pending, 167, false),
+            (ClaimState::Pending, 168, true),
+            (ClaimState::Absent { since: hours(0) }, 719, false),
+            (ClaimState::Absent { since: hours(0) }, 720, true),
+            (ClaimState::Proved { at: hours(0) }, 9_999, false),
         ] {
             assert_eq!(
                 claim(standing).is_over(hours(at)),

@@ -24,7 +24,7 @@ pub enum DomainCommand {
         /// Whether the operator vouches for the claim.
         is_trusted: bool,
         /// Randomness for a new claim.
-        fresh: Fresh,
+        fresh: ClaimRandomness,
     },
     /// Lists the claims of a space.
     List {
@@ -89,7 +89,7 @@ impl DomainCommand {
 
 /// Randomness for a claim; the first command that needs it draws the server's id from it as well.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-pub struct Fresh {
+pub struct ClaimRandomness {
     /// The server's id, if it has none.
     pub server: ServerId,
     /// The claim's challenge.

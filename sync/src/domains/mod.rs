@@ -14,8 +14,8 @@ mod registry;
 mod secrets;
 
 pub use check::{DomainRegistry, Resolver, check_due, look_up};
-pub use claim::{Claim, Finding, GRACE, Standing};
-pub use command::{DomainCall, DomainCommand, DomainReply, DomainResponse, Fresh, Route};
+pub use claim::{Claim, ClaimState, Finding, GRACE};
+pub use command::{ClaimRandomness, DomainCall, DomainCommand, DomainReply, DomainResponse, Route};
 pub use dns::{InvalidAnswer, query, texts};
 pub use host::{CustomHost, InvalidHost, RECORD_LABEL};
 pub use registry::execute;

@@ -10,8 +10,8 @@ use pmx_core::schema::{Compatibility, Schema, SchemaError};
 use pmx_core::sql::{Sql, SqlError, SqlRow, Value};
 use pmx_core::time::Timestamp;
 
-use super::claim::{Claim, Finding, Standing};
-use super::command::{DomainCommand, DomainReply, Fresh, Route};
+use super::claim::{Claim, ClaimState, Finding};
+use super::command::{ClaimRandomness, DomainCommand, DomainReply, Route};
 use super::host::CustomHost;
 use super::secrets::{Challenge, ServerId};
 use crate::limits::{DOMAINS_MAX, DOMAINS_OF_SPACE_MAX};
@@ -132,7 +132,7 @@ impl<S: Sql> Registry<'_, S> {
         host: CustomHost,
         space: SpaceName,
         is_trusted: bool,
-        fresh: Fresh,
+        fresh: ClaimRandomness,
     ) -> Result<Claim, Problem> {
         let insert = "INSERT OR IGNORE INTO meta (key, value) VALUES ('server', ?)";
         self.sql.run(insert, &[fresh.server.to_string().into()])?;
@@ -147,11 +147,11 @@ impl<S: Sql> Registry<'_, S> {
             challenge: fresh.challenge,
             added: self.now,
             checked: None,
-            standing: Standing::Pending,
+            standing: ClaimState::Pending,
         });
         // The operator's word lasts until the claim is removed.
         let standing = if is_trusted {
-            Standing::Trusted
+            ClaimState::Trusted
         } else {
             claim.standing
         };

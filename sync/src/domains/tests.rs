@@ -43,7 +43,7 @@ impl World {
 
     fn add(&mut self, of: &str, name: &str, is_trusted: bool) -> Result<Claim, Code> {
         self.drawn = self.drawn.wrapping_add(1);
-        let fresh = Fresh {
+        let fresh = ClaimRandomness {
             server: ServerId::from_bytes([self.drawn; 16]),
             challenge: Challenge::from_bytes([self.drawn; 16]),
         };
@@ -139,7 +139,7 @@ impl World {
 fn registry_shows_a_host_once_its_record_is_there() {
     let mut world = World::new();
     let claim = world.add("docs", "docs.example.com", false).unwrap();
-    assert_eq!(claim.standing, Standing::Pending);
+    assert_eq!(claim.standing, ClaimState::Pending);
     assert_eq!(
         (world.shown("docs.example.com"), world.delivered()),
         (None, vec![])
@@ -180,7 +180,7 @@ fn registry_gives_a_host_to_one_space() {
     let waits = world.record("one", name, Finding::Present).unwrap();
     assert_eq!(
         (waits.standing, world.shown(name).as_deref()),
-        (Standing::Pending, Some("two"))
+        (ClaimState::Pending, Some("two"))
     );
     assert_eq!(world.add("three", name, false), Err(Code::DomainTaken));
     assert_eq!(world.add("three", name, true), Err(Code::DomainTaken));
@@ -324,7 +324,7 @@ proptest! {
                 let of_host = claims.iter().filter(|claim| claim.host == host(name));
                 let served: Vec<_> = of_host.filter(|claim| claim.is_served(now)).collect();
                 prop_assert!(served.len() <= 1, "{served:?}");
-                let is_proved = served.iter().all(|claim| claim.standing != Standing::Pending);
+                let is_proved = served.iter().all(|claim| claim.standing != ClaimState::Pending);
                 prop_assert!(is_proved, "{served:?}");
                 let owner = served.first().map(|claim| claim.space.to_string());
                 prop_assert_eq!(world.shown(name), owner);

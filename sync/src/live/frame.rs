@@ -120,12 +120,12 @@ impl SentEvent {
         let fullest = self.fuller.as_ref().unwrap_or(&self.message);
         match subscription {
             Subscription::All => {
-                let whole = self.whole.get_or_init(|| spelt(self.end, &self.message));
+                let whole = self.whole.get_or_init(|| encoded(self.end, &self.message));
                 vec![whole.clone()]
             }
             Subscription::These(_) => {
                 let cut = subscription.cut(fullest);
-                cut.iter().map(|cut| spelt(self.end, cut)).collect()
+                cut.iter().map(|cut| encoded(self.end, cut)).collect()
             }
             Subscription::Raw => fullest.events.iter().filter_map(raw).collect(),
         }
@@ -139,7 +139,7 @@ struct Frame<'a> {
     message: &'a ChangeMessage,
 }
 
-fn spelt(end: Offset, message: &ChangeMessage) -> String {
+fn encoded(end: Offset, message: &ChangeMessage) -> String {
     let offset = end.to_string();
     serde_json::to_string(&Frame { offset, message }).unwrap_or_default()
 }

@@ -323,7 +323,7 @@
     if (used.some(([path, rank]) => rank && !done.has(path))) reload();
   };
 
-  let socket, timer, pulse, heard;
+  let socket, timer, pulse, alive;
   let tries = 0;
 
   const close = () => {
@@ -361,16 +361,16 @@
     if (document.hidden) return;
     const mine = (socket = new WebSocket(`${here.replace(/^http/, "ws")}/_events`, "pmx.v1"));
     mine.onopen = () => {
-      heard = true;
+      alive = true;
       say();
       pulse = setInterval(() => {
-        if (!heard) return mine.close();
-        heard = false;
+        if (!alive) return mine.close();
+        alive = false;
         mine.send("ping");
       }, 25000);
     };
     mine.onmessage = ({ data }) => {
-      heard = true;
+      alive = true;
       tries = 0;
       if (data !== "pong" && socket === mine) take(JSON.parse(data));
     };

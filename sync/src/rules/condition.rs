@@ -1,4 +1,4 @@
-//! Condition: what a rule asks of a request beside its path.
+//! Rule condition: language, cookie, country or query parameter that a request needs.
 //!
 //! Languages are those of `Accept-Language` (RFC 9110, section 12.5.4), cookies are compared by
 //! name, countries come from the platform. A query parameter has a fixed value, or gives its value

@@ -28,10 +28,10 @@ pub(super) struct HeaderBlock {
 
 /// A header value with the values of the path.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct ValueTemplate(Vec<Piece>);
+pub(super) struct ValueTemplate(Vec<HeaderPart>);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Piece {
+enum HeaderPart {
     Text(Box<str>),
     Value(usize),
 }
@@ -41,11 +41,11 @@ impl ValueTemplate {
     fn parse(text: &str, pattern: &SourcePattern) -> Self {
         let index = |name: &str| pattern.names().iter().position(|known| **known == *name);
         let pieces = parts(text).into_iter().map(|part| match part {
-            PatternPart::Text(text) => Piece::Text(text.into()),
-            PatternPart::Splat => Piece::Text("*".into()),
+            PatternPart::Text(text) => HeaderPart::Text(text.into()),
+            PatternPart::Splat => HeaderPart::Text("*".into()),
             PatternPart::Name(name) => match index(name) {
-                Some(index) => Piece::Value(index),
-                None => Piece::Text(format!(":{name}").into()),
+                Some(index) => HeaderPart::Value(index),
+                None => HeaderPart::Text(format!(":{name}").into()),
             },
         });
         Self(pieces.collect())
@@ -53,8 +53,8 @@ impl ValueTemplate {
 
     pub(super) fn filled(&self, values: &Values<'_>) -> String {
         let pieces = self.0.iter().map(|piece| match piece {
-            Piece::Text(text) => text,
-            Piece::Value(index) => values.get(*index),
+            HeaderPart::Text(text) => text,
+            HeaderPart::Value(index) => values.get(*index),
         });
         pieces.collect()
     }
@@ -278,8 +278,8 @@ mod tests {
         /// The text of the value.
         pub(in super::super) fn written(&self, names: &[Box<str>]) -> String {
             let pieces = self.0.iter().map(|piece| match piece {
-                Piece::Text(text) => text.to_string(),
-                Piece::Value(index) => format!(":{}", names[*index]),
+                HeaderPart::Text(text) => text.to_string(),
+                HeaderPart::Value(index) => format!(":{}", names[*index]),
             });
             pieces.collect()
         }

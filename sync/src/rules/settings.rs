@@ -198,7 +198,7 @@ impl SettingsReader<'_, '_> {
                 None => self.error(at, "[types] is a table of media types"),
             },
             unknown => {
-                let message = match nearest(unknown) {
+                let message = match suggestion(unknown) {
                     Some(known) => format!("{unknown} is no setting; did you mean {known}?"),
                     None => format!(
                         "{unknown} is no setting; there are {}",
@@ -266,7 +266,7 @@ impl SettingsReader<'_, '_> {
 }
 
 /// The key that the author probably meant: at most two edits away.
-fn nearest(unknown: &str) -> Option<&'static str> {
+fn suggestion(unknown: &str) -> Option<&'static str> {
     let distances = KEYS
         .iter()
         .map(|key| (strsim::levenshtein(unknown, key), *key));

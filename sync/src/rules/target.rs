@@ -35,14 +35,14 @@ const QUERY: &AsciiSet = &CONTROLS
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct RedirectTarget {
     /// `https://host[:port]`; nothing for a path of the site.
-    origin: Option<Vec<Piece>>,
-    path: Vec<Piece>,
-    query: Option<Vec<Piece>>,
-    fragment: Option<Vec<Piece>>,
+    origin: Option<Vec<TargetPart>>,
+    path: Vec<TargetPart>,
+    query: Option<Vec<TargetPart>>,
+    fragment: Option<Vec<TargetPart>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Piece {
+enum TargetPart {
     Text(Box<str>),
     /// The value of the name with this index.
     Value(usize),
@@ -77,7 +77,7 @@ impl RedirectTarget {
 
     /// Whether the path has no values.
     pub(super) fn has_literal_path(&self) -> bool {
-        matches!(&self.path[..], [Piece::Text(_)])
+        matches!(&self.path[..], [TargetPart::Text(_)])
     }
 
     /// The path with the values put in. It starts with exactly one slash.
@@ -137,7 +137,7 @@ fn split_origin(text: &str) -> Result<(Option<String>, &str), TokenFault> {
     Ok((Some(format!("{scheme}{host}")), path))
 }
 
-fn host(origin: &str, names: &[Box<str>]) -> Result<Vec<Piece>, TokenFault> {
+fn host(origin: &str, names: &[Box<str>]) -> Result<Vec<TargetPart>, TokenFault> {
     let pieces = pieces(&lower_text(origin), names, CONTROLS)?;
     // Each value stands for one label, so a host without values shows the form.
     let sample: String = pieces.iter().map(sample).collect();
@@ -153,7 +153,7 @@ fn host(origin: &str, names: &[Box<str>]) -> Result<Vec<Piece>, TokenFault> {
         let begins = text_of(before).is_some_and(|text| text.ends_with(['/', '.']));
         let after = pieces.get(at + 1);
         let ends = after.is_none() || text_of(after).is_some_and(|text| text.starts_with('.'));
-        if matches!(piece, Piece::Value(_)) && !(begins && ends && after.is_some()) {
+        if matches!(piece, TargetPart::Value(_)) && !(begins && ends && after.is_some()) {
             let message = format!("{origin:?}: a value stands for one whole label, not the last");
             return Err(TokenFault::new(RuleCode::Host, message));
         }
@@ -161,17 +161,17 @@ fn host(origin: &str, names: &[Box<str>]) -> Result<Vec<Piece>, TokenFault> {
     Ok(pieces)
 }
 
-fn sample(piece: &Piece) -> &str {
+fn sample(piece: &TargetPart) -> &str {
     match piece {
-        Piece::Text(text) => text,
-        Piece::Value(_) => "x",
+        TargetPart::Text(text) => text,
+        TargetPart::Value(_) => "x",
     }
 }
 
-fn text_of(piece: Option<&Piece>) -> Option<&str> {
+fn text_of(piece: Option<&TargetPart>) -> Option<&str> {
     match piece {
-        Some(Piece::Text(text)) => Some(text),
-        Some(Piece::Value(_)) | None => None,
+        Some(TargetPart::Text(text)) => Some(text),
+        Some(TargetPart::Value(_)) | None => None,
     }
 }
 
@@ -214,14 +214,14 @@ fn pieces(
     text: &str,
     names: &[Box<str>],
     set: &'static AsciiSet,
-) -> Result<Vec<Piece>, TokenFault> {
+) -> Result<Vec<TargetPart>, TokenFault> {
     let pieces = parts(text).into_iter().map(|part| match part {
-        PatternPart::Text(text) => Ok(Piece::Text(encoded(text, set).into())),
-        PatternPart::Splat => Ok(Piece::Text("*".into())),
+        PatternPart::Text(text) => Ok(TargetPart::Text(encoded(text, set).into())),
+        PatternPart::Splat => Ok(TargetPart::Text("*".into())),
         PatternPart::Name(name) => {
             let index = names.iter().position(|known| **known == *name);
-            index.map(Piece::Value).ok_or_else(|| {
-                let message = format!("the source has no {}", spelt(name));
+            index.map(TargetPart::Value).ok_or_else(|| {
+                let message = format!("the source has no {}", written(name));
                 TokenFault::new(RuleCode::Name, message)
             })
         }
@@ -229,7 +229,7 @@ fn pieces(
     pieces.collect()
 }
 
-fn spelt(name: &str) -> String {
+fn written(name: &str) -> String {
     match name {
         super::pattern::SPLAT => "*, which gives :splat".into(),
         name => format!(":{name}"),
@@ -250,12 +250,12 @@ fn encoded(text: &str, set: &'static AsciiSet) -> String {
     whole
 }
 
-fn filled(pieces: &[Piece], values: &Values<'_>, set: &'static AsciiSet) -> String {
+fn filled(pieces: &[TargetPart], values: &Values<'_>, set: &'static AsciiSet) -> String {
     let mut whole = String::new();
     for piece in pieces {
         match piece {
-            Piece::Text(text) => whole.push_str(text),
-            Piece::Value(index) => {
+            TargetPart::Text(text) => whole.push_str(text),
+            TargetPart::Value(index) => {
                 let value = values.get(*index);
                 // A value that begins with a slash makes no empty segment.
                 let value = if whole.ends_with('/') {
@@ -270,12 +270,12 @@ fn filled(pieces: &[Piece], values: &Values<'_>, set: &'static AsciiSet) -> Stri
     whole
 }
 
-fn filled_host(pieces: &[Piece], values: &Values<'_>) -> Option<String> {
+fn filled_host(pieces: &[TargetPart], values: &Values<'_>) -> Option<String> {
     let mut whole = String::new();
     for piece in pieces {
         match piece {
-            Piece::Text(text) => whole.push_str(text),
-            Piece::Value(index) => {
+            TargetPart::Text(text) => whole.push_str(text),
+            TargetPart::Value(index) => {
                 let label = values.get(*index);
                 whole.push_str(is_label(label).then_some(label)?);
             }

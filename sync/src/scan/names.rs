@@ -95,7 +95,7 @@ pub(super) fn collisions(
         return Vec::new();
     }
     let mut alike: BTreeMap<String, Vec<Named<'_>>> = BTreeMap::new();
-    for named in neighbours(prefix, TreeFolder::Fresh(folder, cache)) {
+    for named in names_beside(prefix, TreeFolder::Fresh(folder, cache)) {
         alike.entry(fold(named.name())).or_default().push(named);
     }
     let mut pairs = Vec::new();
@@ -135,7 +135,7 @@ impl Named<'_> {
     }
 }
 
-fn neighbours<'a>(prefix: &str, node: TreeFolder<'a>) -> Vec<Named<'a>> {
+fn names_beside<'a>(prefix: &str, node: TreeFolder<'a>) -> Vec<Named<'a>> {
     let mut named = Vec::new();
     let path = |name: &str| [prefix, name].concat();
     node.each_file(|name, _, _| {
@@ -161,10 +161,10 @@ fn compare(one: &Named<'_>, other: &Named<'_>, pairs: &mut Vec<(String, String)>
         return;
     };
     let mut beneath: BTreeMap<String, Vec<Named<'_>>> = BTreeMap::new();
-    for named in neighbours(&format!("{}/", one.path), first) {
+    for named in names_beside(&format!("{}/", one.path), first) {
         beneath.entry(fold(named.name())).or_default().push(named);
     }
-    for named in neighbours(&format!("{}/", other.path), second) {
+    for named in names_beside(&format!("{}/", other.path), second) {
         for alike in beneath.get(&fold(named.name())).into_iter().flatten() {
             compare(alike, &named, pairs);
         }

@@ -37,7 +37,7 @@ pub(super) struct IgnoreRules {
 
 /// Whether a name is a folder: patterns that end with `/` match only folders.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Shape {
+pub(super) enum PathKind {
     File,
     Folder,
 }
@@ -63,7 +63,7 @@ impl IgnoreRules {
     }
 
     /// Whether a name in the folder with this prefix (empty, or ending with `/`) is published.
-    pub(super) fn admit(&self, prefix: &str, name: &[u8], shape: Shape) -> bool {
+    pub(super) fn admit(&self, prefix: &str, name: &[u8], shape: PathKind) -> bool {
         if is_settings(name) {
             return false;
         }
@@ -73,16 +73,16 @@ impl IgnoreRules {
 
     /// Whether a file that a build declares is published: patterns alone decide.
     pub(super) fn admit_declared(&self, prefix: &str, name: &[u8]) -> bool {
-        self.matched(prefix, name, Shape::File).unwrap_or(true)
+        self.matched(prefix, name, PathKind::File).unwrap_or(true)
     }
 
     /// The decision of the patterns, if one matches.
-    fn matched(&self, prefix: &str, name: &[u8], shape: Shape) -> Option<bool> {
+    fn matched(&self, prefix: &str, name: &[u8], shape: PathKind) -> Option<bool> {
         if self.patterns.is_empty() {
             return None;
         }
         let path = [prefix.as_bytes(), name].concat();
-        let is_folder = shape == Shape::Folder;
+        let is_folder = shape == PathKind::Folder;
         match self.patterns.matched(as_path(&path), is_folder) {
             Match::None => None,
             Match::Ignore(_) => Some(false),
@@ -157,21 +157,21 @@ mod tests {
         let file = "# a comment\n*.log\n/top\nfolder/\n!.nojekyll\n!keep.log\ndocs/**/secret\n";
         let rules = IgnoreRules::parse(file, &["!late.log".into(), "*.map".into()]).unwrap();
         for (prefix, name, shape, expected) in [
-            ("", "index.html", Shape::File, true),
-            ("", "a.log", Shape::File, false),
-            ("x/", "a.log", Shape::File, false),
-            ("x/", "keep.log", Shape::File, true),
-            ("", "late.log", Shape::File, true),
-            ("", "top", Shape::File, false),
-            ("x/", "top", Shape::File, true),
-            ("", "folder", Shape::Folder, false),
-            ("", "folder", Shape::File, true),
-            ("", ".nojekyll", Shape::File, true),
-            ("book/", ".nojekyll", Shape::File, true),
-            ("", ".git", Shape::Folder, false),
-            ("", ".well-known", Shape::Folder, true),
-            ("docs/a/b/", "secret", Shape::File, false),
-            ("assets/", "a.js.map", Shape::File, false),
+            ("", "index.html", PathKind::File, true),
+            ("", "a.log", PathKind::File, false),
+            ("x/", "a.log", PathKind::File, false),
+            ("x/", "keep.log", PathKind::File, true),
+            ("", "late.log", PathKind::File, true),
+            ("", "top", PathKind::File, false),
+            ("x/", "top", PathKind::File, true),
+            ("", "folder", PathKind::Folder, false),
+            ("", "folder", PathKind::File, true),
+            ("", ".nojekyll", PathKind::File, true),
+            ("book/", ".nojekyll", PathKind::File, true),
+            ("", ".git", PathKind::Folder, false),
+            ("", ".well-known", PathKind::Folder, true),
+            ("docs/a/b/", "secret", PathKind::File, false),
+            ("assets/", "a.js.map", PathKind::File, false),
         ] {
             let admitted = rules.admit(prefix, name.as_bytes(), shape);
             assert_eq!(admitted, expected, "{prefix}{name}");
@@ -182,8 +182,8 @@ mod tests {
     fn files_of_settings_are_never_published() {
         let rules = IgnoreRules::parse("!.pmxignore\n!pmx.toml", &[]).unwrap();
         for name in [&b".pmxignore"[..], b"pmx.toml"] {
-            assert!(!rules.admit("", name, Shape::File));
-            assert!(!rules.admit("a/", name, Shape::File));
+            assert!(!rules.admit("", name, PathKind::File));
+            assert!(!rules.admit("a/", name, PathKind::File));
         }
     }
 

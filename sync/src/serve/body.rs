@@ -20,14 +20,14 @@ pub enum Body {
     /// Bytes in memory.
     Bytes(Bytes),
     /// Pieces of objects, one after the other.
-    Pieces(Vec<Piece>),
+    Pieces(Vec<BodyRange>),
     /// Bytes in memory, and the pieces that follow them.
-    Led(Bytes, Vec<Piece>),
+    Led(Bytes, Vec<BodyRange>),
 }
 
 impl Body {
     /// Splits the body into the bytes in memory and the pieces that follow them.
-    pub fn split(self) -> (Bytes, Vec<Piece>) {
+    pub fn split(self) -> (Bytes, Vec<BodyRange>) {
         match self {
             Self::Empty => (Bytes::new(), Vec::new()),
             Self::Bytes(bytes) => (bytes, Vec::new()),
@@ -39,7 +39,7 @@ impl Body {
 
 /// A range of an object, and how its bytes become bytes of the body.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Piece {
+pub struct BodyRange {
     /// The object.
     pub key: ObjectKey,
     /// The bytes to read.
@@ -92,7 +92,7 @@ pub enum Open {
     },
 }
 
-impl Piece {
+impl BodyRange {
     /// Adds a check to a piece.
     pub(super) fn checked(self, check: Check) -> Self {
         let check = Some(Arc::new(check));

@@ -11,7 +11,7 @@ use crate::bounded_cache::BoundedCache;
 use crate::rules::SiteRules;
 
 /// Dictionary-compressed bodies, by the SHA-256 of the dictionary and the blob of the result.
-pub(super) type Differences = BoundedCache<([u8; 32], BlobId), Bytes>;
+pub(super) type DictionaryBodies = BoundedCache<([u8; 32], BlobId), Bytes>;
 
 /// Content that the process has verified: its place and its hash.
 pub(super) type Verdicts = BoundedCache<(ObjectKey, u64, [u8; Hash::LEN]), ()>;

@@ -15,18 +15,18 @@ pub(crate) struct Codecs {
 const KEPT_MAX: usize = 4;
 
 impl Codecs {
-    /// Lends a decoder.
+    /// Runs `body` with a decoder of the pool.
     pub(crate) fn decode<T>(&self, body: impl FnOnce(&mut Decoder) -> T) -> T {
-        lend(&self.decoders, Decoder::new, body)
+        with_context(&self.decoders, Decoder::new, body)
     }
 
-    /// Lends an encoder.
+    /// Runs `body` with an encoder of the pool.
     pub(crate) fn encode<T>(&self, body: impl FnOnce(&mut Encoder) -> T) -> T {
-        lend(&self.encoders, Encoder::new, body)
+        with_context(&self.encoders, Encoder::new, body)
     }
 }
 
-fn lend<C, T>(kept: &Mutex<Vec<C>>, make: fn() -> C, body: impl FnOnce(&mut C) -> T) -> T {
+fn with_context<C, T>(kept: &Mutex<Vec<C>>, make: fn() -> C, body: impl FnOnce(&mut C) -> T) -> T {
     let mut context = kept
         .lock()
         .unwrap_or_else(PoisonError::into_inner)

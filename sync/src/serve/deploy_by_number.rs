@@ -12,7 +12,7 @@ use pmx_core::time::Timestamp;
 use super::backend::{Backend, Pointers, Spaces};
 use super::numbered::Numbered;
 use super::pointer_answers::{SPAN, is_within};
-use super::questions::Question;
+use super::question_budget::Question;
 use super::server::Server;
 use crate::pointer::Pointer;
 use crate::space::{Command, Reply};

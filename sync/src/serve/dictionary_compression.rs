@@ -43,7 +43,7 @@ impl<B: Backend> Server<B> {
             return Ok(None);
         };
         let key = (offered.sha256, held.entry.blob);
-        if let Some(body) = self.differences().find(&key) {
+        if let Some(body) = self.dictionary_bodies().find(&key) {
             return Ok(Some(body));
         }
         // A failed dictionary read does not fail the response.
@@ -63,7 +63,7 @@ impl<B: Backend> Server<B> {
             return Ok(None);
         }
         let body = Bytes::from(body);
-        self.differences()
+        self.dictionary_bodies()
             .insert(key, body.clone(), body.len() + 128);
         Ok(Some(body))
     }

@@ -18,8 +18,8 @@ use super::publish_request::{check_version, head};
 use super::route::{ApiRoute, Query};
 use super::server::{Server, SiteUrls};
 use crate::domains::{
-    Claim, CustomHost, DomainCommand, DomainRegistry as _, DomainReply, Finding, Fresh, ServerId,
-    Standing, check_due, look_up,
+    Claim, ClaimRandomness, ClaimState, CustomHost, DomainCommand, DomainRegistry as _,
+    DomainReply, Finding, ServerId, check_due, look_up,
 };
 use crate::site::{Addressed, CustomSite};
 use crate::space::Command;
@@ -113,7 +113,7 @@ impl<B: Backend> Server<B> {
             limit: 0,
         };
         self.call(&head.space, exists, now).await?;
-        let fresh = Fresh {
+        let fresh = ClaimRandomness {
             server: nonce.server(),
             challenge: nonce.challenge(),
         };
@@ -175,7 +175,7 @@ impl<B: Backend> Server<B> {
         claim: Claim,
         now: Timestamp,
     ) -> Result<Response<Body>, Problem> {
-        if claim.standing == Standing::Trusted {
+        if claim.standing == ClaimState::Trusted {
             return json(&self.view(&server, &claim, now));
         }
         let (finding, fault) = look_up(self.backend().domains(), &server, &claim).await;
@@ -250,11 +250,11 @@ impl<B: Backend> Server<B> {
 
 fn state(claim: &Claim, now: Timestamp) -> DomainState {
     match claim.standing {
-        Standing::Pending => DomainState::Pending,
-        Standing::Proved { .. } => DomainState::Active,
-        Standing::Trusted => DomainState::Unverified,
-        Standing::Absent { .. } if claim.is_served(now) => DomainState::Failing,
-        Standing::Absent { .. } => DomainState::Stopped,
+        ClaimState::Pending => DomainState::Pending,
+        ClaimState::Proved { .. } => DomainState::Active,
+        ClaimState::Trusted => DomainState::Unverified,
+        ClaimState::Absent { .. } if claim.is_served(now) => DomainState::Failing,
+        ClaimState::Absent { .. } => DomainState::Stopped,
     }
 }
 

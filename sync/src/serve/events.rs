@@ -19,7 +19,7 @@ use super::auth::authorise;
 use super::backend::{Backend, Pointers, Spaces};
 use super::body::Body;
 use super::min_deploy::DEPLOY_TOKEN;
-use super::questions::Question;
+use super::question_budget::Question;
 use super::server::{LivePages, Server};
 use crate::limits::{EVENT_PATHS_MAX, LIVE_PATHS_MAX};
 use crate::live::{

@@ -31,7 +31,7 @@ mod parts;
 mod pointer_answers;
 mod publish;
 mod publish_request;
-mod questions;
+mod question_budget;
 mod reference;
 mod revalidation_limiter;
 mod route;
@@ -47,7 +47,7 @@ mod token;
 mod transport;
 
 pub use backend::{Backend, DomainRoutes, NamesPage, Pointers, Spaces};
-pub use body::{Body, Check, Open, Piece};
+pub use body::{Body, BodyRange, Check, Open};
 pub use body_budget::{BodyBudget, BodyPermit};
 pub use min_deploy::Lag;
 pub use nonce::Nonce;

@@ -14,7 +14,7 @@ use pmx_core::time::Timestamp;
 
 use super::backend::{Backend, Pointers, Spaces};
 use super::pointer_answers::{PointerLookup, SpaceAnswer, busy, is_newer};
-use super::questions::Question;
+use super::question_budget::Question;
 use super::server::Server;
 use crate::pointer::Pointer;
 use crate::space::{Command, Reply};

@@ -1,4 +1,4 @@
-//! Numbered deploys: what a space said about the number of one.
+//! Numbered deploy lookup: the reply of a space about a deploy number.
 
 use pmx_core::code::Code;
 use pmx_core::problem::Problem;

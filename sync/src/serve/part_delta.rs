@@ -27,11 +27,11 @@ impl<B: Backend> Server<B> {
     /// Copies the runs into a pending part, and hashes it.
     pub(super) async fn apply_part_delta(
         &self,
-        mut draft: PendingPart,
+        mut pending: PendingPart,
         space: &SpaceName,
         now: Timestamp,
     ) -> Result<VerifiedPart, Problem> {
-        let copies = draft.copies();
+        let copies = pending.copies();
         let rank: Ranges = std::iter::once(copies.rank()).collect();
         let rows = self.base_rows(space, copies.base(), &rank, now).await;
         let (id, rows) = rows?;
@@ -45,7 +45,7 @@ impl<B: Backend> Server<B> {
         };
         for place in self.source_ranges(scope, row, copies.touched()).await? {
             let SourceRange { start, len, check } = place;
-            let needed = draft.needs(start..start + len);
+            let needed = pending.needs(start..start + len);
             if needed.is_empty() {
                 continue;
             }
@@ -53,9 +53,9 @@ impl<B: Backend> Server<B> {
             let bytes = self.raw(scope, &check).await.map_err(or_missing)?;
             let bytes = bytes.get(within.start as usize..within.end as usize);
             let bytes = bytes.ok_or_else(|| missing("a part of the base is shorter"))?;
-            draft.fill(needed.start, bytes, kind_of(check.at.codec));
+            pending.fill(needed.start, bytes, kind_of(check.at.codec));
         }
-        Ok(draft.finish()?)
+        Ok(pending.finish()?)
     }
 
     /// The stored ranges of these parts of a blob.

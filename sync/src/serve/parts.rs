@@ -7,7 +7,7 @@ use pmx_core::coding::Coding;
 use pmx_core::problem::Problem;
 
 use super::backend::Backend;
-use super::body::{Check, Expected, Piece};
+use super::body::{BodyRange, Check, Expected};
 use super::server::Server;
 use super::site::{check_of, piece};
 use super::stored::Scope;
@@ -23,7 +23,7 @@ impl<B: Backend> Server<B> {
         held: &LocatedFile,
         coding: Coding,
         keep: std::ops::Range<u64>,
-    ) -> Result<Vec<Piece>, Problem> {
+    ) -> Result<Vec<BodyRange>, Problem> {
         let parts = BlobParts::of(held.entry.size)?;
         let table = self.part_table(scope, held, parts).await?;
         let pieces = parts.touching(keep).filter_map(|(part, within)| {

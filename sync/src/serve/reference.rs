@@ -120,7 +120,11 @@ impl<B: Backend> Server<B> {
     }
 
     /// Reads the bytes from the first of some pieces to the last.
-    async fn read_group(&self, space: SpaceId, group: &[Piece]) -> Result<Option<Bytes>, Problem> {
+    async fn read_group(
+        &self,
+        space: SpaceId,
+        group: &[PrefixBlob],
+    ) -> Result<Option<Bytes>, Problem> {
         let object = group[0].stored.object;
         let key = ObjectKey { space, object };
         let range = group[0].stored.offset..end(&group[group.len() - 1].stored);
@@ -131,7 +135,7 @@ impl<B: Backend> Server<B> {
     async fn place_again(
         &self,
         scope: Scope<'_>,
-        piece: &Piece,
+        piece: &PrefixBlob,
         raw: &mut [u8],
     ) -> Result<(), Problem> {
         let extent = piece.stored;
@@ -146,7 +150,13 @@ impl<B: Backend> Server<B> {
     }
 
     /// Decodes one piece of a group read from `start` on, hashes it, and copies it to its place.
-    fn place(&self, piece: &Piece, start: u64, read: &Bytes, raw: &mut [u8]) -> Result<(), ()> {
+    fn place(
+        &self,
+        piece: &PrefixBlob,
+        start: u64,
+        read: &Bytes,
+        raw: &mut [u8],
+    ) -> Result<(), ()> {
         let from = (piece.stored.offset - start) as usize;
         let stored = read.get(from..from + piece.stored.len as usize);
         let stored = stored.ok_or(())?;
@@ -169,7 +179,7 @@ impl<B: Backend> Server<B> {
 }
 
 /// A blob of the prefix: its stored location, and its place in the prefix.
-struct Piece {
+struct PrefixBlob {
     blob: BlobId,
     stored: Extent,
     codec: Codec,
@@ -178,7 +188,7 @@ struct Piece {
 }
 
 /// The pieces of the prefix in stored order, and the prefix's length.
-fn pieces(rows: &[(Row, Location)]) -> Result<(Vec<Piece>, usize), Problem> {
+fn pieces(rows: &[(Row, Location)]) -> Result<(Vec<PrefixBlob>, usize), Problem> {
     let mut pieces = Vec::with_capacity(rows.len());
     let mut total = 0;
     for (row, location) in rows {
@@ -186,7 +196,7 @@ fn pieces(rows: &[(Row, Location)]) -> Result<(Vec<Piece>, usize), Problem> {
         if !is_whole || row.entry.size > PREFIX_RAW_BYTES_MAX - total {
             return Err(missing("a row of it is too large"));
         }
-        pieces.push(Piece {
+        pieces.push(PrefixBlob {
             blob: row.entry.blob,
             stored: location.extent,
             codec: location.codec,
@@ -200,7 +210,7 @@ fn pieces(rows: &[(Row, Location)]) -> Result<(Vec<Piece>, usize), Problem> {
 }
 
 /// Groups pieces for one read each: near each other, and together no longer than a prefix.
-fn grouped(pieces: &[Piece]) -> Result<Vec<&[Piece]>, Problem> {
+fn grouped(pieces: &[PrefixBlob]) -> Result<Vec<&[PrefixBlob]>, Problem> {
     let (mut groups, mut first) = (Vec::new(), 0);
     for at in 1..=pieces.len() {
         let is_near = pieces.get(at).is_some_and(|next| {
@@ -217,7 +227,7 @@ fn grouped(pieces: &[Piece]) -> Result<Vec<&[Piece]>, Problem> {
     let (count, max) = (groups.len(), PREFIX_READS_MAX);
     if count > max {
         return Err(missing(format!(
-            "it lies in {count} places; the limit is {max}"
+            "it is stored in {count} places; the limit is {max}"
         )));
     }
     Ok(groups)

@@ -10,12 +10,12 @@ use pmx_core::name::SpaceName;
 use pmx_core::time::Timestamp;
 
 use super::backend::Backend;
-use super::caches::{Bodies, CompiledRules, Differences, Verdicts};
+use super::caches::{Bodies, CompiledRules, DictionaryBodies, Verdicts};
 use super::codecs::Codecs;
 use super::loss_reports::LossReports;
 use super::numbered::Numbered;
 use super::pointer_answers::Newest;
-use super::questions::QuestionBudget;
+use super::question_budget::QuestionBudget;
 use super::revalidation_limiter::RevalidationLimiter;
 use super::token::DeployTokens;
 use crate::bounded_cache::BoundedCache;
@@ -82,7 +82,7 @@ pub struct Server<B> {
     bodies: Bodies,
     verdicts: Verdicts,
     marks: LossReports,
-    differences: Differences,
+    dictionary_bodies: DictionaryBodies,
     pinned: Pinned,
     unnumbered: Unnumbered,
     newest: Newest,
@@ -145,7 +145,7 @@ impl<B: Backend> Server<B> {
             bodies: BoundedCache::new(bytes / 16 * 5),
             verdicts: BoundedCache::new(bytes / 16),
             marks: LossReports::default(),
-            differences: BoundedCache::new(bytes / 8),
+            dictionary_bodies: BoundedCache::new(bytes / 8),
             pinned: BoundedCache::new(PINNED_CACHE_BYTES),
             unnumbered: BoundedCache::new(UNNUMBERED_CACHE_BYTES),
             newest: Newest::default(),
@@ -195,8 +195,8 @@ impl<B: Backend> Server<B> {
         &self.marks
     }
 
-    pub(super) const fn differences(&self) -> &Differences {
-        &self.differences
+    pub(super) const fn dictionary_bodies(&self) -> &DictionaryBodies {
+        &self.dictionary_bodies
     }
 
     pub(super) const fn dictionaries(&self) -> DictionaryPolicy {

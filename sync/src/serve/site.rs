@@ -14,7 +14,7 @@ use pmx_core::problem::Problem;
 use pmx_core::time::Timestamp;
 
 use super::backend::Backend;
-use super::body::{Body, Check, Open, Piece, cut};
+use super::body::{Body, BodyRange, Check, Open, cut};
 use super::caches::Form;
 use super::live::live;
 use super::server::{LivePages, Server};
@@ -354,7 +354,7 @@ impl<B: Backend> Server<B> {
         Ok(Body::Pieces(vec![piece]))
     }
 
-    pub(super) async fn opened(&self, piece: &Piece) -> Result<Bytes, Problem> {
+    pub(super) async fn opened(&self, piece: &BodyRange) -> Result<Bytes, Problem> {
         let range = piece.range.clone();
         let stored = self.backend().blobs().read(piece.key, range).await?;
         let stored = stored.ok_or_else(|| missing(piece.key))?;
@@ -386,7 +386,7 @@ pub(super) fn piece(
     keep: std::ops::Range<u64>,
     raw: u64,
     coding: Coding,
-) -> Piece {
+) -> BodyRange {
     let extent = at.extent;
     let key = ObjectKey {
         space,
@@ -394,13 +394,13 @@ pub(super) fn piece(
     };
     let whole = extent.offset..extent.offset.saturating_add(extent.len);
     match (at.codec, coding) {
-        (Codec::Zstd, Coding::Identity) => Piece {
+        (Codec::Zstd, Coding::Identity) => BodyRange {
             key,
             range: whole,
             open: Open::Decode { raw, keep },
             check: None,
         },
-        (Codec::Zstd, Coding::Zstd) => Piece {
+        (Codec::Zstd, Coding::Zstd) => BodyRange {
             key,
             range: whole,
             open: Open::AsIs,
@@ -408,7 +408,7 @@ pub(super) fn piece(
         },
         (Codec::Stored | Codec::Parts | Codec::ZstdParts, _) => {
             let range = extent.offset + keep.start..extent.offset + keep.end;
-            Piece {
+            BodyRange {
                 key,
                 range,
                 open: Open::AsIs,

@@ -23,7 +23,7 @@ use super::caches::Form;
 use super::server::Server;
 use crate::pack::part::ChainingValue;
 use crate::pointer::Pointer;
-use crate::serve::Piece;
+use crate::serve::BodyRange;
 use crate::space::{Loss, Lost};
 
 /// The space that a read belongs to, and the time of the request.
@@ -54,7 +54,7 @@ struct Content {
 }
 
 /// Why content failed.
-enum Fault {
+enum ContentFault {
     /// The object does not exist, or ends too early.
     Absent,
     /// The content does not match its hash.
@@ -100,7 +100,7 @@ impl<B: Backend> Server<B> {
 
     /// Verifies the content that contains a piece, unless the server has verified it before. A
     /// platform calls this before it sends the first byte of a piece.
-    pub async fn verify(&self, piece: &Piece, now: Timestamp) -> Result<(), Problem> {
+    pub async fn verify(&self, piece: &BodyRange, now: Timestamp) -> Result<(), Problem> {
         let Some(check) = piece.check.as_deref() else {
             return Ok(());
         };
@@ -140,15 +140,15 @@ impl<B: Backend> Server<B> {
         scope: Scope<'_>,
         check: &Check,
         attempt: Attempt,
-    ) -> Result<Result<Content, Fault>, BackendError> {
+    ) -> Result<Result<Content, ContentFault>, BackendError> {
         let extent = check.at.extent;
         let range = extent.offset..extent.offset.saturating_add(extent.len);
         let read = self.read(check.key(scope.id), range, attempt).await?;
         let Some(stored) = read else {
-            return Ok(Err(Fault::Absent));
+            return Ok(Err(ContentFault::Absent));
         };
         let opened = self.codecs().decode(|decoder| check.open(stored, decoder));
-        Ok(opened.map_err(Fault::Rotten))
+        Ok(opened.map_err(ContentFault::Rotten))
     }
 
     /// Hashes uncompressed content, one chunk at a time.
@@ -167,7 +167,7 @@ impl<B: Backend> Server<B> {
         scope: Scope<'_>,
         check: &Check,
         attempt: Attempt,
-    ) -> Result<Result<(), Fault>, BackendError> {
+    ) -> Result<Result<(), ContentFault>, BackendError> {
         let extent = check.at.extent;
         let (mut at, end) = (extent.offset, extent.offset.saturating_add(extent.len));
         let mut hasher = check.expected.hasher();
@@ -175,14 +175,14 @@ impl<B: Backend> Server<B> {
             let range = at..end.min(at + CHUNK_BYTES);
             at = range.end;
             let Some(bytes) = self.read(check.key(scope.id), range, attempt).await? else {
-                return Ok(Err(Fault::Absent));
+                return Ok(Err(ContentFault::Absent));
             };
             hasher.update(&bytes);
         }
         let is_right = extent.len == check.raw && check.expected.is_hash_of(&hasher);
         Ok(is_right
             .then_some(())
-            .ok_or_else(|| Fault::Rotten(MISMATCH.into())))
+            .ok_or_else(|| ContentFault::Rotten(MISMATCH.into())))
     }
 
     async fn read(
@@ -198,9 +198,9 @@ impl<B: Backend> Server<B> {
     }
 
     /// Marks content as lost; returns the client's answer.
-    async fn lost(&self, scope: Scope<'_>, check: &Check, fault: &Fault) -> Problem {
+    async fn lost(&self, scope: Scope<'_>, check: &Check, fault: &ContentFault) -> Problem {
         let (key, extent) = (check.key(scope.id), check.at.extent);
-        let is_absent = matches!(fault, Fault::Absent);
+        let is_absent = matches!(fault, ContentFault::Absent);
         let lost = Lost::Blob {
             blob: check.blob,
             at: check.blob_at,
@@ -213,8 +213,10 @@ impl<B: Backend> Server<B> {
         self.mark(scope, loss).await;
         let blob = check.blob;
         let detail = match fault {
-            Fault::Absent => format!("reading blob {blob}: object {key} is missing or too short"),
-            Fault::Rotten(why) => format!("reading blob {blob} in {key}: {why}"),
+            ContentFault::Absent => {
+                format!("reading blob {blob}: object {key} is missing or too short")
+            }
+            ContentFault::Rotten(why) => format!("reading blob {blob} in {key}: {why}"),
         };
         Problem::new(Code::Corrupt, detail)
     }

@@ -79,9 +79,9 @@ impl RequestedPath {
     }
 }
 
-/// Meaning of a URL in the served deploy.
+/// UrlResolution of a URL in the served deploy.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Meaning<'a> {
+pub(super) enum UrlResolution<'a> {
     /// This file, at this URL.
     Serve(SitePath, &'a LocatedFile),
     /// A page whose URL is this one: an absolute path, percent-encoded, never starting with `//`.
@@ -95,11 +95,11 @@ pub(super) fn meaning<'a>(
     mode: HtmlMode,
     asked: &RequestedPath,
     known: &'a Lookups,
-) -> Result<Meaning<'a>, MissingLookups> {
+) -> Result<UrlResolution<'a>, MissingLookups> {
     Ok(match candidate(mode, asked, known)? {
-        Some((Candidate { file, at: None }, held)) => Meaning::Serve(file, held),
-        Some((Candidate { at: Some(at), .. }, _)) => Meaning::Redirect(location(&at)),
-        None => Meaning::Nothing,
+        Some((Candidate { file, at: None }, held)) => UrlResolution::Serve(file, held),
+        Some((Candidate { at: Some(at), .. }, _)) => UrlResolution::Redirect(location(&at)),
+        None => UrlResolution::Nothing,
     })
 }
 
@@ -245,24 +245,24 @@ impl CandidateList {
     }
 
     /// Redirects to the page `name`.html, or to the folder of that name.
-    fn redirect(&mut self, file: &str, name: &str, shape: Shape) {
+    fn redirect(&mut self, file: &str, name: &str, shape: PageKind) {
         if self.mode == HtmlMode::Auto && is_doubled(file) {
             return;
         }
         let (name, shape) = match folder_of(name, "index") {
             // The page of a folder has the folder's URL, however it is named.
-            Some(folder) if self.mode == HtmlMode::Auto && shape == Shape::Page => {
-                (folder, Shape::Folder)
+            Some(folder) if self.mode == HtmlMode::Auto && shape == PageKind::Page => {
+                (folder, PageKind::Folder)
             }
             Some(_) | None => (name, shape),
         };
         let at = match (name, SitePath::parse(name)) {
             ("", _) => RequestedPath::Root,
             (_, Ok(path)) => match (self.mode, shape) {
-                (HtmlMode::Slash, _) | (HtmlMode::Auto | HtmlMode::Both, Shape::Folder) => {
+                (HtmlMode::Slash, _) | (HtmlMode::Auto | HtmlMode::Both, PageKind::Folder) => {
                     RequestedPath::Folder(path)
                 }
-                (HtmlMode::NoSlash | HtmlMode::Exact, _) | (_, Shape::Page) => {
+                (HtmlMode::NoSlash | HtmlMode::Exact, _) | (_, PageKind::Page) => {
                     RequestedPath::File(path)
                 }
             },
@@ -276,8 +276,8 @@ impl CandidateList {
         if self.mode == HtmlMode::Exact {
             return;
         }
-        self.redirect(&format!("{path}.html"), path, Shape::Page);
-        self.redirect(&format!("{path}/index.html"), path, Shape::Folder);
+        self.redirect(&format!("{path}.html"), path, PageKind::Page);
+        self.redirect(&format!("{path}/index.html"), path, PageKind::Folder);
     }
 
     fn file(&mut self, path: &str, asked: &RequestedPath) {
@@ -287,8 +287,8 @@ impl CandidateList {
             HtmlMode::Auto | HtmlMode::Slash | HtmlMode::NoSlash => self.spellings(path),
         }
         self.serve_pages(asked);
-        self.redirect(&format!("{path}.html"), path, Shape::Page);
-        self.redirect(&format!("{path}/index.html"), path, Shape::Folder);
+        self.redirect(&format!("{path}.html"), path, PageKind::Page);
+        self.redirect(&format!("{path}/index.html"), path, PageKind::Folder);
     }
 
     /// The pages whose URL is another one.
@@ -298,33 +298,33 @@ impl CandidateList {
             let index = format!("{path}.html");
             let page = (!folder.is_empty()).then(|| format!("{folder}.html"));
             if self.mode == HtmlMode::NoSlash {
-                self.redirect_if(page.as_deref(), folder, Shape::Page);
-                self.redirect(&index, folder, Shape::Folder);
+                self.redirect_if(page.as_deref(), folder, PageKind::Page);
+                self.redirect(&index, folder, PageKind::Folder);
             } else {
-                self.redirect(&index, folder, Shape::Folder);
-                self.redirect_if(page.as_deref(), folder, Shape::Page);
+                self.redirect(&index, folder, PageKind::Folder);
+                self.redirect_if(page.as_deref(), folder, PageKind::Page);
             }
         } else if let Some(folder) = folder_of(path, "index.html") {
             let page = (!folder.is_empty()).then(|| format!("{folder}.html"));
-            self.redirect(path, folder, Shape::Folder);
+            self.redirect(path, folder, PageKind::Folder);
             if self.mode == HtmlMode::NoSlash {
                 self.push(path, None);
             }
-            self.redirect_if(page.as_deref(), folder, Shape::Page);
+            self.redirect_if(page.as_deref(), folder, PageKind::Page);
         } else if let Some(stem) = path.strip_suffix(".html")
             && !stem.is_empty()
         {
-            self.redirect(path, stem, Shape::Page);
+            self.redirect(path, stem, PageKind::Page);
             if self.mode != HtmlMode::NoSlash {
                 self.push(path, None);
             }
-            self.redirect(&format!("{stem}/index.html"), stem, Shape::Folder);
+            self.redirect(&format!("{stem}/index.html"), stem, PageKind::Folder);
         }
         // A page whose own URL shows another file keeps its full name.
         self.push(path, None);
     }
 
-    fn redirect_if(&mut self, file: Option<&str>, name: &str, shape: Shape) {
+    fn redirect_if(&mut self, file: Option<&str>, name: &str, shape: PageKind) {
         if let Some(file) = file {
             self.redirect(file, name, shape);
         }
@@ -333,7 +333,7 @@ impl CandidateList {
 
 /// Whether a page is that of a name or of a folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Shape {
+enum PageKind {
     Page,
     Folder,
 }

@@ -6,7 +6,7 @@
 use http::StatusCode;
 
 use super::answer::{Origin, Plan, Snapshot};
-use super::clean_urls::{self, Meaning, RequestedPath};
+use super::clean_urls::{self, RequestedPath, UrlResolution};
 use super::lookups::{DeployAge, LocatedFile, Lookup, Lookups, MissingLookups};
 use super::planner::{LOOP_ROUNDS_MAX, Planner};
 use super::request::{SiteRequest, Target, Verb};
@@ -27,14 +27,14 @@ pub fn plan(
     request: &SiteRequest,
     snapshot: &Snapshot,
     rules: &SiteRules,
-    known: &Lookups,
+    lookups: &Lookups,
 ) -> Result<Plan, MissingLookups> {
     let answer = rules.answer(&request.for_rules());
     let planner = Planner {
         request,
         snapshot,
         rules,
-        known,
+        lookups,
         answer: &answer,
     };
     let mut plan = planner.of_verb()?;
@@ -45,12 +45,12 @@ pub fn plan(
 /// The answer without a site: no such space, alias or deploy, or an impossible host name. It does
 /// not distinguish these cases, and no cache stores it.
 pub fn absent(request: &SiteRequest) -> Plan {
-    let draft = ResponseBuilder::plain();
+    let builder = ResponseBuilder::plain();
     let plan = match request.verb {
-        Verb::Options => draft.options(),
-        Verb::Other => draft.not_allowed(),
-        Verb::Get | Verb::Head if request.waits() => draft.not_found_live(),
-        Verb::Get | Verb::Head => draft.not_found(),
+        Verb::Options => builder.options(),
+        Verb::Other => builder.not_allowed(),
+        Verb::Get | Verb::Head if request.waits() => builder.not_found_live(),
+        Verb::Get | Verb::Head => builder.not_found(),
     };
     plan.for_verb(request.verb)
 }
@@ -69,17 +69,17 @@ impl<'a> Planner<'a> {
             return Ok(redirect);
         }
         if self.request.verb == Verb::Options {
-            return Ok(self.draft().options());
+            return Ok(self.response().options());
         }
         if self.request.target == Target::Reserved {
-            return Ok(self.draft().not_allowed());
+            return Ok(self.response().not_allowed());
         }
         let request = &self.request.as_get();
         let plan = Planner { request, ..*self }.plan()?;
         Ok(if plan.origin == Origin::Nothing {
             plan
         } else {
-            self.draft().not_allowed()
+            self.response().not_allowed()
         })
     }
 
@@ -87,7 +87,7 @@ impl<'a> Planner<'a> {
         match &self.request.target {
             Target::Malformed => {
                 let status = StatusCode::BAD_REQUEST;
-                return Ok(self.draft().error(status, "400 Bad Request\n"));
+                return Ok(self.response().error(status, "400 Bad Request\n"));
             }
             Target::Reserved => return self.not_found(&RequestedPath::Root),
             Target::Asked(_) | Target::Respelt(_) | Target::Nameless => {}
@@ -115,7 +115,7 @@ impl<'a> Planner<'a> {
     fn canonical(&self, location: String) -> Plan {
         let status = self.rules.settings().canonical;
         let query = self.request.query.as_deref();
-        self.draft().redirect(status, location, query)
+        self.response().redirect(status, location, query)
     }
 
     fn file(&self, asked: &RequestedPath) -> Result<Plan, MissingLookups> {
@@ -132,18 +132,18 @@ impl<'a> Planner<'a> {
     }
 
     fn meaning(&self, asked: &RequestedPath) -> Result<Option<Plan>, MissingLookups> {
-        let draft = self.draft();
+        let builder = self.response();
         Ok(
-            match clean_urls::meaning(self.rules.html(), asked, self.known)? {
-                Meaning::Serve(path, held) => {
+            match clean_urls::meaning(self.rules.html(), asked, self.lookups)? {
+                UrlResolution::Serve(path, held) => {
                     let root = self.snapshot.root();
                     let kept = root.and_then(|root| self.request.kept(root, &path, held));
-                    let draft = draft.kept_as(held, kept);
+                    let builder = builder.kept_as(held, kept);
                     let policy = self.rules.cache_policy(&path);
-                    Some(draft.found(self.request, &path, held, policy))
+                    Some(builder.found(self.request, &path, held, policy))
                 }
-                Meaning::Redirect(location) => Some(self.canonical(location)),
-                Meaning::Nothing => None,
+                UrlResolution::Redirect(location) => Some(self.canonical(location)),
+                UrlResolution::Nothing => None,
             },
         )
     }
@@ -159,28 +159,28 @@ impl<'a> Planner<'a> {
             Missing::Shell | Missing::Nothing => Vec::new(),
         };
         if let Some((path, held)) = self.kept(asked, &pages)? {
-            let plan = self.draft().found(self.request, path, held, None);
+            let plan = self.response().found(self.request, path, held, None);
             let origin = Origin::Kept;
             return Ok(Plan { origin, ..plan });
         }
         if let Some(shell) = self.shell()? {
             return Ok(shell);
         }
-        self.nearest(&pages)
+        self.nearest_not_found_page(&pages)
     }
 
     fn not_found(&self, asked: &RequestedPath) -> Result<Plan, MissingLookups> {
-        self.nearest(&lookups_of_pages(asked))
+        self.nearest_not_found_page(&lookups_of_pages(asked))
     }
 
-    fn nearest(&self, pages: &[Lookup]) -> Result<Plan, MissingLookups> {
-        self.known.require(pages.iter().cloned())?;
-        let nearest = pages.iter().find_map(|page| self.known.held(page));
-        let draft = self.draft();
+    fn nearest_not_found_page(&self, pages: &[Lookup]) -> Result<Plan, MissingLookups> {
+        self.lookups.require(pages.iter().cloned())?;
+        let nearest = pages.iter().find_map(|page| self.lookups.held(page));
+        let builder = self.response();
         Ok(match nearest {
-            Some(held) => draft.page(self.request, StatusCode::NOT_FOUND, held),
-            None if self.request.waits() => draft.not_found_live(),
-            None => draft.not_found(),
+            Some(held) => builder.page(self.request, StatusCode::NOT_FOUND, held),
+            None if self.request.waits() => builder.not_found_live(),
+            None => builder.not_found(),
         })
     }
 
@@ -194,10 +194,10 @@ impl<'a> Planner<'a> {
             age: DeployAge::SERVED,
             path: shell.clone(),
         };
-        self.known.require([lookup.clone()])?;
-        let held = self.known.held(&lookup);
+        self.lookups.require([lookup.clone()])?;
+        let held = self.lookups.held(&lookup);
         Ok(held.map(|held| {
-            let plan = self.draft().found(self.request, shell, held, None);
+            let plan = self.response().found(self.request, shell, held, None);
             let (origin, shown) = (Origin::Page, Some(shell.clone()));
             Plan {
                 origin,
@@ -220,16 +220,16 @@ impl<'a> Planner<'a> {
         let Some(path) = asked.asset() else {
             return Ok(None);
         };
-        let known = self.known;
-        let lookups: Vec<Lookup> = (1..=self.snapshot.earlier)
+        let lookups = self.lookups;
+        let earlier: Vec<Lookup> = (1..=self.snapshot.earlier)
             .map(|count| lookup_before(count, path))
             .collect();
-        let (first, others) = lookups.split_at(lookups.len().min(1));
-        known.require(first.iter().chain(pages).cloned())?;
-        let mut held = first.iter().find_map(|lookup| known.held(lookup));
+        let (first, others) = earlier.split_at(earlier.len().min(1));
+        lookups.require(first.iter().chain(pages).cloned())?;
+        let mut held = first.iter().find_map(|lookup| lookups.held(lookup));
         if held.is_none() {
-            known.require(others.iter().cloned())?;
-            held = others.iter().find_map(|lookup| known.held(lookup));
+            lookups.require(others.iter().cloned())?;
+            held = others.iter().find_map(|lookup| lookups.held(lookup));
         }
         let held = held.filter(|held| !held.entry.media.is_html());
         Ok(held.map(|held| (path, held)))

@@ -18,12 +18,12 @@ pub(super) struct Planner<'a> {
     pub(super) request: &'a SiteRequest,
     pub(super) snapshot: &'a Snapshot,
     pub(super) rules: &'a SiteRules,
-    pub(super) known: &'a Lookups,
+    pub(super) lookups: &'a Lookups,
     pub(super) answer: &'a RuleAnswer,
 }
 
 impl Planner<'_> {
-    pub(super) fn draft(&self) -> ResponseBuilder {
+    pub(super) fn response(&self) -> ResponseBuilder {
         ResponseBuilder::of(self.snapshot)
     }
 }

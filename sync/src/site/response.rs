@@ -77,13 +77,13 @@ impl ResponseBuilder {
 
     fn send(self, status: StatusCode, body: PlanBody) -> Plan {
         let length = body.length();
-        let draft = match length {
+        let builder = match length {
             Some(length) => self.header(header::CONTENT_LENGTH, HeaderValue::from(length)),
             None => self,
         };
         let nothing = length == Some(0);
         let body = if nothing { PlanBody::Empty } else { body };
-        draft.plan(status, body)
+        builder.plan(status, body)
     }
 
     /// Sends a body with the live script, whose length the server sets after the injection.
@@ -157,16 +157,16 @@ impl ResponseBuilder {
         };
         let location = HeaderValue::from_str(&location);
         let location = location.expect("path and query are percent-encoded, so visible ASCII");
-        let mut draft = self.header(header::LOCATION, location);
+        let mut builder = self.header(header::LOCATION, location);
         // Clients may cache the others only if a header says so (RFC 9110, section 15.1).
         let is_cached = [
             StatusCode::MOVED_PERMANENTLY,
             StatusCode::PERMANENT_REDIRECT,
         ];
         if is_cached.contains(&status) {
-            draft = draft.header(header::CACHE_CONTROL, REVALIDATE);
+            builder = builder.header(header::CACHE_CONTROL, REVALIDATE);
         }
-        let plan = draft.send(status, PlanBody::Empty);
+        let plan = builder.send(status, PlanBody::Empty);
         let origin = Origin::Redirect;
         Plan { origin, ..plan }
     }
@@ -217,15 +217,15 @@ impl ResponseBuilder {
         let Some(coding) = coding else {
             return self.not_acceptable();
         };
-        let draft = self
+        let builder = self
             .with_default(header::CACHE_CONTROL, caching)
             .validated_by(request, held, coding);
         match (conditions.evaluate(blob), range) {
-            (PreconditionResult::Failed, _) => draft.failed(),
-            (PreconditionResult::NotModified, _) => draft.send_bare(StatusCode::NOT_MODIFIED),
-            (PreconditionResult::Proceed, Err(Unsatisfiable)) => draft.unsatisfiable(held),
-            (PreconditionResult::Proceed, Ok(Some(range))) => draft.part(request, held, range),
-            (PreconditionResult::Proceed, Ok(None)) => draft
+            (PreconditionResult::Failed, _) => builder.failed(),
+            (PreconditionResult::NotModified, _) => builder.send_bare(StatusCode::NOT_MODIFIED),
+            (PreconditionResult::Proceed, Err(Unsatisfiable)) => builder.unsatisfiable(held),
+            (PreconditionResult::Proceed, Ok(Some(range))) => builder.part(request, held, range),
+            (PreconditionResult::Proceed, Ok(None)) => builder
                 .header(header::ACCEPT_RANGES, BYTES)
                 .representing(request, held, coding)
                 .send_blob(request, StatusCode::OK, held, coding),
@@ -271,10 +271,10 @@ impl ResponseBuilder {
 
     /// The headers that a 304 repeats (RFC 9110, section 15.4.5).
     fn validated_by(self, request: &SiteRequest, held: &LocatedFile, coding: Coding) -> Self {
-        let draft = self.header(header::ETAG, etag(&request.tag_of(&held.entry), coding));
+        let builder = self.header(header::ETAG, etag(&request.tag_of(&held.entry), coding));
         match vary(request, held) {
-            Some(vary) => draft.header(header::VARY, HeaderValue::from_static(vary)),
-            None => draft,
+            Some(vary) => builder.header(header::VARY, HeaderValue::from_static(vary)),
+            None => builder,
         }
     }
 
@@ -287,13 +287,13 @@ impl ResponseBuilder {
             is_gzip_by_name: request.names_gzip(),
             has_own_type: false,
         });
-        let draft = self
+        let builder = self
             .validated_by(request, held, coding)
             .header(header::CONTENT_TYPE, media);
         match coding {
-            Coding::Identity => draft,
+            Coding::Identity => builder,
             Coding::Zstd => {
-                draft.header(header::CONTENT_ENCODING, HeaderValue::from_static("zstd"))
+                builder.header(header::CONTENT_ENCODING, HeaderValue::from_static("zstd"))
             }
         }
     }

@@ -92,7 +92,7 @@ impl RuleCheck<'_> {
                 request,
                 snapshot: &snapshot,
                 rules: self.rules,
-                known,
+                lookups: known,
                 answer: &answer,
             };
             planner.way(location)

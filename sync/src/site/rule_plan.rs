@@ -3,7 +3,7 @@
 use http::StatusCode;
 
 use super::answer::{Origin, Plan};
-use super::clean_urls::{self, Meaning};
+use super::clean_urls::{self, UrlResolution};
 use super::lookups::{DeployAge, Lookup, MissingLookups};
 use super::planner::{Planner, STEPS_MAX};
 use super::request::{Target, target};
@@ -58,7 +58,7 @@ impl Planner<'_> {
                 if local.is_some() && self.leads_back(location)? {
                     return Ok(None);
                 }
-                let plan = self.draft().redirect(*status, location.clone(), None);
+                let plan = self.response().redirect(*status, location.clone(), None);
                 let origin = Origin::Redirect;
                 Some(Plan { origin, ..plan })
             }
@@ -84,15 +84,15 @@ impl Planner<'_> {
         let (Target::Asked(asked) | Target::Respelt(asked)) = target(path) else {
             return Ok(None);
         };
-        let found = clean_urls::file(self.rules.html(), &asked, self.known)?;
+        let found = clean_urls::file(self.rules.html(), &asked, self.lookups)?;
         Ok(found.map(|(path, held)| {
             let shown = Some(path.clone());
             if status != StatusCode::OK {
-                let plan = self.draft().page(self.request, status, held);
+                let plan = self.response().page(self.request, status, held);
                 return Plan { shown, ..plan };
             }
             let policy = self.rules.cache_policy(&path);
-            let plan = self.draft().found(self.request, &path, held, policy);
+            let plan = self.response().found(self.request, &path, held, policy);
             let origin = if is_wide { Origin::Page } else { Origin::Rule };
             Plan {
                 origin,
@@ -107,11 +107,11 @@ impl Planner<'_> {
             age: DeployAge::SERVED,
             path: file.clone(),
         };
-        self.known.require([lookup.clone()])?;
-        let held = self.known.held(&lookup);
+        self.lookups.require([lookup.clone()])?;
+        let held = self.lookups.held(&lookup);
         Ok(held.map(|held| {
             let policy = self.rules.cache_policy(file);
-            let plan = self.draft().found(self.request, file, held, policy);
+            let plan = self.response().found(self.request, file, held, policy);
             let (origin, shown) = (Origin::Rule, Some(file.clone()));
             Plan {
                 origin,
@@ -180,8 +180,8 @@ impl Planner<'_> {
         let (Some(source), Target::Asked(asked)) = (&rule.other_slash, target(here.path)) else {
             return Ok(false);
         };
-        let meaning = clean_urls::meaning(self.rules.html(), &asked, self.known)?;
-        Ok(matches!(meaning, Meaning::Redirect(location) if location == *source))
+        let meaning = clean_urls::meaning(self.rules.html(), &asked, self.lookups)?;
+        Ok(matches!(meaning, UrlResolution::Redirect(location) if location == *source))
     }
 
     /// The clean URL to which a page redirects, if the way could go on from there.
@@ -208,10 +208,10 @@ impl Planner<'_> {
         if !others.iter().chain(&own).any(goes_on) {
             return Ok(None);
         }
-        let next = match clean_urls::meaning(mode, &asked, self.known)? {
-            Meaning::Redirect(next) => Some(next),
-            Meaning::Serve(..) => own,
-            Meaning::Nothing => None,
+        let next = match clean_urls::meaning(mode, &asked, self.lookups)? {
+            UrlResolution::Redirect(next) => Some(next),
+            UrlResolution::Serve(..) => own,
+            UrlResolution::Nothing => None,
         };
         Ok(next.map(|next| url(&next, here.client.query)))
     }

@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
-use crate::canned::{Canned, http};
+use crate::scripted_servers::{ScriptedServer, http};
 use crate::world::http::content_length;
 
-/// Fault of a front.
+/// FrontFault of a front.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Fault {
+pub(super) enum FrontFault {
     None,
     /// None: the front only adds the header of its edge.
     AddsRay,
@@ -40,25 +40,25 @@ pub(super) struct Front {
 /// The state that a front keeps between requests.
 struct State {
     upstream: u16,
-    fault: Fault,
+    fault: FrontFault,
     previews: AtomicU32,
     assets: AtomicU32,
     sockets: AtomicU32,
 }
 
 impl Front {
-    pub(super) fn plain(upstream: u16, fault: Fault) -> Self {
+    pub(super) fn plain(upstream: u16, fault: FrontFault) -> Self {
         let state = Arc::new(State::new(upstream, fault));
-        let server = Canned::conversing(move |stream| {
+        let server = ScriptedServer::handling(move |stream| {
             let tcp = stream.try_clone().unwrap();
             state.serve(stream, &tcp);
         });
         Self { port: server.port }
     }
 
-    pub(super) fn encrypted(upstream: u16, tls: Arc<ServerConfig>, fault: Fault) -> Self {
+    pub(super) fn encrypted(upstream: u16, tls: Arc<ServerConfig>, fault: FrontFault) -> Self {
         let state = Arc::new(State::new(upstream, fault));
-        let server = Canned::conversing(move |stream| {
+        let server = ScriptedServer::handling(move |stream| {
             let tcp = stream.try_clone().unwrap();
             let connection = ServerConnection::new(Arc::clone(&tls)).unwrap();
             state.serve(StreamOwned::new(connection, stream), &tcp);
@@ -68,7 +68,7 @@ impl Front {
 }
 
 impl State {
-    fn new(upstream: u16, fault: Fault) -> Self {
+    fn new(upstream: u16, fault: FrontFault) -> Self {
         let zero = || AtomicU32::new(0);
         Self {
             upstream,
@@ -110,20 +110,20 @@ impl State {
         let refused = |is: bool, status: &str| is.then(|| http(status, "no"));
         match self.fault {
             // One request before the publish, and then more than five seconds of them.
-            Fault::LatePreview if host.starts_with('d') && host.contains("--") => {
+            FrontFault::LatePreview if host.starts_with('d') && host.contains("--") => {
                 refused(count(&self.previews) < 32, "404 Not Found")
             }
-            Fault::MissingAsset if head.starts_with("GET /app-") => {
+            FrontFault::MissingAsset if head.starts_with("GET /app-") => {
                 refused(count(&self.assets) == 1, "404 Not Found")
             }
-            Fault::RefusesPacks if head.starts_with("PUT /api/publish/packs") => refused(
+            FrontFault::RefusesPacks if head.starts_with("PUT /api/publish/packs") => refused(
                 content_length(head) > Some(500_000),
                 "413 Content Too Large",
             ),
-            Fault::RefusesSockets if lower.contains("upgrade: websocket") => {
+            FrontFault::RefusesSockets if lower.contains("upgrade: websocket") => {
                 refused(count(&self.sockets) >= 3, "503 Service Unavailable")
             }
-            Fault::NoApex => refused(host.starts_with("localhost"), "404 Not Found"),
+            FrontFault::NoApex => refused(host.starts_with("localhost"), "404 Not Found"),
             _ => None,
         }
     }
@@ -133,7 +133,7 @@ impl State {
         let ends = |line: &&str| is_socket || !line.to_ascii_lowercase().starts_with("connection:");
         let tag = |line: &&str| {
             let is_tag = line.to_ascii_lowercase().starts_with("if-none-match:");
-            !(is_tag && self.fault == Fault::IgnoresTags)
+            !(is_tag && self.fault == FrontFault::IgnoresTags)
         };
         let lines = head.trim_end().lines().filter(ends).filter(tag);
         let mut head = lines.collect::<Vec<_>>().join("\r\n");
@@ -152,21 +152,21 @@ impl State {
         let head = String::from_utf8_lossy(head).into_owned();
         let is_page = head.contains("text/html");
         match self.fault {
-            Fault::AddsRay => {
+            FrontFault::AddsRay => {
                 let head =
                     head.replacen("\r\n", "\r\ncf-ray: 8f1-FRA\r\nserver: cloudflare\r\n", 1);
                 [head.as_bytes(), body].concat()
             }
-            Fault::DropsTags if is_page => {
+            FrontFault::DropsTags if is_page => {
                 let keep = |line: &&str| !line.to_ascii_lowercase().starts_with("etag:");
                 let head: Vec<_> = head.trim_end().lines().filter(keep).collect();
                 [(head.join("\r\n") + "\r\n\r\n").as_bytes(), body].concat()
             }
-            Fault::WrongLength if asked.starts_with("HEAD ") => {
+            FrontFault::WrongLength if asked.starts_with("HEAD ") => {
                 let head = head.replace("content-length: ", "content-length: 1");
                 [head.as_bytes(), body].concat()
             }
-            Fault::RewritesHtml if is_page => {
+            FrontFault::RewritesHtml if is_page => {
                 let from = b"doctor@example.com";
                 let mut body = body.to_vec();
                 let found = body.windows(from.len()).position(|it| it == from);
@@ -206,7 +206,7 @@ impl State {
                     }
                     frames += 1;
                     // After the head and the first frame.
-                    if self.fault == Fault::ClosesSockets && frames == 2 {
+                    if self.fault == FrontFault::ClosesSockets && frames == 2 {
                         return;
                     }
                 }

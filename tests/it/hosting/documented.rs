@@ -108,14 +108,14 @@ fn judge(
         .map(|(name, value)| (&**name, &**value))
         .collect();
     let answer = world.request(&request.method, &host, &request.path, &headers, b"");
-    let found = differences(request, &answer, files);
+    let found = mismatches(request, &answer, files);
     (!found.is_empty()).then(|| {
         let ExampleRequest { method, path, .. } = request;
         format!("{method} {host} {path} {headers:?}: {}", found.join("; "))
     })
 }
 
-fn differences(request: &ExampleRequest, answer: &Answer, files: &[String]) -> Vec<String> {
+fn mismatches(request: &ExampleRequest, answer: &Answer, files: &[String]) -> Vec<String> {
     let mut found = Vec::new();
     let location = answer.header("location").map(str::to_owned);
     let is_redirect = (300..400).contains(&answer.status);

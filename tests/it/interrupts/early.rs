@@ -6,8 +6,8 @@ use std::process::{Child, Stdio};
 use tempfile::TempDir;
 
 use super::{ended, hashes, large};
-use crate::canned::command;
 use crate::namespaces::{Own, within};
+use crate::scripted_servers::command;
 use crate::world::{World, eventually};
 
 #[test]

@@ -13,8 +13,8 @@ use tempfile::TempDir;
 
 use super::progress::throttled;
 use super::{ended_in_time, hashes, large, line, noise};
-use crate::canned::command;
 use crate::live::socket::Socket;
+use crate::scripted_servers::command;
 use crate::world::{Ran, eventually, port_in};
 
 const SECRET: &[(&str, &str)] = &[("PUBLISH_SECRET", "s3cret")];

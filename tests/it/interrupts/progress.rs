@@ -10,14 +10,18 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::noise;
-use crate::canned::Canned;
+use crate::scripted_servers::ScriptedServer;
 use crate::world::World;
 
 /// The most bytes of four uploads in flight and in the server's own buffers.
 const AHEAD_MAX: u64 = 256 * 1024;
 
 /// Relays the bytes of each connection at a limited rate, and counts them.
-pub(crate) fn throttled(port: u16, bytes_per_second: usize, passed: Arc<Mutex<u64>>) -> Canned {
+pub(crate) fn throttled(
+    port: u16,
+    bytes_per_second: usize,
+    passed: Arc<Mutex<u64>>,
+) -> ScriptedServer {
     let listener = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
     let listener = listener.unwrap();
     // Bytes in this system's buffers count as not received.
@@ -25,7 +29,7 @@ pub(crate) fn throttled(port: u16, bytes_per_second: usize, passed: Arc<Mutex<u6
     let any = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
     listener.bind(&any.into()).unwrap();
     listener.listen(64).unwrap();
-    Canned::conversing_on(listener.into(), move |mut client| {
+    ScriptedServer::handling_on(listener.into(), move |mut client| {
         let Ok(mut server) = TcpStream::connect(("127.0.0.1", port)) else {
             return;
         };
@@ -51,14 +55,14 @@ pub(crate) fn throttled(port: u16, bytes_per_second: usize, passed: Arc<Mutex<u6
 
 /// A progress object of an upload, and the bytes that the server had received by then.
 #[derive(Debug, Clone, Copy, Default)]
-struct Seen {
+struct ProgressSample {
     done: u64,
     bytes: u64,
     received: u64,
 }
 
 /// Progress objects of a publish over a slow line.
-fn seen() -> Vec<Seen> {
+fn seen() -> Vec<ProgressSample> {
     let (world, home) = (World::new(), TempDir::new().unwrap());
     noise(&home, 4, 1_000_000);
     let received = Arc::new(Mutex::new(0));
@@ -81,7 +85,7 @@ fn seen() -> Vec<Seen> {
             "{object}"
         );
         let received = *received.lock().unwrap();
-        seen.push(Seen {
+        seen.push(ProgressSample {
             done,
             bytes,
             received,
@@ -95,7 +99,7 @@ fn seen() -> Vec<Seen> {
 fn progress_objects_say_what_the_server_received() {
     let seen = seen();
     assert!((1..40).contains(&seen.len()), "{seen:?}");
-    let mut last = Seen::default();
+    let mut last = ProgressSample::default();
     for now in &seen {
         assert!(now.bytes >= last.bytes, "{now:?} after {last:?}");
         assert!(now.bytes <= now.received + AHEAD_MAX, "{now:?}");

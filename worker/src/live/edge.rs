@@ -16,6 +16,7 @@ use worker::wasm_bindgen::prelude::wasm_bindgen;
 use worker::wasm_bindgen::{JsCast as _, JsValue};
 use worker::{Env, web_sys};
 
+use crate::event_rate_limit;
 use crate::handle;
 use crate::head::{Names, picked};
 use crate::http::now;
@@ -23,7 +24,6 @@ use crate::isolate;
 use crate::js_error::words;
 use crate::streams::answer::{self, AnswerBody};
 use crate::streams::edge::Namespace;
-use crate::visitors;
 
 /// Answers an event request with a response or a promise of one. Returns `undefined` for any other
 /// request.
@@ -69,7 +69,7 @@ async fn visited(
     env: &Env,
 ) -> Result<JsValue, JsValue> {
     let answer = async {
-        visitors::admit(env, request, &listener.channel).await?;
+        event_rate_limit::admit(env, request, &listener.channel).await?;
         let server = isolate::server(env)?;
         server.admit_listener(listener, now()).await?;
         hand_on(listener, request, env)

@@ -9,7 +9,7 @@ use pmx_core::name::SpaceName;
 use pmx_sync::path::SitePath;
 
 use super::counted_body::CountedBody;
-use super::fault::Fault;
+use super::fault::TransportError;
 use super::{ApiRequest, ApiResponse, Broken, Client, PROBLEM_BYTES_MAX, exchange, media};
 use crate::error::Failure;
 
@@ -65,7 +65,7 @@ impl Client {
         let request = self.request(http, call);
         let mut body = CountedBody::new(&self.transfer, &[], None);
         let exchanged = self.wait(http, async {
-            let request = request.build().map_err(Fault::Http)?;
+            let request = request.build().map_err(TransportError::Http)?;
             let sent = exchange::send(http.client(), request, &mut body).await;
             body.answered(sent.is_ok());
             let mut response = sent?;

@@ -32,7 +32,7 @@ impl Client {
                 Err(fault) => Err(self.broken(&fault)),
             };
             match broken {
-                Ok(heard) => return Ok(heard),
+                Ok(received) => return Ok(received),
                 Err(Broken::Final(failure)) => return Err(failure),
                 Err(Broken::Passing { after, .. }) => {
                     // A command that waits for deploys also waits for a server.

@@ -14,7 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{sleep, timeout};
 
 use super::counted_body::CountedBody;
-use super::fault::Fault;
+use super::fault::TransportError;
 
 /// How long a server may take no bytes of a body.
 const WRITE_TIME: Duration = Duration::from_secs(30);
@@ -34,7 +34,7 @@ pub(super) async fn send(
     client: &Client,
     mut request: Request,
     body: &mut CountedBody<'_>,
-) -> Result<Response, Fault> {
+) -> Result<Response, TransportError> {
     let (pieces, taken) = mpsc::channel(PIECES_MAX);
     let mut outlet = Outlet::new(pieces);
     if body.len() > 0 {
@@ -51,20 +51,23 @@ pub(super) async fn send(
         };
         tokio::select! {
             biased;
-            response = &mut answered => return response.map_err(Fault::Http),
+            response = &mut answered => return response.map_err(TransportError::Http),
             permit = outlet.room(), if is_sending => outlet.hand_out(body, permit),
-            () = sleep(patience) => return Err(Fault::Silent(what)),
+            () = sleep(patience) => return Err(TransportError::Silent(what)),
         }
     }
 }
 
 /// Reads the body of an answer. `None` if it is longer than the limit.
-pub(super) async fn read(response: &mut Response, limit: u64) -> Result<Option<Vec<u8>>, Fault> {
+pub(super) async fn read(
+    response: &mut Response,
+    limit: u64,
+) -> Result<Option<Vec<u8>>, TransportError> {
     let mut bytes = Vec::new();
     loop {
         let chunk = timeout(READ_TIME, response.chunk()).await;
-        let chunk = chunk.map_err(|_| Fault::Silent("receive body"))?;
-        let Some(chunk) = chunk.map_err(Fault::Http)? else {
+        let chunk = chunk.map_err(|_| TransportError::Silent("receive body"))?;
+        let Some(chunk) = chunk.map_err(TransportError::Http)? else {
             return Ok(Some(bytes));
         };
         if (bytes.len() + chunk.len()) as u64 > limit {
@@ -78,11 +81,11 @@ pub(super) async fn read(response: &mut Response, limit: u64) -> Result<Option<V
 pub(super) async fn hand_on(
     response: &mut Response,
     mut take: impl FnMut(&[u8]) -> bool,
-) -> Result<(), Fault> {
+) -> Result<(), TransportError> {
     loop {
         let chunk = timeout(READ_TIME, response.chunk()).await;
-        let chunk = chunk.map_err(|_| Fault::Silent("receive body"))?;
-        let Some(chunk) = chunk.map_err(Fault::Http)? else {
+        let chunk = chunk.map_err(|_| TransportError::Silent("receive body"))?;
+        let Some(chunk) = chunk.map_err(TransportError::Http)? else {
             return Ok(());
         };
         if !take(&chunk) {
@@ -118,7 +121,7 @@ impl Outlet {
         body.taken(self.held.load(Ordering::Acquire));
         let bytes = body.next(PIECE_BYTES).to_vec();
         self.held.fetch_add(bytes.len(), Ordering::AcqRel);
-        let piece = Piece {
+        let piece = BodyChunk {
             bytes,
             held: Arc::clone(&self.held),
             _room: room,
@@ -130,19 +133,19 @@ impl Outlet {
 }
 
 /// A piece of a body, which the connection drops once its socket has taken it.
-struct Piece {
+struct BodyChunk {
     bytes: Vec<u8>,
     held: Arc<AtomicUsize>,
     _room: Option<OwnedSemaphorePermit>,
 }
 
-impl AsRef<[u8]> for Piece {
+impl AsRef<[u8]> for BodyChunk {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
     }
 }
 
-impl Drop for Piece {
+impl Drop for BodyChunk {
     fn drop(&mut self) {
         self.held.fetch_sub(self.bytes.len(), Ordering::AcqRel);
     }

@@ -6,7 +6,7 @@ use std::io;
 use pmx_core::code::Code;
 use rustls::{AlertDescription, CertificateError, Error as TlsError};
 
-use super::stranger::{https_instead, proxy_login};
+use super::intermediary::{https_instead, proxy_login};
 use super::{Broken, Client, retry};
 use crate::error::Failure;
 use crate::http_client::{cause, chain};
@@ -18,7 +18,7 @@ const ATTEMPTS_ABSENT: u32 = 2;
 
 /// Why a request got no answer.
 #[derive(Debug)]
-pub(super) enum Fault {
+pub(super) enum TransportError {
     /// The client can't send the request, or can't read its answer.
     Http(reqwest::Error),
     /// The server was silent for too long during this step of the client.
@@ -46,7 +46,7 @@ enum Cause<'a> {
     Connection(String),
 }
 
-impl Fault {
+impl TransportError {
     fn cause(&self) -> Cause<'_> {
         match self {
             Self::Silent(what) => Cause::Timeout(what),
@@ -97,10 +97,10 @@ fn refused_by_proxy(text: &str) -> Option<String> {
 
 impl Client {
     /// The failure of a request that got no answer.
-    pub(super) fn broken(&self, fault: &Fault) -> Broken {
+    pub(super) fn broken(&self, fault: &TransportError) -> Broken {
         let cause = match fault {
-            Fault::Interrupted => return Broken::Final(Failure::interrupted()),
-            Fault::Http(_) | Fault::Silent(_) => fault.cause(),
+            TransportError::Interrupted => return Broken::Final(Failure::interrupted()),
+            TransportError::Http(_) | TransportError::Silent(_) => fault.cause(),
         };
         if let Cause::Tls(error) = cause {
             return Broken::Final(tls_failure(&self.server, error));

@@ -19,18 +19,18 @@ use tower_service::Service;
 pub(super) struct SocketOptions;
 
 impl<S> Layer<S> for SocketOptions {
-    type Service = Connector<S>;
+    type Service = SocketConnector<S>;
 
-    fn layer(&self, inner: S) -> Connector<S> {
-        Connector(inner)
+    fn layer(&self, inner: S) -> SocketConnector<S> {
+        SocketConnector(inner)
     }
 }
 
 /// A connector that sets the options of its connections.
 #[derive(Debug, Clone)]
-pub(super) struct Connector<S>(S);
+pub(super) struct SocketConnector<S>(S);
 
-impl<S, R> Service<R> for Connector<S>
+impl<S, R> Service<R> for SocketConnector<S>
 where
     S: Service<R>,
     S::Response: Connection,

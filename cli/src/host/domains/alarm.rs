@@ -9,16 +9,16 @@ use crate::host::blocking::{block_on, blocking};
 use crate::host::panics::guarded;
 use crate::host::state::AppState;
 
-/// The longest wait between two turns: the system's clock may be set during it.
+/// The longest wait between two checks: the system's clock may be set during it.
 const WAIT_MAX: Duration = Duration::from_hours(1);
 
-/// The shortest wait between two turns.
+/// The shortest wait between two checks.
 const WAIT_MIN: Duration = Duration::from_millis(20);
 
 /// Checks domains until `stop` changes.
 pub(crate) async fn watch_domains(state: Arc<AppState>, mut stop: watch::Receiver<bool>) {
     loop {
-        let wait = turn(Arc::clone(&state)).await;
+        let wait = check_due_domains(Arc::clone(&state)).await;
         tokio::select! {
             _ = stop.changed() => return,
             () = state.server.backend().domains.changed.notified() => {}
@@ -27,8 +27,8 @@ pub(crate) async fn watch_domains(state: Arc<AppState>, mut stop: watch::Receive
     }
 }
 
-/// Looks up what is due. Returns the wait until the next turn.
-async fn turn(state: Arc<AppState>) -> Duration {
+/// Looks up what is due. Returns the wait until the next check.
+async fn check_due_domains(state: Arc<AppState>) -> Duration {
     let log = state.log;
     let work = tokio::task::spawn_blocking(move || {
         let now = crate::host::now();

@@ -160,7 +160,7 @@ impl Socket {
             .max_frame_size(Some(LIVE_MESSAGE_BYTES_MAX + 1));
         let io = TokioIo::new(upgraded);
         let mut wire = WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await;
-        if let Ok(closing) = self.converse(&mut wire).await {
+        if let Ok(closing) = self.exchange_messages(&mut wire).await {
             let frame = CloseFrame {
                 code: closing.code.into(),
                 reason: closing.reason.into(),
@@ -171,7 +171,7 @@ impl Socket {
     }
 
     /// Exchanges messages until one side ends the session.
-    async fn converse(&mut self, wire: &mut Wire) -> Result<Closing, Gone> {
+    async fn exchange_messages(&mut self, wire: &mut Wire) -> Result<Closing, Gone> {
         let mut asked = false;
         let mut silent = Instant::now() + SILENCE_TIME;
         loop {

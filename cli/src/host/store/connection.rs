@@ -48,9 +48,9 @@ pub(super) async fn watched<T>(work: impl Future<Output = T>) -> (T, Option<Endi
 
 /// Gives the store's client the connections of a client of the project.
 #[derive(Debug)]
-pub(super) struct Connector(pub(super) reqwest::Client);
+pub(super) struct StoreConnector(pub(super) reqwest::Client);
 
-impl HttpConnector for Connector {
+impl HttpConnector for StoreConnector {
     fn connect(&self, _: &ClientOptions) -> object_store::Result<HttpClient> {
         Ok(HttpClient::new(Watching(self.0.clone())))
     }

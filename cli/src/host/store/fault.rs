@@ -11,7 +11,7 @@ use super::connection::Ending;
 
 /// What a failure means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Meaning {
+pub(super) enum StoreErrorKind {
     /// There is no such object.
     Absent,
     /// The object ends before the range.
@@ -30,12 +30,12 @@ pub(super) enum Meaning {
 
 /// A failed operation.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Fault {
-    pub(super) meaning: Meaning,
+pub(super) struct StoreError {
+    pub(super) meaning: StoreErrorKind,
     why: String,
 }
 
-impl Fault {
+impl StoreError {
     /// Reads an error of the store's client. Its text is not repeated: see `connection`.
     pub(super) fn of(error: &Error, ending: Option<&Ending>) -> Self {
         let code = code(&error.to_string());
@@ -48,7 +48,7 @@ impl Fault {
     /// An operation that did not end in time.
     pub(super) fn late(ending: Option<&Ending>) -> Self {
         Self {
-            meaning: Meaning::Passing,
+            meaning: StoreErrorKind::Passing,
             why: format!("it took too long; at last, {}", why(ending, None)),
         }
     }
@@ -56,7 +56,7 @@ impl Fault {
     /// A body of another length than the answer's head says.
     pub(super) fn short() -> Self {
         Self {
-            meaning: Meaning::Passing,
+            meaning: StoreErrorKind::Passing,
             why: "the store sent a body of another length".to_owned(),
         }
     }
@@ -64,7 +64,7 @@ impl Fault {
     /// An operation that the host's own end interrupted.
     pub(super) fn interrupted() -> Self {
         Self {
-            meaning: Meaning::Passing,
+            meaning: StoreErrorKind::Passing,
             why: "the host stops".to_owned(),
         }
     }
@@ -74,8 +74,13 @@ impl Fault {
         let error = BackendError::new(doing, self.why);
         // What exists or changed unexpectedly does so because of a request at the same time.
         match self.meaning {
-            Meaning::Passing | Meaning::Exists | Meaning::Changed => error.passing(),
-            Meaning::Absent | Meaning::Beyond | Meaning::Unconditional | Meaning::Lasting => error,
+            StoreErrorKind::Passing | StoreErrorKind::Exists | StoreErrorKind::Changed => {
+                error.passing()
+            }
+            StoreErrorKind::Absent
+            | StoreErrorKind::Beyond
+            | StoreErrorKind::Unconditional
+            | StoreErrorKind::Lasting => error,
         }
     }
 }
@@ -85,31 +90,31 @@ pub(super) fn is_absent(error: &Error) -> bool {
     code(&error.to_string()).as_deref() == Some("NoSuchKey")
 }
 
-fn meaning(error: &Error, ending: Option<&Ending>, code: Option<&str>) -> Meaning {
+fn meaning(error: &Error, ending: Option<&Ending>, code: Option<&str>) -> StoreErrorKind {
     match (error, ending) {
         // A bucket that does not exist is 404, too.
-        (Error::NotFound { .. }, _) if code == Some("NoSuchKey") => Meaning::Absent,
-        (Error::AlreadyExists { .. }, _) => Meaning::Exists,
-        (Error::Precondition { .. }, _) => Meaning::Changed,
-        (Error::NotImplemented { .. }, _) => Meaning::Unconditional,
-        (_, Some(Ending::Broken { .. })) => Meaning::Passing,
+        (Error::NotFound { .. }, _) if code == Some("NoSuchKey") => StoreErrorKind::Absent,
+        (Error::AlreadyExists { .. }, _) => StoreErrorKind::Exists,
+        (Error::Precondition { .. }, _) => StoreErrorKind::Changed,
+        (Error::NotImplemented { .. }, _) => StoreErrorKind::Unconditional,
+        (_, Some(Ending::Broken { .. })) => StoreErrorKind::Passing,
         (_, Some(Ending::Answered { status, .. })) => of_status(*status, code),
-        (_, None) => Meaning::Lasting,
+        (_, None) => StoreErrorKind::Lasting,
     }
 }
 
-fn of_status(status: StatusCode, code: Option<&str>) -> Meaning {
+fn of_status(status: StatusCode, code: Option<&str>) -> StoreErrorKind {
     match status {
-        StatusCode::RANGE_NOT_SATISFIABLE if code == Some("InvalidRange") => Meaning::Beyond,
-        StatusCode::NOT_IMPLEMENTED => Meaning::Unconditional,
-        StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT => Meaning::Passing,
+        StatusCode::RANGE_NOT_SATISFIABLE if code == Some("InvalidRange") => StoreErrorKind::Beyond,
+        StatusCode::NOT_IMPLEMENTED => StoreErrorKind::Unconditional,
+        StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT => StoreErrorKind::Passing,
         _ if status.is_server_error() || PASSING_CODES.contains(&code.unwrap_or_default()) => {
-            Meaning::Passing
+            StoreErrorKind::Passing
         }
         // The body of a good answer ended early. With a code, it names an object that a bulk
         // deletion left.
-        _ if status.is_success() && code.is_none() => Meaning::Passing,
-        _ => Meaning::Lasting,
+        _ if status.is_success() && code.is_none() => StoreErrorKind::Passing,
+        _ => StoreErrorKind::Lasting,
     }
 }
 
@@ -166,16 +171,16 @@ mod tests {
         for (body, expected) in [
             (
                 "404: <Error><Code>NoSuchKey</Code></Error>",
-                Meaning::Absent,
+                StoreErrorKind::Absent,
             ),
             (
                 "404: <Error><Code>NoSuchBucket</Code></Error>",
-                Meaning::Lasting,
+                StoreErrorKind::Lasting,
             ),
-            ("404: <html>no such page</html>", Meaning::Lasting),
-            ("404", Meaning::Lasting),
+            ("404: <html>no such page</html>", StoreErrorKind::Lasting),
+            ("404", StoreErrorKind::Lasting),
         ] {
-            let fault = Fault::of(&not_found(body), Some(&answered(404)));
+            let fault = StoreError::of(&not_found(body), Some(&answered(404)));
             assert_eq!(fault.meaning, expected, "{body}");
         }
     }
@@ -199,17 +204,17 @@ mod tests {
             why: "Connection refused".into(),
         };
         for (error, ending, expected) in [
-            (&other, Some(answered(500)), Meaning::Passing),
-            (&other, Some(answered(503)), Meaning::Passing),
-            (&other, Some(answered(429)), Meaning::Passing),
-            (&error, Some(answered(400)), Meaning::Passing),
-            (&other, Some(broken), Meaning::Passing),
-            (&other, Some(answered(403)), Meaning::Lasting),
-            (&ranged, Some(answered(416)), Meaning::Beyond),
-            (&other, Some(answered(416)), Meaning::Lasting),
-            (&other, None, Meaning::Lasting),
+            (&other, Some(answered(500)), StoreErrorKind::Passing),
+            (&other, Some(answered(503)), StoreErrorKind::Passing),
+            (&other, Some(answered(429)), StoreErrorKind::Passing),
+            (&error, Some(answered(400)), StoreErrorKind::Passing),
+            (&other, Some(broken), StoreErrorKind::Passing),
+            (&other, Some(answered(403)), StoreErrorKind::Lasting),
+            (&ranged, Some(answered(416)), StoreErrorKind::Beyond),
+            (&other, Some(answered(416)), StoreErrorKind::Lasting),
+            (&other, None, StoreErrorKind::Lasting),
         ] {
-            let fault = Fault::of(error, ending.as_ref());
+            let fault = StoreError::of(error, ending.as_ref());
             assert_eq!(fault.meaning, expected, "{ending:?}");
             let shown = fault.of_operation("reading").to_string();
             assert!(!shown.contains("hunter2"), "{shown}");
@@ -218,9 +223,9 @@ mod tests {
     #[test]
     fn bulk_deletion_names_the_code_of_each_object() {
         for (code, is_gone, expected) in [
-            ("NoSuchKey", true, Meaning::Lasting),
-            ("InternalError", false, Meaning::Passing),
-            ("AccessDenied", false, Meaning::Lasting),
+            ("NoSuchKey", true, StoreErrorKind::Lasting),
+            ("InternalError", false, StoreErrorKind::Passing),
+            ("AccessDenied", false, StoreErrorKind::Lasting),
         ] {
             let text = format!("DeleteObjects request failed for key a: no (code: {code})");
             let error = Error::Generic {
@@ -228,7 +233,7 @@ mod tests {
                 source: text.into(),
             };
             assert_eq!(is_absent(&error), is_gone, "{code}");
-            let fault = Fault::of(&error, Some(&answered(200)));
+            let fault = StoreError::of(&error, Some(&answered(200)));
             assert_eq!(fault.meaning, expected, "{code}");
         }
     }

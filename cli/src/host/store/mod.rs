@@ -36,8 +36,8 @@ use crate::error::Failure;
 use crate::http_client::{self, HttpClient, Versions};
 use crate::trust::Trust;
 
-use connection::{Connector, watched};
-use fault::{Fault, Meaning};
+use connection::{StoreConnector, watched};
+use fault::{StoreError, StoreErrorKind};
 use owner::{CHECK_TIME, OWNER_KEY, Owner, OwnerRecord};
 
 pub use settings::{InvalidStoreUrl, StoreConfig, StoreUrl, StoreVariables};
@@ -178,12 +178,12 @@ impl ObjectStore {
             Ok(()) => record,
             Err(fault) => match fault.meaning {
                 // Another start was faster, or an earlier attempt of this one got no answer.
-                Meaning::Exists | Meaning::Changed => {
+                StoreErrorKind::Exists | StoreErrorKind::Changed => {
                     let found = self.record(key).await?.map(|(found, _)| found);
                     found.ok_or_else(|| fault.of_operation(doing()))?
                 }
                 // Such a store can't have an owner.
-                Meaning::Unconditional
+                StoreErrorKind::Unconditional
                     if found
                         .as_ref()
                         .is_none_or(|found| found.server == self.owner.me) =>
@@ -207,7 +207,7 @@ impl ObjectStore {
         match self.put(key, record.encode(), PutMode::Create).await {
             Ok(()) => Err(BackendError::new(doing(), IGNORES_CONDITIONS)),
             Err(fault) => match fault.meaning {
-                Meaning::Exists | Meaning::Changed => Ok(()),
+                StoreErrorKind::Exists | StoreErrorKind::Changed => Ok(()),
                 _ => Err(fault.of_operation(doing())),
             },
         }
@@ -232,7 +232,7 @@ impl ObjectStore {
                 let record = record.map_err(|error| owner::unreadable(key, &error))?;
                 Ok(Some((record, version)))
             }
-            Err(fault) if fault.meaning == Meaning::Absent => Ok(None),
+            Err(fault) if fault.meaning == StoreErrorKind::Absent => Ok(None),
             Err(fault) => Err(fault.of_operation(format!("reading the owner record {key}"))),
         }
     }
@@ -248,7 +248,7 @@ impl ObjectStore {
         refusal.map_or(Ok(()), Err)
     }
 
-    async fn put(&self, key: &str, body: Bytes, mode: PutMode) -> Result<(), Fault> {
+    async fn put(&self, key: &str, body: Bytes, mode: PutMode) -> Result<(), StoreError> {
         let (bucket, path) = (Arc::clone(&self.bucket), Path::from(key));
         self.run(WRITE_TIME, async move {
             let options = PutOptions::from(mode);
@@ -261,28 +261,28 @@ impl ObjectStore {
     }
 
     /// Whether an object with these bytes exists; `None` if there is no object.
-    async fn is_same(&self, key: &str, body: &Bytes) -> Result<Option<bool>, Fault> {
+    async fn is_same(&self, key: &str, body: &Bytes) -> Result<Option<bool>, StoreError> {
         let (bucket, path, body) = (Arc::clone(&self.bucket), Path::from(key), body.clone());
         let compared = self.run(WRITE_TIME, async move {
             let found = bucket.get(&path).await?;
             Ok(found.meta.size == body.len() as u64 && found.bytes().await? == body)
         });
         match compared.await {
-            Err(fault) if fault.meaning == Meaning::Absent => Ok(None),
+            Err(fault) if fault.meaning == StoreErrorKind::Absent => Ok(None),
             compared => compared.map(Some),
         }
     }
 
-    async fn write_once(&self, key: &str, body: Bytes) -> Result<bool, Fault> {
+    async fn write_once(&self, key: &str, body: Bytes) -> Result<bool, StoreError> {
         let fault = match self.put(key, body.clone(), PutMode::Create).await {
             Ok(()) => return Ok(true),
             Err(fault) => fault,
         };
         match fault.meaning {
             // A repeated write, whose first attempt got no answer.
-            Meaning::Exists => self.is_same(key, &body).await?.ok_or(fault),
+            StoreErrorKind::Exists => self.is_same(key, &body).await?.ok_or(fault),
             // Keys are never used twice, so an earlier look is as good as a condition.
-            Meaning::Unconditional => match self.is_same(key, &body).await? {
+            StoreErrorKind::Unconditional => match self.is_same(key, &body).await? {
                 Some(is_same) => Ok(is_same),
                 None => self.put(key, body, PutMode::Overwrite).await.map(|()| true),
             },
@@ -290,7 +290,7 @@ impl ObjectStore {
         }
     }
 
-    async fn delete_paths(&self, paths: Vec<Path>) -> Result<(), Fault> {
+    async fn delete_paths(&self, paths: Vec<Path>) -> Result<(), StoreError> {
         let bucket = Arc::clone(&self.bucket);
         self.run(WRITE_TIME, async move {
             let mut deleted = bucket.delete_stream(stream::iter(paths.into_iter().map(Ok)).boxed());
@@ -310,14 +310,14 @@ impl ObjectStore {
         &self,
         limit: Duration,
         work: impl Future<Output = object_store::Result<T>> + Send + 'static,
-    ) -> Result<T, Fault> {
+    ) -> Result<T, StoreError> {
         // The time limit belongs to the runtime of the thread, so it begins there.
         let limited = watched(async move { tokio::time::timeout(limit, work).await });
         match self.http.spawn(limited).await {
             Ok((Ok(Ok(done)), _)) => Ok(done),
-            Ok((Ok(Err(error)), ending)) => Err(Fault::of(&error, ending.as_ref())),
-            Ok((Err(_), ending)) => Err(Fault::late(ending.as_ref())),
-            Err(_) => Err(Fault::interrupted()),
+            Ok((Ok(Err(error)), ending)) => Err(StoreError::of(&error, ending.as_ref())),
+            Ok((Err(_), ending)) => Err(StoreError::late(ending.as_ref())),
+            Err(_) => Err(StoreError::interrupted()),
         }
     }
 
@@ -347,15 +347,15 @@ impl Blobs for ObjectStore {
             Ok(Some((bytes, is_whole)))
         });
         let read = match read.await {
-            Ok(Some((_, false))) => Err(Fault::short()),
+            Ok(Some((_, false))) => Err(StoreError::short()),
             read => read.map(|found| found.map(|(bytes, _)| bytes)),
         };
         match read {
             Ok(bytes) if is_empty => Ok(bytes.map(|_| Bytes::new())),
             Ok(bytes) => Ok(bytes),
             Err(fault) => match fault.meaning {
-                Meaning::Beyond if range.end == 0 => Ok(Some(Bytes::new())),
-                Meaning::Absent | Meaning::Beyond => Ok(None),
+                StoreErrorKind::Beyond if range.end == 0 => Ok(Some(Bytes::new())),
+                StoreErrorKind::Absent | StoreErrorKind::Beyond => Ok(None),
                 _ => Err(fault.of_operation(format!("reading the object {key}"))),
             },
         }
@@ -436,7 +436,7 @@ fn bucket(config: &StoreConfig, http: &HttpClient) -> Option<AmazonS3> {
     let builder = builder
         .with_bucket_name(&config.url.bucket)
         .with_retry(retries)
-        .with_http_connector(Connector(http.client().clone()));
+        .with_http_connector(StoreConnector(http.client().clone()));
     builder.build().ok()
 }
 

@@ -41,7 +41,7 @@ impl OwnerRecord {
 
 /// Whether this server owns the prefix, as far as it knows.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Standing {
+enum Ownership {
     /// The record was not read yet.
     Unknown,
     /// This server owned it then, by this record.
@@ -56,7 +56,7 @@ pub(super) struct Owner {
     pub(super) me: String,
     /// The random number of this start.
     run: String,
-    standing: Mutex<Standing>,
+    standing: Mutex<Ownership>,
 }
 
 impl Owner {
@@ -64,7 +64,7 @@ impl Owner {
         Self {
             me,
             run,
-            standing: Mutex::new(Standing::Unknown),
+            standing: Mutex::new(Ownership::Unknown),
         }
     }
 
@@ -90,51 +90,51 @@ impl Owner {
 
     /// Whether the record was never read.
     pub(super) fn is_unknown(&self) -> bool {
-        *self.standing() == Standing::Unknown
+        *self.standing() == Ownership::Unknown
     }
 
     /// The other start that owns the prefix.
     pub(super) fn other(&self) -> Option<OwnerRecord> {
         match &*self.standing() {
-            Standing::Foreign(record) => Some(record.clone()),
-            Standing::Unknown | Standing::Own(..) => None,
+            Ownership::Foreign(record) => Some(record.clone()),
+            Ownership::Unknown | Ownership::Own(..) => None,
         }
     }
 
     /// Whether a write has to read the record first.
     pub(super) fn is_due(&self) -> bool {
         match &*self.standing() {
-            Standing::Own(_, read) => read.elapsed() > CHECK_TIME,
-            Standing::Unknown => true,
-            Standing::Foreign(_) => false,
+            Ownership::Own(_, read) => read.elapsed() > CHECK_TIME,
+            Ownership::Unknown => true,
+            Ownership::Foreign(_) => false,
         }
     }
 
     /// Notes the record that makes this server the owner.
     pub(super) fn note_own(&self, record: OwnerRecord) {
         let mut standing = self.standing();
-        if !matches!(*standing, Standing::Foreign(_)) {
-            *standing = Standing::Own(record, Instant::now());
+        if !matches!(*standing, Ownership::Foreign(_)) {
+            *standing = Ownership::Own(record, Instant::now());
         }
     }
 
     /// Notes a record that was found.
     pub(super) fn note(&self, found: OwnerRecord) {
         let owned = match &*self.standing() {
-            Standing::Own(own, _) => *own == found,
-            Standing::Unknown | Standing::Foreign(_) => false,
+            Ownership::Own(own, _) => *own == found,
+            Ownership::Unknown | Ownership::Foreign(_) => false,
         };
         if owned || self.wrote(&found) {
             self.note_own(found);
             return;
         }
         let mut standing = self.standing();
-        if !matches!(*standing, Standing::Foreign(_)) {
-            *standing = Standing::Foreign(found);
+        if !matches!(*standing, Ownership::Foreign(_)) {
+            *standing = Ownership::Foreign(found);
         }
     }
 
-    fn standing(&self) -> MutexGuard<'_, Standing> {
+    fn standing(&self) -> MutexGuard<'_, Ownership> {
         self.standing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

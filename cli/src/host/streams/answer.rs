@@ -25,8 +25,8 @@ use super::super::any_body::{self, AnyBody};
 use super::savepoint::Savepoints;
 use super::transaction::Transaction;
 use super::{Streams, server_timing};
+use crate::host::admission::{Peer, scheme_of};
 use crate::host::budget::Reservation;
-use crate::host::front::{Peer, scheme_of};
 use crate::host::request_body;
 
 /// An admitted request.

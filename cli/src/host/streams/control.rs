@@ -14,7 +14,7 @@ use super::Streams;
 use super::answer::closing_problem;
 use super::savepoint::Savepoints;
 use super::transaction::Transaction;
-use crate::host::front::scheme_of;
+use crate::host::admission::scheme_of;
 use crate::host::request_body;
 
 impl Streams {

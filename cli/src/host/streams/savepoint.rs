@@ -29,7 +29,7 @@ impl Sql for Savepoints<'_> {
     ) -> Result<T, E> {
         self.run("SAVEPOINT step", &[])?;
         // An error or a panic drops the guard, which rolls back.
-        let guard = Undo(self);
+        let guard = SavepointRollback(self);
         let output = body(self)?;
         std::mem::forget(guard);
         self.run("RELEASE step", &[])?;
@@ -37,9 +37,9 @@ impl Sql for Savepoints<'_> {
     }
 }
 
-struct Undo<'a, 'b>(&'a Savepoints<'b>);
+struct SavepointRollback<'a, 'b>(&'a Savepoints<'b>);
 
-impl Drop for Undo<'_, '_> {
+impl Drop for SavepointRollback<'_, '_> {
     fn drop(&mut self) {
         // If this fails, the transaction is over, and no later statement of it runs.
         let undone = self.0.run("ROLLBACK TO step", &[]);

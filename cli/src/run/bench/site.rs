@@ -78,11 +78,11 @@ pub(super) fn difference(from: &[Row], to: &[Row]) -> Summary {
 /// The folder that is published.
 pub(super) struct Stage {
     folder: PathBuf,
-    held: BTreeMap<SitePath, Held>,
+    held: BTreeMap<SitePath, StagedFile>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-struct Held {
+struct StagedFile {
     blob: BlobId,
     size: u64,
     /// The file's time in the user's folder, and its time here.
@@ -138,10 +138,15 @@ impl Stage {
         }
     }
 
-    fn put(&self, row: &Row, old: Option<Held>, mut source: SourceFile) -> io::Result<Held> {
+    fn put(
+        &self,
+        row: &Row,
+        old: Option<StagedFile>,
+        mut source: SourceFile,
+    ) -> io::Result<StagedFile> {
         let place = self.folder.join(row.path.as_str());
         let found = modified(&source)?;
-        let mut held = Held {
+        let mut held = StagedFile {
             blob: row.entry.blob,
             size: row.entry.size,
             found,

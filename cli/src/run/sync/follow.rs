@@ -13,13 +13,13 @@ use pmx_sync::scan::FaultPolicy;
 use super::{Looked, SyncJob};
 use crate::client::http::Client;
 use crate::error::Failure;
+use crate::run::open_problems::{About, OpenProblems};
 use crate::run::report::Report;
-use crate::run::trouble::{About, Troubles};
 use crate::run::watch::{
-    Elapsed, Pace, ScanComparison, ScanDecision, Seen, Touched, WaitEnd, Watch,
+    BuildDebounce, Elapsed, FileEvent, ScanComparison, ScanDecision, Touched, WaitEnd, Watch,
 };
 use crate::run::{Context, Ended};
-use crate::source_tree::{Look, SourceTree, check_empty};
+use crate::source_tree::{SourceTree, WatchedRead, check_empty};
 
 /// Time after a partial scan until a full one.
 const RELOOK: Duration = Duration::from_secs(1);
@@ -54,8 +54,8 @@ pub(in crate::run) struct Follow<'a> {
     client: &'a Client,
     context: &'a Context<'a>,
     watch: Watch,
-    pace: Pace,
-    troubles: Troubles<'a>,
+    pace: BuildDebounce,
+    open_problems: OpenProblems<'a>,
     touched: Touched,
     /// The last publish.
     shown: Option<Shown>,
@@ -100,8 +100,8 @@ impl<'a> Follow<'a> {
             client,
             context,
             watch,
-            pace: Pace::default(),
-            troubles: Troubles::new(context.ui, show),
+            pace: BuildDebounce::default(),
+            open_problems: OpenProblems::new(context.ui, show),
             touched: Touched::default(),
             shown: None,
             seen: None,
@@ -115,7 +115,7 @@ impl<'a> Follow<'a> {
 
     /// Publishes the current folder, and prints the result.
     pub(super) fn begin(&mut self) -> Result<(), Failure> {
-        let look = Look {
+        let look = WatchedRead {
             touched: None,
             faults: self.faults,
         };
@@ -172,22 +172,22 @@ impl<'a> Follow<'a> {
             Some(why) => {
                 let line =
                     format!("changes may be seen late: {why}; scanning every second instead");
-                self.troubles.warn(About::Watching, vec![line]);
+                self.open_problems.warn(About::Watching, vec![line]);
             }
-            None => self.troubles.over(About::Watching),
+            None => self.open_problems.over(About::Watching),
         }
     }
 
     /// Scans the folder, and publishes the result if it is due.
     fn look(&mut self) {
         // Only a full scan finds the paths that were left out.
-        let is_whole = self.touched.folders.is_none() || self.troubles.has(About::Paths);
+        let is_whole = self.touched.folders.is_none() || self.open_problems.has(About::Paths);
         if is_whole {
             self.watch.settle();
             self.touched = Touched::default();
         }
         let started = self.watch.now();
-        let look = Look {
+        let look = WatchedRead {
             touched: self.touched.folders.as_ref(),
             faults: self.faults,
         };
@@ -212,20 +212,20 @@ impl<'a> Follow<'a> {
         // Without events, a difference from the last scan counts as one.
         let is_silent = self.pace.due().is_none() || self.watch.lack().is_some();
         if !is_shown && is_silent && was != Some(root) {
-            self.pace.note(&Seen::Anything, now);
+            self.pace.note(&FileEvent::Anything, now);
         }
         if let Err(failure) = check_empty(tree.totals(), self.job.allow_empty) {
             return self.unread(&failure);
         }
         let problems = left_out(tree);
         let mut found = self.compared(tree);
-        if problems.as_slice() != self.troubles.lines(About::Paths) && !problems.is_empty() {
+        if problems.as_slice() != self.open_problems.lines(About::Paths) && !problems.is_empty() {
             found.passing += 1;
         }
         if self.pace.judge(&found, now) == ScanDecision::Wait {
             return;
         }
-        self.troubles.over(About::Folder);
+        self.open_problems.over(About::Folder);
         self.name(problems);
         self.faults = FaultPolicy::LeaveOut;
         let is_refused = self.refused == Some(root) && !self.is_retry;
@@ -236,7 +236,7 @@ impl<'a> Follow<'a> {
         if is_shown {
             tree.keep(&[root]);
             self.touched = Touched::NOWHERE;
-            self.troubles.over(About::Publishing);
+            self.open_problems.over(About::Publishing);
             self.pace.settled(false, self.watch.now());
             return;
         }
@@ -275,8 +275,8 @@ impl<'a> Follow<'a> {
         self.refused = None;
         self.next.backoff = Duration::ZERO;
         self.touched = Touched::NOWHERE;
-        self.troubles.over(About::Folder);
-        self.troubles.over(About::Publishing);
+        self.open_problems.over(About::Folder);
+        self.open_problems.over(About::Publishing);
         let now = self.watch.now();
         self.next.poll = self.watch.poll_at(Duration::ZERO);
         self.pace.settled(true, now);
@@ -287,10 +287,10 @@ impl<'a> Follow<'a> {
         let now = self.watch.now();
         if root != self.refused {
             // For the user, this is a new attempt, so its result is reported again.
-            self.troubles.forget(About::Publishing);
+            self.open_problems.forget(About::Publishing);
         }
         self.refused = root;
-        self.troubles.fail(About::Publishing, failure);
+        self.open_problems.fail(About::Publishing, failure);
         // After a failure the cache may be stale.
         self.touched = Touched::default();
         self.pace.settled(false, now);
@@ -305,9 +305,9 @@ impl<'a> Follow<'a> {
     /// before a report.
     fn unread(&mut self, failure: &Failure) {
         let now = self.watch.now();
-        if is_of_folder(failure.code) && !self.troubles.has(About::Folder) {
+        if is_of_folder(failure.code) && !self.open_problems.has(About::Folder) {
             if self.pace.due().is_none() {
-                self.pace.note(&Seen::Anything, now);
+                self.pace.note(&FileEvent::Anything, now);
             }
             if self.pace.again(now) == ScanDecision::Wait {
                 return;
@@ -316,7 +316,7 @@ impl<'a> Follow<'a> {
         if failure.code == Code::ChangedDuringRead {
             self.faults = FaultPolicy::LeaveOutChanging;
         }
-        self.troubles.fail(About::Folder, failure);
+        self.open_problems.fail(About::Folder, failure);
         self.touched = Touched::default();
         self.pace.settled(false, now);
     }
@@ -333,9 +333,9 @@ impl<'a> Follow<'a> {
     /// Reports the paths that are left out.
     fn name(&mut self, problems: Vec<String>) {
         if problems.is_empty() {
-            self.troubles.over(About::Paths);
+            self.open_problems.over(About::Paths);
         } else {
-            self.troubles.warn(About::Paths, problems);
+            self.open_problems.warn(About::Paths, problems);
         }
     }
 }

@@ -20,7 +20,7 @@ use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 
 use crate::interrupt::Interrupt;
 use own::Own;
-pub(super) use pace::{Elapsed, Pace, ScanComparison, ScanDecision, Seen};
+pub(super) use pace::{BuildDebounce, Elapsed, FileEvent, ScanComparison, ScanDecision};
 use trace::{End, Trace};
 
 /// Interval at which a wait checks for an interrupt.
@@ -81,13 +81,13 @@ pub(super) enum WaitEnd {
 /// One event, and its folder.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct FolderEvent {
-    pub(super) seen: Seen,
+    pub(super) seen: FileEvent,
     pub(super) folder: Option<String>,
 }
 
 impl FolderEvent {
     const ANYWHERE: Self = Self {
-        seen: Seen::Anything,
+        seen: FileEvent::Anything,
         folder: None,
     };
 }
@@ -381,9 +381,11 @@ fn of_file(kind: EventKind, below: &Path) -> FolderEvent {
     let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
     let folder = Some(folder.to_owned());
     let seen = match kind {
-        EventKind::Modify(ModifyKind::Data(_)) if cfg!(target_os = "linux") => Seen::Written(path),
-        EventKind::Access(_) => Seen::Closed(path),
-        _ => Seen::Moved(path),
+        EventKind::Modify(ModifyKind::Data(_)) if cfg!(target_os = "linux") => {
+            FileEvent::Written(path)
+        }
+        EventKind::Access(_) => FileEvent::Closed(path),
+        _ => FileEvent::Moved(path),
     };
     FolderEvent { seen, folder }
 }

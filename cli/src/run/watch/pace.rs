@@ -57,7 +57,7 @@ const OPEN_MAX: usize = 1_000;
 
 /// Change that an event reports.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::run) enum Seen {
+pub(in crate::run) enum FileEvent {
     /// A program wrote to this file and may continue.
     Written(String),
     /// A program closed this file after writing.
@@ -92,7 +92,7 @@ pub(in crate::run) enum ScanDecision {
 
 /// The pace of one watch.
 #[derive(Debug, Default)]
-pub(in crate::run) struct Pace {
+pub(in crate::run) struct BuildDebounce {
     episode: Option<Episode>,
     /// Files that were written to and not closed since.
     open: BTreeSet<String>,
@@ -117,22 +117,24 @@ struct Episode {
     held: bool,
 }
 
-impl Pace {
+impl BuildDebounce {
     /// Records an event.
-    pub(in crate::run) fn note(&mut self, seen: &Seen, now: Elapsed) {
+    pub(in crate::run) fn note(&mut self, seen: &FileEvent, now: Elapsed) {
         match seen {
-            Seen::Written(path) if self.open.len() < OPEN_MAX => {
+            FileEvent::Written(path) if self.open.len() < OPEN_MAX => {
                 self.open.insert(path.clone());
             }
-            Seen::Closed(path) | Seen::Moved(path) => {
+            FileEvent::Closed(path) | FileEvent::Moved(path) => {
                 self.open.remove(path);
             }
-            Seen::Anything => self.open.clear(),
-            Seen::Written(_) => {}
+            FileEvent::Anything => self.open.clear(),
+            FileEvent::Written(_) => {}
         }
         let path = match seen {
-            Seen::Written(path) | Seen::Closed(path) | Seen::Moved(path) => Some(path.clone()),
-            Seen::Anything => None,
+            FileEvent::Written(path) | FileEvent::Closed(path) | FileEvent::Moved(path) => {
+                Some(path.clone())
+            }
+            FileEvent::Anything => None,
         };
         let (open, published) = (!self.open.is_empty(), self.published);
         let episode = self.episode.get_or_insert_with(|| Episode {

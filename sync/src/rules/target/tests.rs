@@ -125,14 +125,14 @@ fn targets_that_lead_nowhere_are_refused() {
 impl RedirectTarget {
     /// The text of the target, if it has only characters that a URL can hold.
     pub(in super::super) fn written(&self, names: &[Box<str>]) -> String {
-        let written = |pieces: &[Piece]| {
+        let written = |pieces: &[TargetPart]| {
             let pieces = pieces.iter().map(|piece| match piece {
-                Piece::Text(text) => text.to_string(),
-                Piece::Value(index) => format!(":{}", names[*index]),
+                TargetPart::Text(text) => text.to_string(),
+                TargetPart::Value(index) => format!(":{}", names[*index]),
             });
             pieces.collect::<String>()
         };
-        let part = |sign: &str, pieces: &Option<Vec<Piece>>| {
+        let part = |sign: &str, pieces: &Option<Vec<TargetPart>>| {
             let pieces = pieces.as_ref();
             pieces.map_or(String::new(), |pieces| format!("{sign}{}", written(pieces)))
         };

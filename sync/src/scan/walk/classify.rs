@@ -4,7 +4,7 @@ use super::super::error::{ScanFault, shown};
 use super::super::filesystem::{FileSystem, Listing, ListingEntry, Virtual};
 use super::super::own::{self, OwnFolder};
 use super::super::pathmx::FolderKind;
-use super::super::rules::Shape;
+use super::super::rules::PathKind;
 use super::super::stat::FileKind;
 use super::findings::lock;
 use super::{Walk, WalkPosition, lossy};
@@ -58,7 +58,7 @@ impl<G: FileSystem> Walk<'_, G> {
         &self,
         here: &WalkPosition<'_>,
         name: &[u8],
-        shape: Shape,
+        shape: PathKind,
         given: Option<Virtual>,
     ) -> bool {
         match given {
@@ -96,10 +96,10 @@ impl<G: FileSystem> Walk<'_, G> {
                 }
             }
             let shape = match listed.kind {
-                FileKind::Folder => Shape::Folder,
-                FileKind::Link if self.leads_to_folder(here, name) => Shape::Folder,
+                FileKind::Folder => PathKind::Folder,
+                FileKind::Link if self.leads_to_folder(here, name) => PathKind::Folder,
                 FileKind::File | FileKind::Link | FileKind::Special | FileKind::Unknown => {
-                    Shape::File
+                    PathKind::File
                 }
             };
             let given = self.filesystem.virtual_name(folder, listing.c_name(listed));

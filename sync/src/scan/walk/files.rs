@@ -70,7 +70,7 @@ impl FilesOutcome {
 }
 
 /// A file that differs from the cache.
-struct Fresh {
+struct ChangedFile {
     stat: Stat,
     entry: Entry,
     change: Option<PathChange>,
@@ -175,7 +175,7 @@ impl<G: FileSystem> Walk<'_, G> {
         spot: &DirEntryRef<'_, G::Folder>,
         name: &[u8],
         known: Option<CachedFile<'_>>,
-    ) -> Result<Fresh, ScanFault> {
+    ) -> Result<ChangedFile, ScanFault> {
         let path = SitePath::parse_bytes(&[here.prefix.as_bytes(), name].concat())?;
         if let Some(bytes) = self.filesystem.generated(spot.folder, spot.name) {
             return Ok(self.generated(path, bytes, known));
@@ -211,7 +211,7 @@ impl<G: FileSystem> Walk<'_, G> {
             media: self.media.of(path.name()),
         };
         let change = change(path, &entry, known);
-        Ok(Fresh {
+        Ok(ChangedFile {
             stat,
             entry,
             change,
@@ -220,13 +220,18 @@ impl<G: FileSystem> Walk<'_, G> {
         })
     }
 
-    fn generated(&self, path: SitePath, bytes: &[u8], known: Option<CachedFile<'_>>) -> Fresh {
+    fn generated(
+        &self,
+        path: SitePath,
+        bytes: &[u8],
+        known: Option<CachedFile<'_>>,
+    ) -> ChangedFile {
         let entry = Entry {
             blob: BlobId::of(bytes),
             size: bytes.len() as u64,
             media: self.media.of(path.name()),
         };
-        Fresh {
+        ChangedFile {
             stat: Stat::of_generated(bytes),
             change: change(path, &entry, known),
             entry,

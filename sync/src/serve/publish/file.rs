@@ -1,4 +1,4 @@
-//! Deploy file: the bytes of one path, as a deploy has it, for who may publish.
+//! Deploy file download: the bytes of one path in a deploy, for clients that may publish.
 //!
 //! Unlike a page, it is read by the exact path of the manifest. So rule files have an answer too.
 

@@ -59,9 +59,9 @@ impl ListedSite {
             rows.push(rules_row(bytes)?);
         }
         rows.sort_unstable_by(|a, b| a.path.cmp(&b.path));
-        let twin = rows.windows(2).find(|pair| pair[0].path == pair[1].path);
-        if let Some(twin) = twin.and_then(<[Row]>::first) {
-            let detail = format!("the file {:?} is listed twice", twin.path);
+        let duplicate = rows.windows(2).find(|pair| pair[0].path == pair[1].path);
+        if let Some(duplicate) = duplicate.and_then(<[Row]>::first) {
+            let detail = format!("the file {:?} is listed twice", duplicate.path);
             return Err(Problem::new(Code::PathDuplicate, detail));
         }
         if let Some((rules, _)) = &rules {

@@ -97,7 +97,7 @@ impl<B: Backend> Server<B> {
         drop(body);
         let verified = match arrived {
             Arrived::Whole(verified) => verified,
-            Arrived::Pending(draft) => self.apply_part_delta(draft, space, now).await?,
+            Arrived::Pending(pending) => self.apply_part_delta(pending, space, now).await?,
         };
         let chaining_value = *verified.chaining_value().as_bytes();
         let rest = self

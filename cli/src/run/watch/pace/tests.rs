@@ -1,4 +1,4 @@
-//! Pace tests: traces of builds and editors, with a clock of their own.
+//! BuildDebounce tests: traces of builds and editors, with a clock of their own.
 
 use pmx_core::id::BlobId;
 use pmx_sync::manifest::Entry;
@@ -15,7 +15,7 @@ const fn ms(ms: u64) -> Elapsed {
 /// A watched folder: its events with their times, and its publishes.
 #[derive(Default)]
 struct Folder {
-    pace: Pace,
+    pace: BuildDebounce,
     now: Elapsed,
     published: Vec<u64>,
     scans: u32,
@@ -55,14 +55,16 @@ impl Folder {
     }
 
     fn write(&mut self, path: &str) {
-        self.pace.note(&Seen::Written(path.into()), self.now);
-        self.pace.note(&Seen::Closed(path.into()), self.now);
+        self.pace.note(&FileEvent::Written(path.into()), self.now);
+        self.pace.note(&FileEvent::Closed(path.into()), self.now);
     }
 
     fn remove(&mut self, files: u64) {
         self.found.missing += files;
-        self.pace.note(&Seen::Moved("p1.html".into()), self.now);
-        self.pace.note(&Seen::Moved("p2.html".into()), self.now);
+        self.pace
+            .note(&FileEvent::Moved("p1.html".into()), self.now);
+        self.pace
+            .note(&FileEvent::Moved("p2.html".into()), self.now);
     }
 
     fn put_back(&mut self, path: &str) {
@@ -157,17 +159,19 @@ fn file_in_the_middle_of_a_write_waits() {
     for _ in 0..8 {
         folder
             .pace
-            .note(&Seen::Written("index.html".into()), folder.now);
+            .note(&FileEvent::Written("index.html".into()), folder.now);
         folder.pass(400);
     }
     folder
         .pace
-        .note(&Seen::Closed("index.html".into()), folder.now);
+        .note(&FileEvent::Closed("index.html".into()), folder.now);
     folder.pass(10_000);
     assert_eq!(folder.published.len(), 1, "{:?}", folder.published);
     // A file that a program holds open delays no publish for long, and no later publish at all.
     let mut folder = Folder::of(10);
-    folder.pace.note(&Seen::Written("a.log".into()), folder.now);
+    folder
+        .pace
+        .note(&FileEvent::Written("a.log".into()), folder.now);
     folder.pass(5_000);
     folder.write("style.css");
     folder.pass(5_000);
@@ -194,8 +198,8 @@ fn file_that_became_empty_waits_for_its_content() {
 
 #[test]
 fn unreadable_folder_is_scanned_again_before_it_is_reported() {
-    let mut pace = Pace::default();
-    pace.note(&Seen::Anything, ms(0));
+    let mut pace = BuildDebounce::default();
+    pace.note(&FileEvent::Anything, ms(0));
     let mut now = ms(0);
     let mut scans = 0;
     while pace.again(now) == ScanDecision::Wait {
@@ -270,9 +274,9 @@ proptest! {
         for (kind, pause) in &steps {
             match kind {
                 0 => folder.write("a.html"),
-                1 => folder.pace.note(&Seen::Written("b.html".into()), folder.now),
+                1 => folder.pace.note(&FileEvent::Written("b.html".into()), folder.now),
                 2 if folder.found.missing < 40 => folder.remove(1),
-                _ => folder.pace.note(&Seen::Anything, folder.now),
+                _ => folder.pace.note(&FileEvent::Anything, folder.now),
             }
             let last = folder.published.last().copied().unwrap_or_default();
             let now = folder.now.as_millis() as u64;

@@ -45,19 +45,19 @@ fn edited(bytes: &[u8]) -> (PartDelta, Vec<u8>) {
 }
 
 /// A part with copies; `None` if it has none.
-fn draft_of(wire: &[u8], part: Part) -> Result<Option<PendingPart>, PartError> {
+fn pending_of(wire: &[u8], part: Part) -> Result<Option<PendingPart>, PartError> {
     match open(wire, part, &mut Decoder::new())? {
-        Arrived::Pending(draft) => Ok(Some(draft)),
+        Arrived::Pending(pending) => Ok(Some(pending)),
         Arrived::Whole(_) => Ok(None),
     }
 }
 
 fn finished(wire: &[u8], old: &[u8]) -> Result<VerifiedPart, PartError> {
     let (part, _) = short();
-    let draft = draft_of(wire, part)?;
-    let mut draft = draft.ok_or(PartError::Copies)?;
-    draft.fill(START, old, PackKind::Stored);
-    draft.finish()
+    let pending = pending_of(wire, part)?;
+    let mut pending = pending.ok_or(PartError::Copies)?;
+    pending.fill(START, old, PackKind::Stored);
+    pending.finish()
 }
 
 #[test]
@@ -77,7 +77,7 @@ fn part_delta_of_runs_and_literals_makes_the_part() {
         assert_eq!(PartError::Copies.code(), Code::PrefixMissing);
     }
     let plain = WirePart::of(part, &bytes, &mut Encoder::new(), SOLID).unwrap();
-    assert!(matches!(draft_of(&plain.bytes, part), Ok(None)));
+    assert!(matches!(pending_of(&plain.bytes, part), Ok(None)));
     let none = PartDelta::of(part, base(), 7);
     let same = WirePart::build_with_delta(&none, &bytes, &mut Encoder::new(), SOLID);
     assert_eq!(same, Ok(plain), "a part that copies nothing is a plain one");
@@ -92,11 +92,11 @@ fn part_delta_keeps_the_kind_of_its_body() {
         let wire = WirePart::build_with_delta(&copies, &bytes, &mut Encoder::new(), SOLID).unwrap();
         assert_eq!(wire.bytes[5], FLAG_COPIES, "nothing is left to compress");
         assert!(wire.bytes.len() < 90);
-        let mut draft = draft_of(&wire.bytes, part).unwrap().unwrap();
+        let mut pending = pending_of(&wire.bytes, part).unwrap().unwrap();
         // The test fills one part of the base's blob after the other, in any order.
-        draft.fill(START + 100, &bytes[100..], kind);
-        draft.fill(START, &bytes[..100], PackKind::Stored);
-        assert_eq!(draft.finish().unwrap().kind, kind);
+        pending.fill(START + 100, &bytes[100..], kind);
+        pending.fill(START, &bytes[..100], PackKind::Stored);
+        assert_eq!(pending.finish().unwrap().kind, kind);
     }
 }
 
@@ -106,7 +106,7 @@ fn pending_part_reads_only_what_it_copies() {
     let (copies, _) = edited(&bytes);
     let wire = WirePart::build_with_delta(&copies, &bytes, &mut Encoder::new(), SOLID).unwrap();
     let (part, _) = short();
-    let draft = draft_of(&wire.bytes, part).unwrap().unwrap();
+    let pending = pending_of(&wire.bytes, part).unwrap().unwrap();
     let p = PART_BYTES;
     for (asked, needed) in [
         (0..p, 0..0),
@@ -114,7 +114,7 @@ fn pending_part_reads_only_what_it_copies() {
         (2 * p..3 * p, START + 130..START + 225),
         (0..9 * p, START..START + 225),
     ] {
-        assert_eq!(draft.needs(asked.clone()), needed, "{asked:?}");
+        assert_eq!(pending.needs(asked.clone()), needed, "{asked:?}");
     }
 }
 
@@ -180,7 +180,7 @@ fn runs_have_one_spelling_and_bounds() {
             write_varint(&mut wire, *len);
         }
         wire.extend_from_slice(&vec![b'x'; body]);
-        draft_of(&wire, part).map(|draft| draft.unwrap().copies)
+        pending_of(&wire, part).map(|pending| pending.unwrap().copies)
     };
     let good: [&[_]; 5] = [
         &[(0, 0, 200)],
@@ -232,9 +232,9 @@ fn part_delta_takes_as_many_runs_as_are_allowed() {
     assert!(!copies.push(run(0, 0, 1)), "runs are in order");
     let bytes = vec![b'a'; PART_BYTES as usize];
     let wire = WirePart::build_with_delta(&copies, &bytes, &mut Encoder::new(), SOLID).unwrap();
-    let mut draft = draft_of(&wire.bytes, part).unwrap().unwrap();
-    draft.fill(0, &bytes, PackKind::Solid);
-    assert!(draft.finish().unwrap().raw() == bytes);
+    let mut pending = pending_of(&wire.bytes, part).unwrap().unwrap();
+    pending.fill(0, &bytes, PackKind::Solid);
+    assert!(pending.finish().unwrap().raw() == bytes);
 }
 
 proptest! {
@@ -261,7 +261,7 @@ proptest! {
         if copies.is_empty() {
             prop_assert!(verify(&wire.bytes, part, &mut Decoder::new()).is_ok());
         } else {
-            let read = draft_of(&wire.bytes, part).unwrap().unwrap();
+            let read = pending_of(&wire.bytes, part).unwrap().unwrap();
             prop_assert_eq!(read.copies(), &copies);
             let found = finished(&wire.bytes, &old).unwrap();
             prop_assert_eq!(found.raw(), &bytes[..]);
@@ -276,10 +276,10 @@ proptest! {
         let (part, _) = short();
         for head in [&[][..], &[1; 65], &[1; 66]] {
             let wire = [b"PMXP\x01", &[flags, 0xc8, 1][..], head, &bytes].concat();
-            if let Ok(Some(mut draft)) = draft_of(&wire, part) {
-                draft.fill(0, &bytes, PackKind::Stored);
-                let _ = draft.needs(0..u64::MAX);
-                let _ = draft.finish();
+            if let Ok(Some(mut pending)) = pending_of(&wire, part) {
+                pending.fill(0, &bytes, PackKind::Stored);
+                let _ = pending.needs(0..u64::MAX);
+                let _ = pending.finish();
             }
         }
     }
