@@ -6,6 +6,39 @@
 //! [`StreamRequest`](http::StreamRequest) and runs a transaction over [`Sql`](pmx_core::sql::Sql).
 //! It renders the transaction's reply or [`Refusal`] as a response. It does not depend on sites or
 //! on publishing. `DESIGN.md` in this crate describes the formats and gives the reasons.
+//!
+//! A stream in memory:
+//!
+//! ```
+//! use pmx_core::time::Timestamp;
+//! use pmx_streams::{
+//!     Append, Create, Engine, EngineConfig, From, Generation, MediaType, Read, ReadResult,
+//! };
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let (sql, config) = (pmx_tests::sql::Sqlite::new(), EngineConfig::default());
+//! Engine::install(&sql)?;
+//! let (stream, now) = (Engine::new(&sql, 1, &config), Timestamp::from_millis(0));
+//! let media_type = Some(MediaType::new("text/plain"));
+//! let create = Create {
+//!     media_type: media_type.clone(),
+//!     expiry: None,
+//!     expiry_text: None,
+//!     closed: false,
+//!     body: "Hello".into(),
+//!     fork: None,
+//! };
+//! stream.create(&create, now, Generation::from_random([7; 16]))?;
+//! let body = ", world".into();
+//! let append = Append { media_type, body, seq: None, producer: None, close: false };
+//! stream.append(&append, now)?;
+//! let ReadResult::Page(page) = stream.read(&Read { from: From::Start }, now)? else {
+//!     return Err("the stream has no segments yet".into());
+//! };
+//! assert_eq!(page.body, "Hello, world");
+//! # Ok(())
+//! # }
+//! ```
 
 #![forbid(unsafe_code)]
 

@@ -3,7 +3,7 @@
 
 use crate::access_log::{AccessLog, Costs};
 use crate::prices::{VIEW_KV_READS, VIEW_REQUESTS};
-use crate::world::{World, noise};
+use crate::world::{World, noise, or_skip};
 
 fn costs(of: &[(&str, u64)]) -> Costs {
     of.iter()
@@ -83,9 +83,7 @@ fn page_view_of_many_requests_costs_one_pointer() {
 
 #[test]
 fn publish_of_one_change_costs_a_write_and_a_few_rows() {
-    let Some(world) = World::worker() else {
-        return;
-    };
+    let world = or_skip!(World::worker());
     let mut log = AccessLog::new(&world);
     site(&world, 2000);
     log.announced(&world);
@@ -107,9 +105,7 @@ fn publish_of_one_change_costs_a_write_and_a_few_rows() {
 
 #[test]
 fn pack_upload_costs_one_call_of_its_space() {
-    let Some(world) = World::worker() else {
-        return;
-    };
+    let world = or_skip!(World::worker());
     let mut log = AccessLog::new(&world);
     // A pack has at most 8 MiB of them.
     for number in 0..6 {
@@ -138,9 +134,7 @@ fn pack_upload_costs_one_call_of_its_space() {
 
 #[test]
 fn first_publish_of_65_500_files_writes_a_row_for_many() {
-    let Some(world) = World::worker() else {
-        return;
-    };
+    let world = or_skip!(World::worker());
     let mut log = AccessLog::new(&world);
     site(&world, 65_500);
     let costs = log.announced(&world);
@@ -158,9 +152,7 @@ fn first_publish_of_65_500_files_writes_a_row_for_many() {
 #[test]
 fn file_of_1_gb_passes_through_little_memory() {
     const PARTS: u64 = 120;
-    let Some(world) = World::worker() else {
-        return;
-    };
+    let world = or_skip!(World::worker());
     let mut log = AccessLog::new(&world);
     let film = noise(0, PARTS as usize * 8 * 1024 * 1024 - 5);
     world.write_bytes("film.mp4", &film);

@@ -13,7 +13,7 @@ use pmx_sync::wire::{Envelope, Section, SectionKind};
 use serde_json::json;
 
 use crate::access_log::AccessLog;
-use crate::world::{Answer, World};
+use crate::world::{Answer, World, or_skip};
 
 /// Bytes of the module's memory: half of what an isolate has. Here the request and the space are in
 /// one isolate.
@@ -63,9 +63,7 @@ fn tell(world: &World, manifest: &Built, bytes: usize) -> Answer {
 
 #[test]
 fn largest_section_passes_through_half_an_isolate() {
-    let Some(world) = World::worker() else {
-        return;
-    };
+    let world = or_skip!(World::worker());
     let manifest = manifest(0..70_000);
     let mut log = AccessLog::new(&world);
     let before = log.memory;

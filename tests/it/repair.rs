@@ -29,6 +29,15 @@ fn kind(object: &[u8]) -> Kind {
     }
 }
 
+/// Restarts the server after it lost all objects.
+pub(crate) fn lose_all_objects(world: &mut World) {
+    world.server.kill();
+    for file in objects(world) {
+        fs::remove_file(file).unwrap();
+    }
+    world.restart();
+}
+
 /// The files of all objects.
 pub(crate) fn objects(world: &World) -> Vec<PathBuf> {
     let data = world.temp.path().join("data");
@@ -188,11 +197,7 @@ fn sync_restores_a_site_that_lost_all_objects() {
     fs::remove_file(world.site().join("old.html")).unwrap();
     world.write(&[("c.html", "changed")]);
     world.sync("docs", &[]).ok();
-    world.server.kill();
-    for file in objects(&world) {
-        fs::remove_file(file).unwrap();
-    }
-    world.restart();
+    lose_all_objects(&mut world);
     lost(&world, "docs", "/a");
     // The folder changed too: the client sends the lost blobs with the patch.
     world.write(&[("d.html", "new")]);

@@ -5,7 +5,7 @@ use std::fs;
 use serde_json::{Value, json};
 
 use crate::access_log::AccessLog;
-use crate::world::{World, eventually};
+use crate::world::{World, eventually, or_skip};
 
 /// The deploys of a space, newest first, and the active one.
 fn history(world: &World, space: &str) -> (Value, Vec<Value>) {
@@ -49,9 +49,7 @@ fn files(folder: &std::path::Path) -> Vec<String> {
 
 #[test]
 fn site_is_served_from_r2_through_the_worker() {
-    let Some(mut world) = World::worker() else {
-        return;
-    };
+    let mut world = or_skip!(World::worker());
     publish(&world, "docs", "from R2");
     // The new isolate has an empty memory.
     world.server.kill();
@@ -65,9 +63,7 @@ fn site_is_served_from_r2_through_the_worker() {
 
 #[test]
 fn second_site_of_a_worker_has_its_own_durable_object() {
-    let Some(world) = World::worker() else {
-        return;
-    };
+    let world = or_skip!(World::worker());
     let spaces = || {
         let files = files(&world.temp.path().join("data/spaces")).into_iter();
         let ledgers = files.filter(|file| file.ends_with(".sqlite") && !file.contains("metadata"));
@@ -83,9 +79,7 @@ fn second_site_of_a_worker_has_its_own_durable_object() {
 
 #[test]
 fn publish_uploads_only_missing_blobs() {
-    let Some(world) = World::worker() else {
-        return;
-    };
+    let world = or_skip!(World::worker());
     let page = |number: u32| format!("page {number} {}", "word ".repeat(99));
     for number in 0..50 {
         world.write(&[(&format!("{number}.html"), &page(number))]);
@@ -103,9 +97,7 @@ fn publish_uploads_only_missing_blobs() {
 
 #[test]
 fn publish_creates_a_deploy_record() {
-    let Some(world) = World::worker() else {
-        return;
-    };
+    let world = or_skip!(World::worker());
     world.write(&[("index.html", "one"), ("about.html", "about")]);
     let ran = world.sync("docs", &["-m", "what is new"]).ok();
     let (_, deploys) = history(&world, "docs");
@@ -119,9 +111,7 @@ fn publish_creates_a_deploy_record() {
 
 #[test]
 fn publish_activates_the_deploy() {
-    let Some(world) = World::worker() else {
-        return;
-    };
+    let world = or_skip!(World::worker());
     publish(&world, "docs", "one");
     assert_eq!(history(&world, "docs").0, 1);
     shows(&world, "docs", "one", 1);
@@ -132,9 +122,7 @@ fn publish_activates_the_deploy() {
 
 #[test]
 fn deploys_reach_readers_of_their_site_only() {
-    let Some(world) = World::worker() else {
-        return;
-    };
+    let world = or_skip!(World::worker());
     publish(&world, "one", "of one");
     publish(&world, "two", "of two");
     let mut log = AccessLog::new(&world);
@@ -167,9 +155,7 @@ fn events(world: &World, space: &str, offset: &str) -> Vec<Value> {
 
 #[test]
 fn events_are_emitted_to_the_right_site_only() {
-    let Some(world) = World::worker() else {
-        return;
-    };
+    let world = or_skip!(World::worker());
     publish(&world, "one", "of one");
     publish(&world, "two", "of two");
     let before = crate::live::events(&world, "one", "offset=now");
@@ -202,9 +188,7 @@ fn root_of(world: &World, deploy: u64) -> Value {
 
 #[test]
 fn rollback_activates_an_older_deploy_without_build_or_upload() {
-    let Some(world) = World::worker() else {
-        return;
-    };
+    let world = or_skip!(World::worker());
     publish(&world, "docs", "one");
     publish(&world, "docs", "two");
     // The client could build and upload nothing.
@@ -227,9 +211,7 @@ fn rollback_activates_an_older_deploy_without_build_or_upload() {
 
 #[test]
 fn stable_routes_never_serve_stale_html() {
-    let Some(world) = World::worker() else {
-        return;
-    };
+    let world = or_skip!(World::worker());
     // A browser revalidates the page that it had, and the page has changed.
     let is_new = |etag: &str| {
         let answer = world.get_with("docs", "/", &[("If-None-Match", etag)]);
@@ -254,9 +236,7 @@ fn stable_routes_never_serve_stale_html() {
 
 #[test]
 fn route_is_published_again_and_again() {
-    let Some(world) = World::worker() else {
-        return;
-    };
+    let world = or_skip!(World::worker());
     for number in 1..=12 {
         let text = format!("version {number}");
         publish(&world, "docs", &text);
@@ -272,9 +252,7 @@ fn route_is_published_again_and_again() {
 
 #[test]
 fn subdomains_show_their_own_sites() {
-    let Some(world) = World::worker() else {
-        return;
-    };
+    let world = or_skip!(World::worker());
     let names: Vec<String> = (0..6).map(|number| format!("site-{number}")).collect();
     for name in &names {
         publish(&world, name, &format!("I am {name}"));
@@ -289,9 +267,7 @@ fn subdomains_show_their_own_sites() {
 
 #[test]
 fn requests_and_publishes_are_logged_as_one_object_a_line() {
-    let Some(world) = World::worker() else {
-        return;
-    };
+    let world = or_skip!(World::worker());
     let mut log = AccessLog::new(&world);
     publish(&world, "docs", "one");
     world.get("docs", "/?token=hidden");

@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use crate::repair::{Kind, lost, objects, page, publish, rot, whole};
+use crate::repair::{Kind, lose_all_objects, lost, objects, page, publish, rot, whole};
 use crate::world::{Ran, World, noise, on_both_hosts};
 
 on_both_hosts!(
@@ -151,11 +151,7 @@ fn lost_content_of_an_older_deploy_is_named_until_it_is_given_up(mut world: Worl
     publish(&world);
     fs::remove_file(world.site().join("old.html")).unwrap();
     world.sync("docs", &[]).ok();
-    world.server.kill();
-    for file in objects(&world) {
-        fs::remove_file(file).unwrap();
-    }
-    world.restart();
+    lose_all_objects(&mut world);
     let found = verify(&world, &["--repair"]);
     assert!(faults(&found).contains(&"object".to_owned()), "{found:?}");
     assert_eq!(found.at("/damaged"), json!([1, 2]), "{found:?}");

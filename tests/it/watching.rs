@@ -246,13 +246,14 @@ fn watch_outlives_a_folder_that_is_gone_and_a_server_that_is_gone() {
     let site = world.site();
     fs::remove_dir_all(&site).unwrap_or_default();
     let watching = Watching::start(world.command(&["sync", "site", "--space", "docs", "--watch"]));
-    std::thread::sleep(Duration::from_millis(300));
+    let failures = || watching.count(|line| line["type"] == "error");
+    eventually("the missing folder is reported", || failures() == 1);
     put(&site, &[("index.html", "one")]);
     becomes(&world, "/", "one");
     // A file replaces the folder, and the folder returns.
     fs::rename(&site, at(&world, "away")).unwrap();
     fs::write(&site, "a file").unwrap();
-    std::thread::sleep(Duration::from_millis(300));
+    eventually("the replaced folder is reported", || failures() > 1);
     fs::remove_file(&site).unwrap();
     fs::rename(at(&world, "away"), &site).unwrap();
     put(&site, &[("index.html", "two")]);

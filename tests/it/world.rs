@@ -408,6 +408,18 @@ pub(crate) fn noise(seed: u64, len: usize) -> Vec<u8> {
     bytes
 }
 
+/// Ends a test whose platform is not installed, after a message: the value of an `Option`, or
+/// `return`.
+macro_rules! or_skip {
+    ($platform:expr) => {
+        match $platform {
+            Some(platform) => platform,
+            None => return,
+        }
+    };
+}
+pub(crate) use or_skip;
+
 /// Waits until a condition holds, and fails the story after a generous time.
 pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let started = Instant::now();

@@ -128,7 +128,13 @@ impl Bucket {
 
     /// Lets all requests go without an answer, or passes them again.
     pub(super) fn stall(&self, stalls: bool) {
+        self.relay.faults.stalled.store(0, Ordering::SeqCst);
         self.relay.faults.stalls.store(stalls, Ordering::SeqCst);
+    }
+
+    /// Connections whose requests go without an answer since the last stall began.
+    pub(super) fn stalled(&self) -> usize {
+        self.relay.faults.stalled.load(Ordering::SeqCst)
     }
 
     /// Makes it a store that ignores the conditions of writes.
@@ -175,18 +181,24 @@ fn program() -> PathBuf {
 struct Faults {
     /// It passes none, and closes nothing.
     stalls: AtomicBool,
+    /// Connections of which it stopped passing bytes.
+    stalled: AtomicUsize,
     /// It hides the conditions of requests.
     ignores_conditions: AtomicBool,
 }
 
 fn pass(mut from: TcpStream, to: &mut TcpStream, faults: &Faults) -> std::io::Result<()> {
-    let mut bytes = vec![0; 64 * 1024];
+    let (mut bytes, mut is_stalled) = (vec![0; 64 * 1024], false);
     loop {
         let count = from.read(&mut bytes)?;
         if count == 0 {
             return Ok(());
         }
         if faults.stalls.load(Ordering::SeqCst) {
+            let is_new = !std::mem::replace(&mut is_stalled, true);
+            faults
+                .stalled
+                .fetch_add(usize::from(is_new), Ordering::SeqCst);
             continue;
         }
         let part = &mut bytes[..count];

@@ -9,6 +9,7 @@ use tokio::runtime::Runtime;
 
 use super::PLACE;
 use super::bucket::{Bucket, SECRET};
+use crate::world::or_skip;
 
 fn open(bucket: &Bucket, data: &std::path::Path) -> Arc<ObjectStore> {
     let settings = bucket.settings(PLACE);
@@ -29,15 +30,17 @@ fn key(space: u8, object: u8) -> ObjectKey {
     }
 }
 
+/// Runs work with a store in the bucket.
+fn with_store(bucket: &Bucket, work: impl AsyncFnOnce(Arc<ObjectStore>)) {
+    let home = tempfile::tempdir().unwrap();
+    let store = open(bucket, home.path());
+    Runtime::new().unwrap().block_on(work(store));
+}
+
 #[test]
 fn ranges_are_read_as_from_a_folder() {
-    let Some(bucket) = Bucket::start() else {
-        return;
-    };
-    let home = tempfile::tempdir().unwrap();
-    let store = open(&bucket, home.path());
-    let runtime = Runtime::new().unwrap();
-    runtime.block_on(async {
+    let bucket = or_skip!(Bucket::start());
+    with_store(&bucket, async |store| {
         store.write(key(1, 1), "0123456789".into()).await.unwrap();
         store.write(key(1, 2), "".into()).await.unwrap();
         for (object, range, expected) in [
@@ -65,13 +68,8 @@ fn ranges_are_read_as_from_a_folder() {
 
 #[test]
 fn objects_are_written_once_and_deleted_in_bulk() {
-    let Some(bucket) = Bucket::start() else {
-        return;
-    };
-    let home = tempfile::tempdir().unwrap();
-    let store = open(&bucket, home.path());
-    let runtime = Runtime::new().unwrap();
-    runtime.block_on(async {
+    let bucket = or_skip!(Bucket::start());
+    with_store(&bucket, async |store| {
         for (space, object) in [(1, 1), (1, 2), (1, 3), (2, 1)] {
             store.write(key(space, object), "one".into()).await.unwrap();
         }

@@ -155,11 +155,11 @@ fn refused_connection_is_a_network_failure_that_names_the_address() {
 
 #[test]
 fn interrupt_ends_the_wait() {
-    let (server, _requests) = serving(vec![answer("503 Busy\r\nRetry-After: 25", "")]);
+    let (server, requests) = serving(vec![answer("503 Busy\r\nRetry-After: 25", "")]);
     let interrupt = Interrupt::default();
     let client = Client::new(server, None, &Trust::default(), interrupt.clone());
     let waiting = std::thread::spawn(move || client.health().map(drop));
-    std::thread::sleep(Duration::from_millis(20));
+    requests.recv().unwrap();
     interrupt.raise();
     assert_eq!(
         waiting.join().unwrap().map_err(|failure| failure.exit()),
