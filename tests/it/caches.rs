@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use pmx_tests::rng::Rng;
 
-use crate::world::{Ran, World};
+use crate::world::{Ran, World, sync_args};
 
 fn files(folder: &Path, found: &mut Vec<PathBuf>) {
     let mut entries: Vec<_> = fs::read_dir(folder).unwrap().flatten().collect();
@@ -104,7 +104,7 @@ fn cache_without_its_key_reads_every_file_and_sends_the_difference() {
     world.write(&[("p7.html", &page(7, "changed"))]);
     // The cache's folder is restored, and the home folder is new.
     let elsewhere = world.temp.path().join("elsewhere");
-    let mut command = world.command(&["sync", "site", "--space", "docs", "--json", "-v"]);
+    let mut command = world.command(&sync_args("docs", &["--json", "-v"]));
     command.env("HOME", &elsewhere).env_remove("XDG_STATE_HOME");
     let ran: Ran = command.output().unwrap().into();
     let ran = ran.ok();

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::world::{Running, World, eventually, on_both_hosts};
+use crate::world::{Running, World, eventually, on_both_hosts, sync_args};
 
 on_both_hosts!(
     data_folder_inside_a_site_is_left_out,
@@ -102,9 +102,7 @@ fn private_key_is_not_published() {
     let ran = world.sync("docs", &[]).fails(3, "E_SECRET");
     assert_eq!(ran.last()["items"][0], "a/notes.txt", "{ran:?}");
     assert_eq!(world.get("docs", "/").status, 404);
-    let text = world
-        .pmx(&["sync", "site", "--space", "docs"])
-        .fails(3, "E_SECRET");
+    let text = world.pmx(&sync_args("docs", &[])).fails(3, "E_SECRET");
     assert!(text.stderr.contains("a/notes.txt"), "{text:?}");
     let ran = world.sync("docs", &["--exclude", "notes.txt"]).ok();
     let first: serde_json::Value =
@@ -128,7 +126,7 @@ fn path_collisions_by_case_are_published_with_one_warning() {
     world
         .sync("docs", &["--strict"])
         .fails(3, "E_PATH_COLLISION");
-    let ran = world.pmx(&["sync", "site", "--space", "docs"]).ok();
+    let ran = world.pmx(&sync_args("docs", &[])).ok();
     assert!(ran.stderr.contains("A.txt and a.txt"), "{ran:?}");
     assert_eq!(world.get("docs", "/A.txt").text(), "upper");
     assert_eq!(world.get("docs", "/a.txt").text(), "lower");

@@ -8,7 +8,9 @@ use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
-use crate::world::{Ran, World, eventually, http, on_both_hosts, pmx_path, without_store};
+use crate::world::{
+    Ran, World, eventually, http, on_both_hosts, pmx_path, sync_args, without_store,
+};
 
 on_both_hosts!(control_characters_are_published_and_reach_no_terminal);
 
@@ -192,9 +194,7 @@ fn control_characters_are_published_and_reach_no_terminal(world: World) {
         world.write(&[(name, "odd")]);
     }
     let message = "\u{1b}[2J<script>\u{202e}${jndi}\u{1f600}\r\nmore";
-    let ran = world
-        .pmx(&["sync", "site", "--space", "docs", "-m", message])
-        .ok();
+    let ran = world.pmx(&sync_args("docs", &["-m", message])).ok();
     let listed = world.pmx(&["deploys", "--space", "docs"]).ok();
     world.write(&[("c\u{202e}d.html", "even")]);
     world.sync("docs", &[]).ok();

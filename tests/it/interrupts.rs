@@ -17,7 +17,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::scripted_servers::{ScriptedServer, command, http, read_request};
-use crate::world::{Ran, World, eventually, tcp};
+use crate::world::{Ran, World, eventually, sync_args, tcp};
 
 /// Time limit of an orderly end. Other tests run at the same time.
 const SOON: Duration = Duration::from_millis(1_500);
@@ -79,7 +79,7 @@ fn line(child: &mut Child) -> String {
 
 fn start(home: &TempDir, server: &ScriptedServer, more: &[&str]) -> Child {
     let url = server.url("http", "127.0.0.1");
-    let args = [&["sync", "site", "--space", "docs", "--server", &url], more].concat();
+    let args = [&sync_args("docs", &["--server", &url]), more].concat();
     let mut command = command(home.path(), &args, &[]);
     let started = command
         .stdout(Stdio::piped())

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use pmx_tests::rng::Rng;
 
-use crate::world::{Host, World, on_both_hosts};
+use crate::world::{Host, World, on_both_hosts, sync_args};
 
 on_both_hosts! {
     kills_leave_the_old_or_the_new_site_whole,
@@ -100,7 +100,7 @@ fn kills_leave_the_old_or_the_new_site_whole(mut world: World) {
     let rounds = rounds(world.server.host);
     for version in 1..=rounds {
         write(&world, version);
-        let mut client = world.command(&["sync", "site", "--space", "docs", "--json"]);
+        let mut client = world.command(&sync_args("docs", &["--json"]));
         client.stdout(Stdio::piped()).stderr(Stdio::null());
         let mut client = client.spawn().unwrap();
         std::thread::sleep(Duration::from_millis(rng.next() % 120));

@@ -3,7 +3,7 @@
 use std::fs::OpenOptions;
 use std::process::Stdio;
 
-use crate::world::{Ran, World, on_both_hosts};
+use crate::world::{Ran, World, on_both_hosts, sync_args};
 
 on_both_hosts! {
     diff_names_paths_although_another_machine_published,
@@ -61,7 +61,7 @@ fn token_file_is_read_from_a_path_or_standard_input() {
     let token = token.trim_start_matches("Bearer ");
     std::fs::write(world.temp.path().join("token"), format!("{token}\n")).unwrap();
     let sync = |more: &[&str]| {
-        let args = [&["sync", "site", "--space", "docs", "--data", "none"], more].concat();
+        let args = [&sync_args("docs", &["--data", "none"]), more].concat();
         let mut command = world.command(&args);
         command.env("PMX_TOKEN", "wrong");
         command
@@ -128,7 +128,7 @@ fn deploy_url_is_printed() {
         format!("http://docs.localhost:{port}/"),
         format!("http://1--docs.localhost:{port}/"),
     );
-    let ran = world.pmx(&["sync", "site", "--space", "docs"]).ok();
+    let ran = world.pmx(&sync_args("docs", &[])).ok();
     assert_eq!(ran.stdout, format!("{site}\n"));
     assert!(ran.stderr.contains(&first), "{ran:?}");
     assert_eq!(world.sync("docs", &[]).ok().at("/deploy_url"), first);

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::world::{Running, World, eventually, noise, on_both_hosts};
+use crate::world::{Running, World, eventually, noise, on_both_hosts, sync_args};
 
 on_both_hosts! {
     publish_update_and_rollback_show_the_right_page,
@@ -33,9 +33,7 @@ fn publish_update_and_rollback_show_the_right_page(world: World) {
         ("a.css", "p{}"),
     ]);
 
-    let first = world
-        .pmx(&["sync", "site", "--space", "docs", "-m", "first"])
-        .ok();
+    let first = world.pmx(&sync_args("docs", &["-m", "first"])).ok();
     let url = format!("http://docs.localhost:{}/", world.server.port);
     assert_eq!(first.stdout, format!("{url}\n"), "stdout is the URL, alone");
     let served = world.get("docs", "/");
@@ -156,7 +154,7 @@ fn older_build_never_replaces_a_newer_one(world: World) {
 fn order_is_sent_automatically_under_ci(world: World) {
     let publish = |run: &str, content: &str| {
         world.write(&[("index.html", content)]);
-        let mut command = world.command(&["sync", "site", "--space", "docs", "--json"]);
+        let mut command = world.command(&sync_args("docs", &["--json"]));
         command
             .env("CI", "true")
             .env("GITHUB_ACTIONS", "true")
@@ -317,11 +315,11 @@ fn spaces_are_isolated(world: World) {
 
 fn failures_have_their_exit_codes(mut world: World) {
     world.write(&[("index.html", "x")]);
-    let mut wrong = world.command(&["sync", "site", "--space", "docs", "--json"]);
+    let mut wrong = world.command(&sync_args("docs", &["--json"]));
     let ran = crate::world::Ran::from(wrong.env("PMX_TOKEN", "wrong").output().unwrap());
     ran.fails(4, "E_UNAUTHORISED");
     world
-        .pmx(&["sync", "site", "--space", "Bad_Name"])
+        .pmx(&sync_args("Bad_Name", &[]))
         .fails(2, "E_NAME_INVALID");
     world
         .pmx(&["rollback", "7", "--space", "docs"])

@@ -10,7 +10,7 @@ use pmx_core::name::SpaceName;
 use pmx_sync::wire::{BeginHead, CommitPreconditions, DeployMeta, Envelope, Replace, VERSION};
 use serde_json::{Value, json};
 
-use crate::world::{Ran, World, on_both_hosts};
+use crate::world::{Ran, World, on_both_hosts, sync_args};
 
 on_both_hosts! {
     unchanged_publish_records_its_order,
@@ -30,7 +30,7 @@ fn on(world: &World, machine: &str, more: &[&str]) -> Ran {
 
 /// The same in the environment of a CI system.
 fn ci(world: &World, machine: &str, more: &[&str], env: &[(&str, &str)]) -> Ran {
-    let args = [&["sync", "site", "--space", "docs", "--json"], more].concat();
+    let args = [&sync_args("docs", &["--json"]), more].concat();
     let mut command = world.command(&args);
     command.env("PMX_CACHE", world.temp.path().join(machine));
     command.envs(env.iter().copied());

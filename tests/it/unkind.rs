@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::world::{Answer, Host, World, eventually, noise};
+use crate::world::{Answer, Host, World, eventually, noise, sync_args};
 
 /// A world on an unkind platform with these settings; `None` if it can't run here.
 fn world(settings: &[(&str, &str)]) -> Option<World> {
@@ -176,7 +176,7 @@ fn uploads_of_a_client_that_left_are_kept() {
         return;
     };
     world.write_bytes("film.bin", &noise(1, 3 * MIB));
-    let mut client = world.command(&["sync", "site", "--space", "docs"]);
+    let mut client = world.command(&sync_args("docs", &[]));
     let mut client = client.stderr(Stdio::null()).spawn().unwrap();
     eventually("the isolate writes to R2", || {
         faults(&world, "begun: r2 put") > 0

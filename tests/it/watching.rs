@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::world::{World, eventually};
+use crate::world::{World, eventually, sync_args};
 
 /// A `pmx` that watches, and its output so far: JSON lines of stdout.
 pub(crate) struct Watching {
@@ -245,7 +245,7 @@ fn watch_outlives_a_folder_that_is_gone_and_a_server_that_is_gone() {
     let mut world = World::new();
     let site = world.site();
     fs::remove_dir_all(&site).unwrap_or_default();
-    let watching = Watching::start(world.command(&["sync", "site", "--space", "docs", "--watch"]));
+    let watching = Watching::start(world.command(&sync_args("docs", &["--watch"])));
     let failures = || watching.count(|line| line["type"] == "error");
     eventually("the missing folder is reported", || failures() == 1);
     put(&site, &[("index.html", "one")]);
@@ -309,7 +309,7 @@ fn watch_replaces_its_own_deploy_whose_answer_was_lost() {
     let world = World::new();
     world.write(&[("index.html", "one")]);
     let way = LossyWay::to(world.server.port);
-    let mut command = world.command(&["sync", "site", "--space", "docs", "--watch"]);
+    let mut command = world.command(&sync_args("docs", &["--watch"]));
     command.args(["--server", &way.address]);
     let watching = Watching::start(command);
     watching.sees("a first publish", |line| line["type"] == "summary");
@@ -329,7 +329,7 @@ fn publish_replaces_an_earlier_one_of_its_user_whose_answer_was_lost() {
     let world = World::new();
     let way = LossyWay::to(world.server.port);
     let sync = || {
-        let mut command = world.command(&["sync", "site", "--space", "docs"]);
+        let mut command = world.command(&sync_args("docs", &[]));
         command.args(["--server", &way.address]);
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         command

@@ -323,8 +323,8 @@ impl World {
 
     /// `pmx sync --json` of the site to a space.
     pub(crate) fn sync(&self, space: &str, more: &[&str]) -> Ran {
-        let args = [&["sync", "site", "--space", space, "--json"], more].concat();
-        self.pmx(&args)
+        let args = [&["--json"], more].concat();
+        self.pmx(&sync_args(space, &args))
     }
 
     /// GET of a page of a site.
@@ -406,6 +406,11 @@ pub(crate) fn noise(seed: u64, len: usize) -> Vec<u8> {
     hasher.update(&seed.to_le_bytes());
     hasher.finalize_xof().fill(&mut bytes);
     bytes
+}
+
+/// The arguments of a sync of the site to a space.
+pub(crate) fn sync_args<'a>(space: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    [&["sync", "site", "--space", space], more].concat()
 }
 
 /// Ends a test whose platform is not installed, after a message: the value of an `Option`, or
