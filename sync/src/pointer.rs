@@ -42,6 +42,10 @@ pub struct Pointer {
     /// When its preview ends: from then on readers see none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires: Option<Timestamp>,
+    /// How often the space made pointers anew for the deploys that they had: of two pointers of one
+    /// order, the one with the greater revision is the newer.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub revision: u64,
 }
 
 impl Pointer {
@@ -49,6 +53,11 @@ impl Pointer {
     /// pointer of a deleted alias follows the last deploy.
     pub const fn order(&self) -> u64 {
         Self::order_of(self.deploy) + self.gone as u64
+    }
+
+    /// The pointer's place among all that its channel ever had: its order, then its revision.
+    pub const fn place(&self) -> (u64, u64) {
+        (self.order(), self.revision)
     }
 
     /// Whether readers see the deploy: its alias was not deleted, and has not expired.

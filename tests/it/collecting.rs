@@ -13,6 +13,7 @@ on_both_hosts!(
     purged_content_is_deleted_and_can_be_published_again,
     policy_keeps_what_it_names_and_what_readers_use,
     preview_that_was_removed_frees_its_content,
+    mostly_dead_pack_is_repacked_and_pages_stay_as_they_are,
 );
 
 /// A file that no compression makes smaller, different for each `seed`.
@@ -167,4 +168,99 @@ fn preview_that_was_removed_frees_its_content(world: World) {
     let done = collects(&world);
     assert_eq!(done["waiting"], json!(1), "{done}");
     assert_eq!(status(&world, "docs"), 200);
+}
+
+/// The site of a deploy: 40 files, of which each deploy after the first changed five more.
+fn forty_files(deploy: u64) -> Vec<(String, String)> {
+    let file = |at: u64| {
+        let changed = 1 + (at / 5) + 1;
+        let seed = if changed <= deploy {
+            100 * changed + at
+        } else {
+            at
+        };
+        let text = [noise(seed), noise(seed + 5_000), noise(seed + 10_000)];
+        (format!("page-{at}.html"), text.concat())
+    };
+    (0..40).map(file).collect()
+}
+
+fn mostly_dead_pack_is_repacked_and_pages_stay_as_they_are(world: World) {
+    for deploy in 1..=8 {
+        let files = forty_files(deploy);
+        let files: Vec<_> = files
+            .iter()
+            .map(|(path, text)| (&**path, &**text))
+            .collect();
+        world.write(&files);
+        world.sync("docs", &[]).ok();
+    }
+    let folder = world.temp.path().join("data/objects");
+    let stored = || -> u64 {
+        let files = objects(&folder);
+        files
+            .iter()
+            .map(|path| fs::metadata(path).map_or(0, |file| file.len()))
+            .sum()
+    };
+    let before = stored();
+    for number in 1..=7 {
+        pmx(&world, &["deploys", "rm", &number.to_string(), "--yes"]).ok();
+    }
+    let none = ["gc", "--dry-run", "--max-repack-size", "0"];
+    assert_eq!(pmx(&world, &none).ok().at("/repacked"), json!(0));
+    let none = ["gc", "--dry-run", "--max-unused", "90%"];
+    assert_eq!(pmx(&world, &none).ok().at("/repacked"), json!(0));
+    let dry = pmx(&world, &["gc", "--dry-run"]).ok().last().clone();
+    let done = collects(&world);
+    // The pack of the first publish, of which five files are left.
+    assert_eq!(done["repacked"], json!(1), "{done}");
+    for field in ["repacked", "repacked_bytes"] {
+        assert_eq!(dry[field], done[field], "{dry} {done}");
+    }
+    assert_eq!(
+        collects(&world)["repacked"],
+        json!(0),
+        "nothing is left to copy"
+    );
+    shows_all_pages(&world);
+    pmx(&world, &["verify", "--read-data"]).ok();
+    // A purge ends the wait of what was given up before.
+    pmx(&world, &["deploys", "rm", "7", "--yes", "--purge"]).ok();
+    eventually("the old objects are gone", || {
+        collects(&world)["waiting"] == json!(0)
+    });
+    if world.server.host == Host::Embedded {
+        let after = stored();
+        assert!(after * 10 < before * 7, "{before} bytes, then {after}");
+    }
+    shows_all_pages(&world);
+    pmx(&world, &["verify", "--read-data"]).ok();
+    assert_eq!(status(&world, "1--docs"), 410);
+    // Content that was copied is not sent again, and content that was given up is.
+    world.sync("docs", &["--preview", "again"]).ok();
+    let first = forty_files(1);
+    let first: Vec<_> = first
+        .iter()
+        .map(|(path, text)| (&**path, &**text))
+        .collect();
+    world.write(&first);
+    world.sync("docs", &[]).ok();
+    let page = world.get("docs", "/page-0");
+    assert_eq!(page.text(), first[0].1);
+    pmx(&world, &["verify", "--read-data"]).ok();
+}
+
+fn shows_all_pages(world: &World) {
+    for (path, text) in forty_files(8) {
+        let path = format!("/{}", path.trim_end_matches(".html"));
+        for host in ["docs", "8--docs"] {
+            let page = world.get(host, &path);
+            assert_eq!(
+                (page.status, page.text()),
+                (200, text.clone()),
+                "{host}{path}"
+            );
+        }
+    }
 }

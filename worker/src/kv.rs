@@ -179,7 +179,7 @@ fn key(channel: &Channel) -> String {
 /// the second one does not know of the first, the read pointer counts.
 fn newer(seen: Pointer, read: Pointer) -> Pointer {
     let is_same = seen.space == read.space;
-    if is_same && seen.order() > read.order() || !is_same && read.is_before(&seen) {
+    if is_same && seen.place() > read.place() || !is_same && read.is_before(&seen) {
         seen
     } else {
         read
@@ -211,6 +211,7 @@ mod tests {
             gone: false,
             base: 0,
             expires: None,
+            revision: 0,
         }
     }
 
@@ -229,6 +230,14 @@ mod tests {
         }
     }
 
+    /// A pointer whose index node moved.
+    fn again(deploy: u64) -> Pointer {
+        Pointer {
+            revision: 1,
+            ..pointer(1, deploy)
+        }
+    }
+
     #[test]
     fn kv_pointer_never_goes_back() {
         for (seen, read, expected) in [
@@ -241,6 +250,9 @@ mod tests {
             (later(4, 3), gone(3), later(4, 3)),
             (later(4, 3), pointer(1, 2), later(4, 3)),
             (gone(3), later(4, 3), later(4, 3)),
+            (again(3), pointer(1, 3), again(3)),
+            (pointer(1, 3), again(3), again(3)),
+            (again(3), pointer(1, 4), pointer(1, 4)),
         ] {
             assert_eq!(newer(seen, read), expected);
         }

@@ -24,6 +24,7 @@ use pmx_core::time::Timestamp;
 use pmx_sync::limits::{BODY_BYTES_MAX, PATCH_RAW_BYTES_MAX};
 use pmx_sync::serve::{Backend, Pointers, Server};
 use pmx_sync::space::{Command, Due, Outbox, Reply, SpaceCall, SpaceResponse, execute, name_of};
+use pmx_sync::wire::Repack;
 use worker::js_sys::Math;
 // The expansion of `#[durable_object]` refers to this name.
 use worker::wasm_bindgen;
@@ -230,9 +231,12 @@ impl SpaceDO {
         if next.is_none_or(|next| next > now) || !is_empty(&outbox) {
             return Ok(Collected::Nothing);
         }
-        let (start, dry) = (false, false);
-        let step = self.carry_out(space, Command::Collect { start, dry }, now);
-        match step.await {
+        let step = Command::Collect {
+            start: false,
+            dry: false,
+            repack: Repack::default(),
+        };
+        match self.carry_out(space, step, now).await {
             // The space was deleted.
             Err(absent) if absent.code == Code::NotFound => {}
             step => drop(step?),
@@ -348,8 +352,13 @@ impl SpaceDO {
                 console_error!("writing the pointer of {channel}: {error}");
                 continue;
             }
-            let (alias, order) = (channel.alias, pointer.order());
-            let delivered = Command::AckPointer { alias, order };
+            let alias = channel.alias;
+            let (order, revision) = (pointer.order(), Some(pointer.revision));
+            let delivered = Command::AckPointer {
+                alias,
+                order,
+                revision,
+            };
             self.outbox(space, now, delivered).await?;
         }
         self.outbox(space, now, Command::PendingPointers).await

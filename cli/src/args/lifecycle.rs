@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use pmx_core::limits::EXACT_INTEGER_MAX;
 use pmx_core::time::parse_duration;
 use pmx_sync::wire::VerifyData;
 
@@ -19,6 +20,12 @@ pub struct GcArgs {
     /// Stop after this time, such as 60s or 5m; the server continues later [default: no limit]
     #[arg(long, value_name = "TIME", value_parser = time)]
     pub max_time: Option<Duration>,
+    /// Copy live content out of objects if more of the space's bytes than this is garbage in them
+    #[arg(long, value_name = "PERCENT", default_value = "10%", value_parser = percent)]
+    pub max_unused: u64,
+    /// Copy out of objects of at most so many bytes, such as 500M; 0 copies nothing
+    #[arg(long, value_name = "SIZE", default_value = "1G", value_parser = size)]
+    pub max_repack_size: u64,
     /// Folder whose name is the site's, if no name is given
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
@@ -92,7 +99,59 @@ fn subset(text: &str) -> Result<VerifyData, String> {
     VerifyData::of(group, groups).map_err(|problem| problem.detail)
 }
 
+/// Reads a share: `10%`.
+fn percent(text: &str) -> Result<u64, String> {
+    let share = text.strip_suffix('%').and_then(|text| text.parse().ok());
+    let share = share.filter(|share| *share <= 100);
+    share.ok_or_else(|| "expected a number from 0 to 100 and %".to_owned())
+}
+
+/// Reads an amount of bytes: a number, and K, M, G or T for its powers of 1,024.
+fn size(text: &str) -> Result<u64, String> {
+    let units = [("K", 10), ("M", 20), ("G", 30), ("T", 40)];
+    let unit = units.iter().find(|(unit, _)| text.ends_with(unit));
+    let (amount, shift) = match unit {
+        Some((unit, shift)) => (&text[..text.len() - unit.len()], *shift),
+        None => (text, 0),
+    };
+    let expected = "expected a number, with K, M, G or T if it is large";
+    let amount = number(amount).map_err(|_| expected.to_owned())?;
+    let bytes = amount.checked_mul(1 << shift);
+    let bytes = bytes.filter(|bytes| *bytes <= EXACT_INTEGER_MAX);
+    bytes.ok_or_else(|| "the amount is too large".to_owned())
+}
+
 /// Reads a duration: a number and a unit of time.
 fn time(text: &str) -> Result<Duration, String> {
     parse_duration(text).ok_or_else(|| "expected a number above 0 and s, m, h or d".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_and_shares_are_read() {
+        for (text, expected) in [
+            ("0", Some(0)),
+            ("17", Some(17)),
+            ("64K", Some(64 << 10)),
+            ("1G", Some(1 << 30)),
+            ("9000T", None),
+            ("G", None),
+            ("1GG", None),
+            ("1.5G", None),
+            ("-1", None),
+        ] {
+            assert_eq!(size(text).ok(), expected, "{text}");
+        }
+        for (text, expected) in [
+            ("0%", Some(0)),
+            ("100%", Some(100)),
+            ("101%", None),
+            ("10", None),
+        ] {
+            assert_eq!(percent(text).ok(), expected, "{text}");
+        }
+    }
 }

@@ -231,7 +231,8 @@ const READ: &str = "SELECT body FROM pointer WHERE name = ?";
 
 const WRITE: &str = "INSERT INTO pointer (name, deploy, body) VALUES (?, ?, ?)
     ON CONFLICT (name) DO UPDATE SET deploy = excluded.deploy, body = excluded.body
-    WHERE excluded.deploy >= pointer.deploy
+    WHERE (excluded.deploy, coalesce(excluded.body ->> '$.revision', 0))
+        >= (pointer.deploy, coalesce(pointer.body ->> '$.revision', 0))
     RETURNING deploy";
 
 const META: &str = "CREATE TABLE IF NOT EXISTS meta (
@@ -360,6 +361,7 @@ mod tests {
             gone: false,
             base: 0,
             expires: None,
+            revision: 0,
         }
     }
 

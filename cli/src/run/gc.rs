@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use pmx_core::name::SpaceName;
-use pmx_sync::wire::CollectReply;
+use pmx_sync::wire::{CollectReply, Repack};
 use serde::Serialize;
 
 use super::deploys::when;
@@ -30,10 +30,15 @@ pub(super) fn run(args: &GcArgs, context: &Context<'_>) -> Result<Ended, Failure
     let client = context.client(&site);
     let space = &site.space;
     let limit = Limit::new(args.max_time);
+    let repack = Repack {
+        max_unused: args.max_unused,
+        max_bytes: args.max_repack_size,
+        ..Repack::default()
+    };
     let reply = if args.dry_run {
-        rehearsed(&client, space, &limit)?
+        rehearsed(&client, space, &repack, &limit)?
     } else {
-        collected(&client, space, &limit)?
+        collected(&client, space, &repack, &limit)?
     };
     if args.dry_run {
         describe_rehearsal(&reply, context);
@@ -71,24 +76,34 @@ impl Limit {
 }
 
 /// Takes steps until none has work to do, or the time is over. Returns the sum of what they did.
-fn collected(client: &Client, space: &SpaceName, limit: &Limit) -> Result<CollectReply, Failure> {
-    let mut sum = client.collect(space, true)?;
+fn collected(
+    client: &Client,
+    space: &SpaceName,
+    repack: &Repack,
+    limit: &Limit,
+) -> Result<CollectReply, Failure> {
+    let mut sum = client.collect(space, Some(repack))?;
     let mut waits = 0;
     while (sum.more || sum.is_waiting && waits < WAITS_MAX) && !limit.is_over() {
         if sum.is_waiting {
             waits += 1;
             std::thread::sleep(WAIT);
         }
-        sum = after(&sum, client.collect(space, false)?);
+        sum = after(&sum, client.collect(space, None)?);
     }
     Ok(sum)
 }
 
 /// Asks what a collection would do until the server has read all of it, or the time is over.
-fn rehearsed(client: &Client, space: &SpaceName, limit: &Limit) -> Result<CollectReply, Failure> {
-    let mut reply = client.rehearse_collection(space)?;
+fn rehearsed(
+    client: &Client,
+    space: &SpaceName,
+    repack: &Repack,
+    limit: &Limit,
+) -> Result<CollectReply, Failure> {
+    let mut reply = client.rehearse_collection(space, repack)?;
     while reply.more && !limit.is_over() {
-        reply = client.rehearse_collection(space)?;
+        reply = client.rehearse_collection(space, repack)?;
     }
     Ok(reply)
 }
@@ -101,6 +116,8 @@ const fn after(sum: &CollectReply, step: CollectReply) -> CollectReply {
         doomed_bytes: sum.doomed_bytes.saturating_add(step.doomed_bytes),
         deleted: sum.deleted.saturating_add(step.deleted),
         deleted_bytes: sum.deleted_bytes.saturating_add(step.deleted_bytes),
+        repacked: sum.repacked.saturating_add(step.repacked),
+        repacked_bytes: sum.repacked_bytes.saturating_add(step.repacked_bytes),
         ..step
     }
 }
@@ -147,7 +164,14 @@ fn summary(reply: &CollectReply) -> String {
     };
     let dropped = ui::count(reply.dropped, "deploy", "deploys");
     let deleted = objects(reply.deleted, reply.deleted_bytes);
-    format!("{dropped} given up; {garbage}; {deleted} deleted")
+    let repacked = match reply.repacked {
+        0 => String::new(),
+        _ => format!(
+            "; {} repacked",
+            objects(reply.repacked, reply.repacked_bytes)
+        ),
+    };
+    format!("{dropped} given up; {garbage}; {deleted} deleted{repacked}")
 }
 
 /// What a collection would do.
@@ -155,6 +179,10 @@ fn rehearsal(reply: &CollectReply) -> String {
     let dropped = ui::count(reply.dropped, "deploy", "deploys");
     let doomed = objects(reply.doomed, reply.doomed_bytes);
     let mut text = format!("{dropped} would be given up; {doomed} would be garbage");
+    if reply.repacked > 0 {
+        let repacked = objects(reply.repacked, reply.repacked_bytes);
+        text = format!("{text}; {repacked} would be repacked");
+    }
     if reply.waiting > 0 {
         let waiting = objects(reply.waiting, reply.waiting_bytes);
         let verb = if reply.waiting == 1 { "is" } else { "are" };
@@ -197,6 +225,13 @@ mod tests {
             next_deletion: Some(Timestamp::from_millis(1_700_000_000_000)),
             ..CollectReply::default()
         };
+        let third = CollectReply {
+            repacked: 2,
+            repacked_bytes: 9_000_000,
+            ..second
+        };
+        insta::assert_snapshot!(summary(&after(&first, third)), @"3 deploys given up; 12 objects (4.2 MB) are garbage and go from 2023-11-14 22:13:20Z on; 0 objects deleted; 2 objects (9.0 MB) repacked");
+        insta::assert_snapshot!(rehearsal(&third), @"0 deploys would be given up; 5 objects (200.0 kB) would be garbage; 2 objects (9.0 MB) would be repacked; 12 objects (4.2 MB) are garbage already");
         let sum = after(&first, second);
         assert_eq!((sum.dropped, sum.doomed, sum.more), (3, 12, false));
         insta::assert_snapshot!(summary(&sum), @"3 deploys given up; 12 objects (4.2 MB) are garbage and go from 2023-11-14 22:13:20Z on; 0 objects deleted");

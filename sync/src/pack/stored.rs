@@ -82,6 +82,11 @@ pub struct Toc {
 }
 
 impl Toc {
+    /// The table of contents of blobs that are stored one after the other.
+    pub(crate) const fn of(entries: Vec<TocEntry>) -> Self {
+        Self { entries }
+    }
+
     /// The blobs in stored order.
     pub fn entries(&self) -> &[TocEntry] {
         &self.entries
@@ -209,12 +214,8 @@ impl VerifiedPack {
             PackKind::Stored => stored_blobs(self),
         };
         let toc = Toc { entries };
-        let mut coded_toc = Vec::new();
-        toc.encode(&mut coded_toc);
-        bytes.reserve_exact(coded_toc.len() + FOOTER_BYTES);
-        let toc_start = bytes.len();
-        bytes.append(&mut coded_toc);
-        append_footer(&mut bytes, toc_start);
+        append_toc(&mut bytes, &toc);
+        seal(&mut bytes);
         bytes.shrink_to_fit();
         StoredPack { bytes, toc }
     }
@@ -287,13 +288,27 @@ pub(super) fn append_frame(
     saves
 }
 
-fn append_footer(object: &mut Vec<u8>, toc_start: usize) {
-    let toc_len = (object.len() - toc_start) as u32;
-    let seal = Hash::of(object);
-    object.extend_from_slice(seal.as_bytes());
+/// Appends the table of contents and the footer, without its seal.
+pub(crate) fn append_toc(object: &mut Vec<u8>, toc: &Toc) {
+    let mut coded = Vec::new();
+    toc.encode(&mut coded);
+    object.reserve_exact(coded.len() + FOOTER_BYTES);
+    let toc_len = coded.len() as u32;
+    object.append(&mut coded);
+    object.extend_from_slice(&[0; Hash::LEN]);
     object.extend_from_slice(&toc_len.to_le_bytes());
     object.extend_from_slice(&MAGIC);
     object.push(VERSION);
+}
+
+/// Seals a pack object that has all its bytes.
+pub(crate) fn seal(object: &mut [u8]) {
+    let sealed = object.len().saturating_sub(FOOTER_BYTES);
+    let (blobs, footer) = object.split_at_mut(sealed);
+    let seal = Hash::of(blobs);
+    for (to, from) in footer.iter_mut().zip(seal.as_bytes()) {
+        *to = *from;
+    }
 }
 
 struct Footer {

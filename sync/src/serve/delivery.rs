@@ -13,7 +13,7 @@ use super::backend::{Backend, Pointers};
 use super::publish::unexpected;
 use super::server::Server;
 use crate::space::{Command, Due, Outbox, Reply};
-use crate::wire::CollectReply;
+use crate::wire::{CollectReply, Repack};
 
 /// How long a caller waits before it tries again to write a pointer.
 const WRITE_PAUSE: Duration = Duration::from_secs(1);
@@ -46,9 +46,18 @@ impl<B: Backend> Server<B> {
                 failed.push(channel.alias);
                 continue;
             }
-            let (alias, order) = (channel.alias, pointer.order());
+            let alias = channel.alias;
+            let (order, revision) = (pointer.order(), Some(pointer.revision));
             outbox = self
-                .outbox(space, Command::AckPointer { alias, order }, now)
+                .outbox(
+                    space,
+                    Command::AckPointer {
+                        alias,
+                        order,
+                        revision,
+                    },
+                    now,
+                )
                 .await?;
         }
         // Objects that cannot be deleted hold up no pointer.
@@ -91,6 +100,7 @@ impl<B: Backend> Server<B> {
         let step = Command::Collect {
             start: false,
             dry: false,
+            repack: Repack::default(),
         };
         match self.call(space, step, now).await? {
             Reply::Collected(reply) => Ok(reply),

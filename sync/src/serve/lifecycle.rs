@@ -15,7 +15,7 @@ use super::publish_request::head;
 use super::route::Query;
 use super::server::Server;
 use crate::space::{Command, Reply, VerifyStep};
-use crate::wire::{DeployView, VerifyCursor, VerifyData};
+use crate::wire::{DeployView, Repack, VerifyCursor, VerifyData};
 
 impl<B: Backend> Server<B> {
     /// Takes one step of a collection, or says what a whole one would do.
@@ -28,6 +28,7 @@ impl<B: Backend> Server<B> {
         let command = Command::Collect {
             start: flag(query, "start")?,
             dry: flag(query, "dry")?,
+            repack: repack(query)?,
         };
         // Pointers first, as an alarm does: a collection may wait for them.
         self.deliver_soon(space, now).await;
@@ -135,6 +136,16 @@ impl<B: Backend> Server<B> {
             other => Err(unexpected(&other)),
         }
     }
+}
+
+/// What a collection may copy, as the query says it.
+fn repack(query: &Query) -> Result<Repack, Problem> {
+    let usual = Repack::default();
+    Ok(Repack {
+        max_unused: query.number("max_unused")?.unwrap_or(usual.max_unused),
+        max_bytes: query.number("max_repack")?.unwrap_or(usual.max_bytes),
+        ..usual
+    })
 }
 
 /// A switch of the query: any number above 0.

@@ -176,7 +176,7 @@ impl Drop for QueryPermit<'_> {
 /// Whether a pointer follows another one, or belongs to another space that now has the name.
 pub(super) fn is_newer(pointer: &Pointer, than: &Pointer) -> bool {
     let is_of_another = pointer.space != than.space && !pointer.is_before(than);
-    is_of_another || pointer.order() > than.order()
+    is_of_another || pointer.place() > than.place()
 }
 
 /// Whether two moments are at most `span` apart. Concurrent requests may be out of order.

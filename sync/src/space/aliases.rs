@@ -103,9 +103,21 @@ impl<S: Sql> Ledger<'_, S> {
         self.announce(alias, Pointer::order_of(deploy))
     }
 
+    /// Queues the pointers of all channels: they may show nodes whose index nodes moved.
+    pub(super) fn announce_all_again(&self) -> Result<(), SqlError> {
+        self.announce_again(None)?;
+        for alias in self.aliases()?.keys() {
+            self.announce_again(Some(alias))?;
+        }
+        Ok(())
+    }
+
     /// Queues the pointer of a channel again, because what it leads to moved. It has the order of
-    /// the one before.
+    /// the one before, and a greater revision.
     pub(super) fn announce_again(&self, alias: Option<&AliasName>) -> Result<(), SqlError> {
+        let upsert = "INSERT INTO meta (key, value) VALUES ('revision', '1')
+             ON CONFLICT (key) DO UPDATE SET value = CAST(value AS INTEGER) + 1";
+        self.sql().run(upsert, &[])?;
         let current = self.current(alias)?;
         current.map_or(Ok(()), |deploy| {
             self.announce(alias, Pointer::order_of(deploy.number))
@@ -141,13 +153,27 @@ impl<S: Sql> Ledger<'_, S> {
         due.collect()
     }
 
+    /// How often pointers were made anew for the deploys that they had.
+    pub(crate) fn revision(&self) -> Result<u64, SqlError> {
+        let select = "SELECT CAST(value AS INTEGER) FROM meta WHERE key = 'revision'";
+        let rows = self.sql().run(select, &[])?;
+        rows.first().map_or(Ok(0), |row| integer(row, 0))
+    }
+
+    /// Takes a pointer that was written out of the outbox, unless a newer one waits: one of a
+    /// greater order, or one that was made anew while this one was written.
     pub(crate) fn ack_pointer(
         &self,
         alias: Option<&AliasName>,
-        order: u64,
+        (order, revision): (u64, Option<u64>),
     ) -> Result<(), SqlError> {
-        let delete = "DELETE FROM outbox WHERE kind = ? AND deploy <= ?";
-        let params = [outbox_kind(alias).into(), order.into()];
+        // A pointer as JSON is of a space that was removed, and has the revision of that one.
+        let delete = "DELETE FROM outbox WHERE kind = ? AND deploy <= ?
+             AND (pointer IS NOT NULL OR ? >= ?)";
+        let made = self.revision()?;
+        let revision = revision.unwrap_or(made);
+        let kind = outbox_kind(alias).into();
+        let params = [kind, order.into(), revision.into(), made.into()];
         self.sql().run(delete, &params).map(drop)
     }
 }

@@ -112,6 +112,23 @@ pub(crate) fn add<S: Sql>(
     Ok(())
 }
 
+/// Replaces the places of blobs that their buckets have. Runs inside a transaction.
+pub(super) fn repoint<S: Sql>(
+    ledger: &Ledger<'_, S>,
+    blobs: &BTreeMap<BlobId, StoredBlob>,
+) -> Result<(), SqlError> {
+    let mut rest = blobs.iter().peekable();
+    while let Some((first, _)) = rest.peek() {
+        let number = bucket_of(first);
+        let mut bucket = live(ledger, number)?.0;
+        while let Some((blob, held)) = rest.next_if(|(blob, _)| bucket_of(blob) == number) {
+            bucket.insert(*blob, *held);
+        }
+        ledger.put_bucket(number, write(&bucket))?;
+    }
+    Ok(())
+}
+
 /// The blobs of a bucket that are not in garbage, and whether others were in it.
 fn live<S: Sql>(ledger: &Ledger<'_, S>, number: u16) -> Result<(Bucket, bool), SqlError> {
     let mut bucket = read(&ledger.bucket(number)?)?;

@@ -16,7 +16,7 @@ use pmx_core::name::AliasName;
 use pmx_streams::Read;
 use serde::{Deserialize, Serialize};
 
-use crate::wire::{CommitPreconditions, Retention, RollbackHead, VerifyCursor, VerifyData};
+use crate::wire::{CommitPreconditions, Repack, Retention, RollbackHead, VerifyCursor, VerifyData};
 
 /// A command to one space.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -97,6 +97,9 @@ pub enum Command {
         start: bool,
         /// Whether the reply says what a whole collection would do, and nothing changes.
         dry: bool,
+        /// What it may copy to free more; counts with `start` and `dry`.
+        #[serde(default)]
+        repack: Repack,
     },
     /// Takes one step of a verification (`sync/src/space/verify`).
     Verify(VerifyStep),
@@ -160,6 +163,9 @@ pub enum Command {
         alias: Option<AliasName>,
         /// The pointer's [`Pointer::order`](crate::pointer::Pointer::order).
         order: u64,
+        /// Its revision: a pointer that was made anew since still waits. Without one, any counts.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        revision: Option<u64>,
     },
 }
 

@@ -250,6 +250,7 @@ pub(crate) fn locate<S: Sql>(
         rules: has_rules(ledger, found.root)?,
         gone: false,
         base: ledger.base()?,
+        revision: ledger.revision()?,
         expires: match selector {
             Selector::Alias(alias) => ledger.expiry(alias)?,
             Selector::Active | Selector::Number(_) => None,

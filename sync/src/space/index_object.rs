@@ -39,6 +39,8 @@ pub(crate) struct IndexObject {
     pub(crate) repaired: Vec<(RepairedNode, Extent, References)>,
     /// Big blobs whose table is in the object.
     pub(crate) assembled: BTreeMap<BlobId, StoredBlob>,
+    /// Nodes beneath the new ones, and where their index nodes are for readers of those.
+    pub(crate) named: Vec<(NodeId, Extent)>,
 }
 
 /// Builds the index object.
@@ -54,6 +56,7 @@ pub(crate) fn build<S: Sql>(
     let assembled = append_tables(closure, &mut out, object);
     let mut index_nodes: BTreeMap<NodeId, Extent> = BTreeMap::new();
     let mut nodes = Vec::with_capacity(closure.pending.len());
+    let mut named = Vec::new();
     for pending in &closure.pending {
         let place = |blob: &BlobId| {
             let held = assembled.get(blob).or_else(|| closure.located.get(blob));
@@ -63,6 +66,10 @@ pub(crate) fn build<S: Sql>(
             })
         };
         let index_node = index_node(ledger, &index_nodes, &pending.node, place)?;
+        if let IndexNode::Interior { children, .. } = &index_node {
+            let children = children.iter().map(|(child, extent)| (child.id, *extent));
+            named.extend(children.filter(|(id, _)| !index_nodes.contains_key(id)));
+        }
         let extent = append(&mut out, object, &index_node.encode());
         index_nodes.insert(pending.id, extent);
         let bytes = match incoming.nodes.bytes(&pending.id) {
@@ -84,18 +91,25 @@ pub(crate) fn build<S: Sql>(
             nodes,
             repaired: Vec::new(),
             assembled,
+            named,
         });
     }
     let mended = append_repaired(ledger, closure, &assembled, index_nodes, (&mut out, object))?;
-    out.extend_from_slice(&start.to_le_bytes());
-    out.extend_from_slice(MAGIC);
-    out.push(VERSION);
+    append_footer(&mut out, start);
     Ok(IndexObject {
         bytes: Some(out.into()),
         nodes,
         repaired: mended,
         assembled,
+        named,
     })
+}
+
+/// Ends an index object whose tables and index nodes begin at `start`.
+pub(super) fn append_footer(out: &mut Vec<u8>, start: u64) {
+    out.extend_from_slice(&start.to_le_bytes());
+    out.extend_from_slice(MAGIC);
+    out.push(VERSION);
 }
 
 /// Appends the new index nodes of other deploys' nodes, whose content arrived again.
@@ -142,7 +156,7 @@ fn append_tables(
     assembled
 }
 
-fn append(out: &mut Vec<u8>, object: ObjectId, index_node: &[u8]) -> Extent {
+pub(super) fn append(out: &mut Vec<u8>, object: ObjectId, index_node: &[u8]) -> Extent {
     let offset = out.len() as u64;
     out.extend_from_slice(index_node);
     Extent {
@@ -152,7 +166,7 @@ fn append(out: &mut Vec<u8>, object: ObjectId, index_node: &[u8]) -> Extent {
     }
 }
 
-fn index_node<S: Sql>(
+pub(super) fn index_node<S: Sql>(
     ledger: &Ledger<'_, S>,
     index_nodes: &BTreeMap<NodeId, Extent>,
     node: &Node,

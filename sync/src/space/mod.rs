@@ -121,9 +121,11 @@ pub async fn execute<S: Sql, B: Blobs>(
         Command::Index { root } => indexed(&ledger, space, &root),
         Command::Lost(loss) => repair::note(&ledger, &loss).map(|()| Reply::Noted),
         Command::PendingPointers => Ok(Reply::Due(outbox::outbox(&ledger, Some(space))?)),
-        Command::AckPointer { alias, order } => {
-            acknowledged(&ledger, Some(space), alias.as_ref(), order)
-        }
+        Command::AckPointer {
+            alias,
+            order,
+            revision,
+        } => acknowledged(&ledger, Some(space), alias.as_ref(), (order, revision)),
     }
 }
 
@@ -162,12 +164,14 @@ async fn lifecycle<S: Sql, B: Blobs>(
             retention::set(ledger, &policy)?;
             Ok(Reply::Retention(policy))
         }
-        Command::Collect { dry: true, .. } => {
-            let reply = collect::dry_run(ledger, blobs, space).await?;
+        Command::Collect {
+            dry: true, repack, ..
+        } => {
+            let reply = collect::dry_run(ledger, blobs, space, repack).await?;
             Ok(Reply::Collected(reply))
         }
-        Command::Collect { start, dry: false } => {
-            let reply = collect::step(ledger, blobs, space, start).await?;
+        Command::Collect { start, repack, .. } => {
+            let reply = collect::step(ledger, blobs, space, start.then_some(repack)).await?;
             Ok(Reply::Collected(reply))
         }
         Command::Verify(step) => {
@@ -192,9 +196,11 @@ fn after_removal<S: Sql>(
         match command {
             Command::ExpirePreviews => return previews::expire(ledger),
             Command::PendingPointers => return Ok(Reply::Due(outbox::outbox(ledger, None)?)),
-            Command::AckPointer { alias, order } => {
-                return acknowledged(ledger, None, alias.as_ref(), *order);
-            }
+            Command::AckPointer {
+                alias,
+                order,
+                revision,
+            } => return acknowledged(ledger, None, alias.as_ref(), (*order, *revision)),
             Command::ForgetRemoved { space } => return forgotten(ledger, *space),
             Command::DeleteSpace { expect, .. } => {
                 if let Some(reply) = removal::repeated(ledger, *expect)? {
@@ -212,9 +218,9 @@ fn acknowledged<S: Sql>(
     ledger: &Ledger<'_, S>,
     space: Option<SpaceId>,
     alias: Option<&AliasName>,
-    order: u64,
+    place: (u64, Option<u64>),
 ) -> Result<Reply, Problem> {
-    ledger.ack_pointer(alias, order)?;
+    ledger.ack_pointer(alias, place)?;
     Ok(Reply::Due(outbox::outbox(ledger, space)?))
 }
 

@@ -62,6 +62,7 @@ fn pointer<S: Sql>(
             return Ok(Pointer {
                 gone: true,
                 base: ledger.base()?,
+                revision: ledger.revision()?,
                 ..nowhere(space, order / 2)
             });
         }

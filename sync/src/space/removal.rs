@@ -123,6 +123,7 @@ pub(super) fn nowhere(space: SpaceId, deploy: u64) -> Pointer {
         gone: false,
         expires: None,
         base: 0,
+        revision: 0,
     }
 }
 

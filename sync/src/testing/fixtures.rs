@@ -52,6 +52,7 @@ pub fn pointer(deploy: u64) -> Pointer {
         gone: false,
         base: 0,
         expires: None,
+        revision: 0,
     }
 }
 

@@ -187,7 +187,7 @@ impl Pointers for MemoryPointers {
         // An older deploy of the same space never replaces a newer one.
         let is_of_another =
             |held: &Pointer| held.space != pointer.space && !pointer.is_before(held);
-        if held.is_none_or(|held| is_of_another(held) || held.order() <= pointer.order()) {
+        if held.is_none_or(|held| is_of_another(held) || held.place() <= pointer.place()) {
             pointers.insert(channel.clone(), pointer.clone());
         }
         Ok(())

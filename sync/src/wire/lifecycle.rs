@@ -79,6 +79,31 @@ pub struct Retention {
     pub policy: Option<RetentionPolicy>,
 }
 
+/// What a collection may copy, so that objects that are mostly garbage go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Repack {
+    /// It copies only if more than so many hundredths of the space's bytes are garbage in objects
+    /// that it would copy.
+    pub max_unused: u64,
+    /// Bytes of the objects that it copies from, at most.
+    pub max_bytes: u64,
+    /// Bytes that a copy has to free.
+    pub min_freed: u64,
+    /// Hundredths of its object that a copy has to be shorter than.
+    pub max_live: u64,
+}
+
+impl Default for Repack {
+    fn default() -> Self {
+        Self {
+            max_unused: 10,
+            max_bytes: 1 << 30,
+            min_freed: 64 * 1024,
+            max_live: 50,
+        }
+    }
+}
+
 /// The answer of `POST /api/spaces/<name>/gc`: what one step of a collection did. The counts of
 /// `dropped` to `deleted_bytes` are of this step, or of a whole collection with `dry=1`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -93,6 +118,12 @@ pub struct CollectReply {
     pub deleted: u64,
     /// Their bytes.
     pub deleted_bytes: u64,
+    /// Objects whose live content was copied into new ones: they are garbage from then on.
+    #[serde(default)]
+    pub repacked: u64,
+    /// Their bytes.
+    #[serde(default)]
+    pub repacked_bytes: u64,
     /// Objects that wait for their deletion.
     pub waiting: u64,
     /// Their bytes.

@@ -33,7 +33,7 @@ pub use json_publish::{
     DeployId, JsonBegun, JsonCommitted, JsonFile, JsonOrder, JsonOutcome, JsonPublish,
     JsonRollback, JsonRolledBack, MissingBlob,
 };
-pub use lifecycle::{CollectReply, Retention, RetentionPolicy};
+pub use lifecycle::{CollectReply, Repack, Retention, RetentionPolicy};
 pub use max_delete::MaxDelete;
 pub use order::{Order, OrderKind};
 pub use ranges::Ranges;

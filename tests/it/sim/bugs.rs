@@ -154,8 +154,11 @@ impl Planted {
             deploy: Selector::Active,
         };
         if let Reply::Pointer(pointer) = self.plain.call(space, active, now).await? {
-            let (alias, order) = (None, pointer.order());
-            let delivered = Command::AckPointer { alias, order };
+            let delivered = Command::AckPointer {
+                alias: None,
+                order: pointer.order(),
+                revision: None,
+            };
             self.plain.call(space, delivered, now).await?;
             let channel = space.clone().into();
             self.pointers.write(&channel, &pointer).await?;

@@ -18,7 +18,7 @@ use pmx_sync::pointer::Pointer;
 use pmx_sync::serve::{Backend as _, Spaces as _};
 use pmx_sync::space::{Command, Reply, VerifyStep};
 use pmx_sync::testing::host::block_on;
-use pmx_sync::wire::{Retention, RetentionPolicy, VerifyCursor, VerifyData};
+use pmx_sync::wire::{Repack, Retention, RetentionPolicy, VerifyCursor, VerifyData};
 use pmx_tests::rng::Rng;
 
 use super::actors::{Promises, Publisher, reads};
@@ -33,6 +33,14 @@ use super::world::{Owner, World};
 
 /// How long a pointer leads to everything after a reader last had reason to use it.
 const SAFE: Duration = Duration::from_hours(24);
+
+/// Objects of a schedule are tiny, and have hardly any garbage: they are copied all the same.
+pub(super) const REPACK: Repack = Repack {
+    max_unused: 0,
+    max_bytes: 8_000,
+    min_freed: 0,
+    max_live: 1_000,
+};
 
 /// What operators do in a schedule.
 #[derive(Debug, Clone, Copy, Default)]
@@ -63,6 +71,7 @@ pub(crate) fn simulate(seed: u64, bug: Option<Bug>, traced: bool) -> Report {
         crashes: world.crashes.get(),
         deploys: chain(&world, &space("docs")).len() as u64,
         collected: world.collected.get(),
+        repacked: world.repacked.get(),
         ..Report::default()
     }
 }
@@ -231,16 +240,17 @@ async fn collects(world: Rc<World>, space: SpaceName, mut rng: Rng) {
         yields(1 + rng.below(25)).await;
         let (server, now, space) = (world.server(), world.now(), space.clone());
         let is_manual = rng.once_in(3);
-        let chaos = Rc::clone(&world.chaos);
+        let in_world = Rc::clone(&world);
         world.spawn(Owner::Server, async move {
             if is_manual {
                 let command = Command::Collect {
                     start: true,
                     dry: false,
+                    repack: REPACK,
                 };
                 let spaces = server.backend().spaces();
                 if let Ok(Reply::Collected(step)) = spaces.call(&space, command, now).await {
-                    chaos.note(|| format!("a step: {step:?}"));
+                    in_world.note_step(&step);
                 }
             } else {
                 let _next = server.tend(&space, now).await;
@@ -326,11 +336,19 @@ async fn night(world: &Rc<World>, space: &SpaceName, hours: usize, is_by_hand: b
     for hour in 0..hours {
         world.pass(Duration::from_mins(61));
         let (server, now, space) = (world.server(), world.now(), space.clone());
+        let in_world = Rc::clone(world);
         world.spawn(Owner::Server, async move {
             if is_by_hand {
                 let (start, dry) = (hour == 0, false);
-                let step = Command::Collect { start, dry };
-                let _step = server.backend().spaces().call(&space, step, now).await;
+                let step = Command::Collect {
+                    start,
+                    dry,
+                    repack: REPACK,
+                };
+                let step = server.backend().spaces().call(&space, step, now).await;
+                if let Ok(Reply::Collected(step)) = step {
+                    in_world.note_step(&step);
+                }
             } else {
                 let _next = server.tend(&space, now).await;
             }
@@ -428,11 +446,16 @@ pub(super) fn collect_everything(world: &Rc<World>, space: &SpaceName) -> Result
             let command = Command::Collect {
                 start: is_started.replace(false),
                 dry: false,
+                repack: REPACK,
             };
             let step = block_on(world.spaces.call(space, command, world.now()));
             match step.map_err(|problem| format!("collecting: {problem}"))? {
-                Reply::Collected(step) if step.more => {}
-                Reply::Collected(_) => break,
+                Reply::Collected(step) => {
+                    world.note_step(&step);
+                    if !step.more {
+                        break;
+                    }
+                }
                 other => return Err(format!("collecting was answered {other:?}")),
             }
         }

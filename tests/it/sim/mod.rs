@@ -10,6 +10,7 @@ mod actors;
 mod bugs;
 mod chaos;
 mod check;
+mod compaction;
 mod decay;
 mod exhaustive;
 mod lifecycle;
@@ -49,6 +50,8 @@ struct Sum {
     unchanged: u64,
     /// Objects that collections deleted.
     collected: u64,
+    /// Schedules in which a compaction copied an object.
+    repacking: u64,
     /// The first seed that broke an invariant, and the invariant.
     broken: Option<(u64, String)>,
 }
@@ -78,6 +81,7 @@ fn run_of(simulate: Simulate, schedules: u64, bug: Option<Bug>) -> Sum {
         sum.holds += report.holds;
         sum.unchanged += report.unchanged;
         sum.collected += report.collected;
+        sum.repacking += u64::from(report.repacked > 0);
         let is_first = sum.broken.as_ref().is_none_or(|(first, _)| seed < *first);
         if let Some(violation) = report.violation
             && is_first
@@ -157,6 +161,7 @@ fn lifecycles_keep_the_invariants() {
     assert!(sum.deploys > 2 * sum.schedules, "{sum:?}");
     assert!(sum.crashes > sum.schedules / 2, "{sum:?}");
     assert!(sum.collected > sum.schedules / 2, "{sum:?}");
+    assert!(sum.repacking > sum.schedules / 2, "{sum:?}");
 }
 
 #[test]
@@ -175,6 +180,11 @@ fn planted_bugs_of_collections_are_found() {
         Flaw::PreviewsAreNoRoots,
         Flaw::EarlierAreNoRoots,
         Flaw::GoneIsServed,
+        Flaw::CompactionDeletesAtOnce,
+        Flaw::CompactionNotAnnounced,
+        Flaw::CompactionStaleCheck,
+        Flaw::CompactionCopySetUnchecked,
+        Flaw::MovesUnnoticed,
     ] {
         let sum = run_of(lifecycle::simulate, LIFECYCLES, Some(Bug::Collection(flaw)));
         let found = sum.broken;

@@ -1,5 +1,8 @@
 //! Ledgers with a planted bug of the collection: statements that are left out or answered wrongly.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
 use pmx_core::sql::{Sql, SqlError, SqlRow, Value};
 use pmx_tests::sql::Sqlite;
 
@@ -32,12 +35,58 @@ pub(crate) enum Flaw {
     EarlierAreNoRoots,
     /// A deploy whose content was given up is served, and rolled back to.
     GoneIsServed,
+    /// A compaction gives the old object up itself.
+    CompactionDeletesAtOnce,
+    /// A compaction announces no pointer.
+    CompactionNotAnnounced,
+    /// A compaction does not look for deploys that were recorded while it copied.
+    CompactionStaleCheck,
+    /// A compaction points all blobs of the old object to the new one, copied or not.
+    CompactionCopySetUnchecked,
+    /// Nothing notices that index nodes moved: no commit, no pointer, no acknowledgement.
+    MovesUnnoticed,
 }
 
 /// A ledger with or without a bug.
 pub(crate) struct Mutant {
     ledger: Sqlite,
     flaw: Option<Flaw>,
+    copies: RefCell<Copies>,
+}
+
+/// What compactions did so far.
+#[derive(Default)]
+struct Copies {
+    /// The object that was planned last.
+    planned: Vec<u8>,
+    /// The old object of each new one.
+    old: BTreeMap<Vec<u8>, Vec<u8>>,
+    /// The new object, while a compaction is being recorded.
+    recording: Option<Vec<u8>>,
+}
+
+impl Copies {
+    fn note(&mut self, statement: &str, params: &[Value]) {
+        let blob = |at: usize| match params.get(at) {
+            Some(Value::Blob(bytes)) => bytes.clone(),
+            _ => Vec::new(),
+        };
+        if statement.contains("instr(refs") {
+            self.planned = blob(1);
+        } else if statement.starts_with("INSERT INTO object") {
+            self.old.insert(blob(0), self.planned.clone());
+        } else if statement.starts_with("UPDATE node SET object") {
+            self.recording = Some(blob(0));
+        } else if statement.starts_with("SELECT key, value FROM meta") {
+            self.recording = None;
+        }
+    }
+
+    /// The old and the new object, while a compaction is being recorded.
+    fn recorded(&self) -> Option<(Vec<u8>, Vec<u8>)> {
+        let new = self.recording.clone()?;
+        Some((self.old.get(&new)?.clone(), new))
+    }
 }
 
 impl Mutant {
@@ -49,6 +98,7 @@ impl Mutant {
         Self {
             ledger: Sqlite::new(),
             flaw,
+            copies: RefCell::default(),
         }
     }
 
@@ -56,6 +106,8 @@ impl Mutant {
     fn answer(&self, statement: &str, params: &[Value]) -> Option<Result<Vec<SqlRow>, SqlError>> {
         let is = |start: &str| statement.trim_start().starts_with(start);
         let nothing = || Some(Ok(Vec::new()));
+        self.copies.borrow_mut().note(statement, params);
+        let recorded = || self.copies.borrow().recorded();
         match self.flaw? {
             Flaw::RootsNotReadAgain if is("SELECT DISTINCT deploy.root") => nothing(),
             Flaw::EarlierAreNoRoots if is("SELECT number, root, at, alias, pin") => {
@@ -107,6 +159,33 @@ impl Mutant {
                     rows
                 }))
             }
+            Flaw::CompactionDeletesAtOnce if is("INSERT INTO outbox") => {
+                if let Some((old, _)) = recorded() {
+                    let object = Value::Blob(old);
+                    let doom = "INSERT OR IGNORE INTO doomed (due, object, tick, bytes, again)
+                         VALUES (0, ?, 0, 0, 0)";
+                    for statement in [doom, "DELETE FROM object WHERE id = ?"] {
+                        let done = self.ledger.run(statement, std::slice::from_ref(&object));
+                        done.expect("the planted bug");
+                    }
+                }
+                None
+            }
+            Flaw::CompactionNotAnnounced if is("INSERT INTO outbox") => {
+                recorded().and_then(|_| nothing())
+            }
+            Flaw::CompactionStaleCheck if is("SELECT 1 FROM deploy WHERE number > ?") => nothing(),
+            Flaw::CompactionCopySetUnchecked if is("INSERT INTO have (bucket, blobs)") => {
+                let (old, new) = recorded()?;
+                let mut params = params.to_vec();
+                if let Value::Blob(bucket) = &mut params[1] {
+                    while let Some(at) = bucket.windows(16).position(|id| id == old) {
+                        bucket[at..at + 16].copy_from_slice(&new);
+                    }
+                }
+                Some(self.ledger.run(statement, &params))
+            }
+            Flaw::MovesUnnoticed if is("SELECT CAST(value AS INTEGER) FROM meta") => nothing(),
             _ => None,
         }
     }

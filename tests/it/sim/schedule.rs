@@ -27,6 +27,8 @@ pub(crate) struct Report {
     pub(crate) holds: u64,
     pub(crate) unchanged: u64,
     pub(crate) collected: u64,
+    /// Objects that compactions copied from.
+    pub(crate) repacked: u64,
 }
 
 /// Runs the schedule of a seed.
@@ -54,6 +56,7 @@ pub(crate) fn simulate(seed: u64, bug: Option<Bug>, traced: bool) -> Report {
         holds: world.account.holds_met.get(),
         unchanged: world.account.unchanged(),
         collected: 0,
+        repacked: 0,
     }
 }
 

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use pmx_sync::serve::Spaces as _;
 use pmx_sync::space::{Command, Reply};
 use pmx_sync::testing::host::block_on;
+use pmx_sync::wire::Repack;
 use pmx_tests::rng::Rng;
 
 use super::actors::{Promises, Publisher};
@@ -53,15 +54,23 @@ fn publishes_succeed_between_all_steps_of_a_collection() {
     let (mut at, mut doomed) = (20, 0);
     loop {
         let start = at == 20;
-        let step = command(Command::Collect { start, dry: false }).unwrap();
+        let step = command(Command::Collect {
+            start,
+            dry: false,
+            repack: Repack {
+                max_unused: 0,
+                min_freed: 1,
+                ..Repack::default()
+            },
+        })
+        .unwrap();
         let Reply::Collected(step) = step else {
             panic!("{step:?}");
         };
         doomed += step.doomed;
-        // New content, and content of deploys that were given up.
+        // New content, or content of deploys that were given up.
         publish(at);
-        publish(at + 7);
-        at += 8;
+        at += 7;
         if !step.more {
             break;
         }

@@ -18,6 +18,7 @@ use pmx_sync::pack::{PackCoding, wire};
 use pmx_sync::serve::{Backend, Nonce, Server};
 use pmx_sync::space::Command;
 use pmx_sync::testing::{Faulty, MemoryBlobs, MemoryPointers, MemorySpaces, Platform};
+use pmx_sync::wire::CollectReply;
 
 use super::account::Account;
 use super::bugs::{Bug, Planted};
@@ -65,6 +66,8 @@ pub(crate) struct World {
     pub(crate) is_slow: Cell<bool>,
     /// Objects that collections deleted.
     pub(crate) collected: Cell<u64>,
+    /// Objects that compactions copied from.
+    pub(crate) repacked: Cell<u64>,
     /// Arrivals of packs, which a frozen task may repeat at any later time.
     pub(crate) arrivals: Arrivals,
     /// Previews that a publisher tried to delete.
@@ -111,6 +114,7 @@ impl World {
             account: Account::default(),
             is_slow: Cell::new(false),
             collected: Cell::new(0),
+            repacked: Cell::new(0),
             arrivals,
             removed: RefCell::default(),
             changed,
@@ -130,6 +134,12 @@ impl World {
     pub(crate) fn pass(&self, time: std::time::Duration) {
         let millis = time.as_millis() as u64;
         self.requests.set(self.requests.get() + millis);
+    }
+
+    /// Counts what a step of a collection copied.
+    pub(crate) fn note_step(&self, step: &CollectReply) {
+        self.repacked.set(self.repacked.get() + step.repacked);
+        self.chaos.note(|| format!("a step: {step:?}"));
     }
 
     pub(crate) fn spawn(&self, owner: Owner, future: impl Future<Output = ()> + 'static) {

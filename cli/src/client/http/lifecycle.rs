@@ -1,22 +1,31 @@
 //! Lifecycle requests: retention and collection of a space, and pinned and removed deploys.
 
 use pmx_core::name::SpaceName;
-use pmx_sync::wire::{CollectReply, DeployView, Retention, VerifyData, VerifyReply};
+use pmx_sync::wire::{CollectReply, DeployView, Repack, Retention, VerifyData, VerifyReply};
 
 use super::{ApiRequest, Client, JSON_MEDIA};
 use crate::error::Failure;
 
 impl Client {
-    /// `POST /api/spaces/<name>/gc`: one step of a collection, which begins with `start`.
-    pub fn collect(&self, space: &SpaceName, start: bool) -> Result<CollectReply, Failure> {
-        let start = u8::from(start);
-        let path = format!("/api/spaces/{space}/gc?start={start}");
+    /// `POST /api/spaces/<name>/gc`: one step of a collection, which begins if `start` says what
+    /// it may copy.
+    pub fn collect(
+        &self,
+        space: &SpaceName,
+        start: Option<&Repack>,
+    ) -> Result<CollectReply, Failure> {
+        let start = start.map_or_else(|| "start=0".to_owned(), |repack| query("start", repack));
+        let path = format!("/api/spaces/{space}/gc?{start}");
         self.json(&ApiRequest::post(&path, JSON_MEDIA, &[]))
     }
 
     /// `POST /api/spaces/<name>/gc?dry=1`: what a whole collection would do.
-    pub fn rehearse_collection(&self, space: &SpaceName) -> Result<CollectReply, Failure> {
-        let path = format!("/api/spaces/{space}/gc?dry=1");
+    pub fn rehearse_collection(
+        &self,
+        space: &SpaceName,
+        repack: &Repack,
+    ) -> Result<CollectReply, Failure> {
+        let path = format!("/api/spaces/{space}/gc?{}", query("dry", repack));
         self.json(&ApiRequest::post(&path, JSON_MEDIA, &[]))
     }
 
@@ -77,4 +86,10 @@ impl Client {
         let path = format!("/api/deploys/{number}?space={space}{purge}");
         self.json(&ApiRequest::delete(&path))
     }
+}
+
+/// The query of a collection that may copy.
+fn query(switch: &str, repack: &Repack) -> String {
+    let (unused, bytes) = (repack.max_unused, repack.max_bytes);
+    format!("{switch}=1&max_unused={unused}&max_repack={bytes}")
 }

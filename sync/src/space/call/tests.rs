@@ -150,6 +150,7 @@ fn commands() -> Vec<Command> {
         Command::AckPointer {
             alias: AliasName::parse("next").ok(),
             order: 9,
+            revision: None,
         },
     ]
 }
@@ -177,6 +178,7 @@ fn replies() -> Vec<Reply> {
         gone: false,
         base: 0,
         expires: None,
+        revision: 0,
     };
     vec![
         Reply::Space(space),
@@ -351,6 +353,7 @@ fn call_of_a_later_release_is_understood_if_it_adds_fields() {
         command: Command::AckPointer {
             alias: None,
             order: 4,
+            revision: None,
         },
     };
     let bytes = Crossing::of(call).unwrap().to_bytes();

@@ -18,6 +18,7 @@
 //! repeats it.
 
 mod collector;
+mod compact;
 mod fill;
 mod mark;
 mod objects;
@@ -40,7 +41,7 @@ use super::ledger::Ledger;
 use super::{lease, retention};
 use crate::index::IndexNode;
 use crate::pack::part::{BlobParts, PartTable};
-use crate::wire::CollectReply;
+use crate::wire::{CollectReply, Repack};
 
 pub(crate) use collector::Collector;
 pub(crate) use references::References;
@@ -72,18 +73,21 @@ const GRACE: Duration = Duration::from_hours(24);
 
 const HOUR: Duration = Duration::from_hours(1);
 
-/// Takes one step of a collection.
+/// Takes one step of a collection, which begins if `start` says what it may copy.
 pub(super) async fn step<S: Sql, B: Blobs>(
     ledger: &Ledger<'_, S>,
     blobs: &B,
     space: SpaceId,
-    start: bool,
+    start: Option<Repack>,
 ) -> Result<CollectReply, Problem> {
     let mut reply = CollectReply::default();
     delete_due(ledger, blobs, space, &mut reply).await?;
     let mut marked = ledger.atomically(|turn| {
         turn.check_same(space)?;
-        advance(turn, start, &mut reply)
+        if let Some(repack) = start {
+            compact::allow(turn, repack)?;
+        }
+        advance(turn, start.is_some(), &mut reply)
     });
     if let Ok(unread) = &mut marked {
         let unread = std::mem::take(unread);
@@ -99,6 +103,9 @@ pub(super) async fn step<S: Sql, B: Blobs>(
         }
         return Err(problem);
     }
+    compact::step(&ledger, blobs, space, &mut reply).await?;
+    ledger.check_same(space)?;
+    let ledger = Ledger::new(ledger.sql()).at(ledger.now());
     reply.next = next(&ledger)?;
     reply.more = reply.next.is_some_and(|next| next <= ledger.now());
     if !reply.more {
@@ -167,6 +174,9 @@ fn advance<S: Sql>(
                 collector.waits_until = now.after(OUTBOX_PAUSE).as_millis();
                 reply.is_waiting = true;
             }
+            if collector.phase == Phase::Idle {
+                compact::begin(turn)?;
+            }
         }
     }
     if collector != before {
@@ -228,6 +238,7 @@ fn may_begin(collector: &mut Collector, now: Timestamp) -> bool {
 
 fn begin<S: Sql>(turn: &Ledger<'_, S>, collector: &mut Collector) -> Result<(), Problem> {
     refuse_older(turn.sql())?;
+    compact::stop(turn)?;
     collector.waits_until = 0;
     if !collector.is_filled {
         fill::give_times(turn)?;
@@ -249,11 +260,12 @@ pub(super) async fn dry_run<S: Sql, B: Blobs>(
     ledger: &Ledger<'_, S>,
     blobs: &B,
     space: SpaceId,
+    repack: Repack,
 ) -> Result<CollectReply, Problem> {
     let mut reply = CollectReply::default();
     let mut unread = Vec::new();
     let undone = ledger.atomically(|turn| -> Result<(), Undo> {
-        unread = rehearse(turn, &mut reply)?;
+        unread = rehearse(turn, repack, &mut reply)?;
         // Takes back everything that the rehearsal wrote.
         Err(Undo::Done)
     });
@@ -281,6 +293,7 @@ impl<E: Into<Problem>> From<E> for Undo {
 /// Marks like a collection, and counts the garbage.
 fn rehearse<S: Sql>(
     turn: &Ledger<'_, S>,
+    repack: Repack,
     reply: &mut CollectReply,
 ) -> Result<Vec<Unread>, Problem> {
     loop {
@@ -309,6 +322,7 @@ fn rehearse<S: Sql>(
         }
     }
     sweep::count(turn, collector.swept, reply)?;
+    compact::count(turn, repack, reply)?;
     Ok(Vec::new())
 }
 
@@ -432,6 +446,9 @@ pub(super) fn next<S: Sql>(ledger: &Ledger<'_, S>) -> Result<Option<Timestamp>, 
         return Ok(Some(earliest));
     }
     let mut times = Vec::new();
+    if compact::is_running(ledger)? {
+        times.push(now);
+    }
     if collector.is_wanted {
         let is_first = !collector.is_filled && !collector.is_purge;
         let first = Timestamp::from_millis(if is_first { collector.not_before } else { 0 });

@@ -38,6 +38,8 @@ pub(super) struct Seen {
     swept: u64,
     /// The number of the last deploy.
     last: u64,
+    /// How often index nodes moved, at least.
+    revision: u64,
 }
 
 impl Seen {
@@ -45,6 +47,7 @@ impl Seen {
         Ok(Self {
             swept: ledger.collector()?.swept,
             last: ledger.last_number()?,
+            revision: ledger.revision()?,
         })
     }
 
@@ -55,6 +58,17 @@ impl Seen {
         let refused = |why: &str| Err(Problem::new(Code::Unavailable, why));
         if turn.collector()?.swept != self.swept {
             return refused("the space collected garbage while a deploy was written");
+        }
+        if turn.revision()? != self.revision {
+            // A collection follows the rows of nodes, and readers of the deploy its index nodes.
+            for (child, named) in &prepared.named {
+                if turn.node_extent(child)? != Some(*named) {
+                    return refused("index nodes moved while a deploy was written");
+                }
+            }
+            if !prepared.repaired.is_empty() {
+                return refused("index nodes moved while a deploy repaired lost content");
+            }
         }
         if turn.last_number()? == self.last {
             return Ok(());
@@ -72,15 +86,6 @@ impl Seen {
         }
         Ok(())
     }
-}
-
-/// Queues the pointers of all channels: they may show nodes whose index nodes moved.
-fn announce_all_again<S: Sql>(ledger: &Ledger<'_, S>) -> Result<(), SqlError> {
-    ledger.announce_again(None)?;
-    for alias in ledger.aliases()?.keys() {
-        ledger.announce_again(Some(alias))?;
-    }
-    Ok(())
 }
 
 impl<S: Sql> Commit<'_, S> {
@@ -205,7 +210,7 @@ impl<S: Sql> Commit<'_, S> {
             ledger.record_repaired_node(node, index_node, references)?;
         }
         if is_repair || !prepared.repaired.is_empty() {
-            announce_all_again(ledger)?;
+            ledger.announce_all_again()?;
         }
         for big in &self.closure.assembled {
             ledger.record_big(&big.blob, big.table.locations())?;

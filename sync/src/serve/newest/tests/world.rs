@@ -260,6 +260,7 @@ impl World {
             gone: false,
             base: 0,
             expires: None,
+            revision: 0,
         };
         deploys.push((self.now.get(), pointer));
     }
