@@ -352,13 +352,7 @@ impl SpaceDO {
                 console_error!("writing the pointer of {channel}: {error}");
                 continue;
             }
-            let alias = channel.alias;
-            let (order, revision) = (pointer.order(), Some(pointer.revision));
-            let delivered = Command::AckPointer {
-                alias,
-                order,
-                revision,
-            };
+            let delivered = Command::ack(channel.alias, pointer);
             self.outbox(space, now, delivered).await?;
         }
         self.outbox(space, now, Command::PendingPointers).await

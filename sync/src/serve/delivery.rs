@@ -46,18 +46,8 @@ impl<B: Backend> Server<B> {
                 failed.push(channel.alias);
                 continue;
             }
-            let alias = channel.alias;
-            let (order, revision) = (pointer.order(), Some(pointer.revision));
             outbox = self
-                .outbox(
-                    space,
-                    Command::AckPointer {
-                        alias,
-                        order,
-                        revision,
-                    },
-                    now,
-                )
+                .outbox(space, Command::ack(channel.alias, &pointer), now)
                 .await?;
         }
         // Objects that cannot be deleted hold up no pointer.

@@ -1,5 +1,5 @@
-//! Moved indices: a repair rewrites the serving index of a deploy, and pointers written before the
-//! repair still name the old place.
+//! Moved indices: a repair or a compaction rewrites the serving index of a deploy, and pointers
+//! written before it still name the old place.
 
 use pmx_core::name::SpaceName;
 use pmx_core::problem::Problem;
@@ -14,10 +14,14 @@ impl<B: Backend> Server<B> {
     /// Replaces the place of a pointer's serving index by the last one that the space reported.
     pub(super) fn at_its_place(&self, space: &SpaceName, pointer: Pointer) -> Pointer {
         match self.pinned().find(&(space.clone(), pointer.deploy)) {
-            Some((Numbered::Kept(learned), _)) if learned.root == pointer.root => Pointer {
-                index: learned.index,
-                ..pointer
-            },
+            Some((Numbered::Kept(learned), _))
+                if learned.root == pointer.root && learned.revision >= pointer.revision =>
+            {
+                Pointer {
+                    index: learned.index,
+                    ..pointer
+                }
+            }
             Some(_) | None => pointer,
         }
     }

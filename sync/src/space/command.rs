@@ -16,6 +16,7 @@ use pmx_core::name::AliasName;
 use pmx_streams::Read;
 use serde::{Deserialize, Serialize};
 
+use crate::pointer::Pointer;
 use crate::wire::{CommitPreconditions, Repack, Retention, RollbackHead, VerifyCursor, VerifyData};
 
 /// A command to one space.
@@ -161,7 +162,7 @@ pub enum Command {
     AckPointer {
         /// The pointer's alias; `None` for the active deploy's pointer.
         alias: Option<AliasName>,
-        /// The pointer's [`Pointer::order`](crate::pointer::Pointer::order).
+        /// The pointer's [`Pointer::order`].
         order: u64,
         /// Its revision: a pointer that was made anew since still waits. Without one, any counts.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -205,6 +206,15 @@ impl Command {
             Self::Lost(_) => "lost",
             Self::PendingPointers => "undelivered",
             Self::AckPointer { .. } => "delivered",
+        }
+    }
+
+    /// Records that a pointer was written.
+    pub const fn ack(alias: Option<AliasName>, pointer: &Pointer) -> Self {
+        Self::AckPointer {
+            alias,
+            order: pointer.order(),
+            revision: Some(pointer.revision),
         }
     }
 

@@ -18,13 +18,14 @@ use pmx_sync::pointer::Pointer;
 use pmx_sync::serve::{Backend as _, Spaces as _};
 use pmx_sync::space::{Command, Reply, VerifyStep};
 use pmx_sync::testing::host::block_on;
-use pmx_sync::wire::{Repack, Retention, RetentionPolicy, VerifyCursor, VerifyData};
+use pmx_sync::wire::{Retention, RetentionPolicy, VerifyCursor, VerifyData};
 use pmx_tests::rng::Rng;
 
 use super::actors::{Promises, Publisher, reads};
 use super::bugs::Bug;
 use super::chaos::{Chaos, Plan, Rates, yield_now, yields};
 use super::check::{bytes, chain, drain, integer, rows, settle};
+use super::compaction::REPACK;
 use super::model::Catalogue;
 use super::platform::space;
 use super::schedule::{Report, publish_at_last};
@@ -33,14 +34,6 @@ use super::world::{Owner, World};
 
 /// How long a pointer leads to everything after a reader last had reason to use it.
 const SAFE: Duration = Duration::from_hours(24);
-
-/// Objects of a schedule are tiny, and have hardly any garbage: they are copied all the same.
-pub(super) const REPACK: Repack = Repack {
-    max_unused: 0,
-    max_bytes: 8_000,
-    min_freed: 0,
-    max_live: 1_000,
-};
 
 /// What operators do in a schedule.
 #[derive(Debug, Clone, Copy, Default)]

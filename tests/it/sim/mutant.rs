@@ -51,12 +51,12 @@ pub(crate) enum Flaw {
 pub(crate) struct Mutant {
     ledger: Sqlite,
     flaw: Option<Flaw>,
-    copies: RefCell<Copies>,
+    copies: RefCell<RepackLog>,
 }
 
 /// What compactions did so far.
 #[derive(Default)]
-struct Copies {
+struct RepackLog {
     /// The object that was planned last.
     planned: Vec<u8>,
     /// The old object of each new one.
@@ -65,7 +65,7 @@ struct Copies {
     recording: Option<Vec<u8>>,
 }
 
-impl Copies {
+impl RepackLog {
     fn note(&mut self, statement: &str, params: &[Value]) {
         let blob = |at: usize| match params.get(at) {
             Some(Value::Blob(bytes)) => bytes.clone(),
@@ -107,7 +107,6 @@ impl Mutant {
         let is = |start: &str| statement.trim_start().starts_with(start);
         let nothing = || Some(Ok(Vec::new()));
         self.copies.borrow_mut().note(statement, params);
-        let recorded = || self.copies.borrow().recorded();
         match self.flaw? {
             Flaw::RootsNotReadAgain if is("SELECT DISTINCT deploy.root") => nothing(),
             Flaw::EarlierAreNoRoots if is("SELECT number, root, at, alias, pin") => {
@@ -159,6 +158,21 @@ impl Mutant {
                     rows
                 }))
             }
+            flaw => self.answer_of_compaction(flaw, statement, params),
+        }
+    }
+
+    /// The same, for the bugs of compactions.
+    fn answer_of_compaction(
+        &self,
+        flaw: Flaw,
+        statement: &str,
+        params: &[Value],
+    ) -> Option<Result<Vec<SqlRow>, SqlError>> {
+        let is = |start: &str| statement.trim_start().starts_with(start);
+        let nothing = || Some(Ok(Vec::new()));
+        let recorded = || self.copies.borrow().recorded();
+        match flaw {
             Flaw::CompactionDeletesAtOnce if is("INSERT INTO outbox") => {
                 if let Some((old, _)) = recorded() {
                     let object = Value::Blob(old);
@@ -174,7 +188,9 @@ impl Mutant {
             Flaw::CompactionNotAnnounced if is("INSERT INTO outbox") => {
                 recorded().and_then(|_| nothing())
             }
-            Flaw::CompactionStaleCheck if is("SELECT 1 FROM deploy WHERE number > ?") => nothing(),
+            Flaw::CompactionStaleCheck if is("SELECT 1 FROM deploy WHERE number > ? LIMIT") => {
+                nothing()
+            }
             Flaw::CompactionCopySetUnchecked if is("INSERT INTO have (bucket, blobs)") => {
                 let (old, new) = recorded()?;
                 let mut params = params.to_vec();

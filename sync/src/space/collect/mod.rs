@@ -30,7 +30,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use pmx_core::backend::{Blobs, ObjectKey};
 use pmx_core::code::Code;
-use pmx_core::id::{NodeId, ObjectId, SpaceId};
+use pmx_core::id::{ObjectId, SpaceId};
 use pmx_core::location::Extent;
 use pmx_core::problem::Problem;
 use pmx_core::sql::{Sql, SqlError, Value};
@@ -483,23 +483,4 @@ fn next_deletion<S: Sql>(
     // Ticks ascend with the times.
     let is_counted = integer(row, 1)? <= collector.ticks;
     Ok(Some(if is_counted { due } else { hour }))
-}
-
-impl<S: Sql> Ledger<'_, S> {
-    /// Records the references of a node, unless its index node was replaced since.
-    fn record_references(
-        &self,
-        id: &NodeId,
-        at: &Extent,
-        references: &References,
-    ) -> Result<(), SqlError> {
-        let update = "UPDATE node SET refs = ? WHERE id = ? AND object = ? AND at = ?";
-        let params = [
-            references.encode().into(),
-            id.as_bytes()[..].into(),
-            at.object.as_bytes()[..].into(),
-            at.offset.into(),
-        ];
-        self.sql().run(update, &params).map(drop)
-    }
 }

@@ -5,14 +5,15 @@ use std::time::Duration;
 
 use pmx_core::code::Code;
 use pmx_core::encode::ByteReader;
-use pmx_core::id::{BlobId, ObjectId};
-use pmx_core::location::Location;
+use pmx_core::id::{BlobId, NodeId, ObjectId};
+use pmx_core::location::{Extent, Location};
 use pmx_core::problem::Problem;
 use pmx_core::sql::{Sql, SqlError};
 
 use super::super::ledger::Ledger;
 use super::GRACE;
 use super::collector::Collector;
+use super::references::References;
 use super::sweep::GRACE_TICKS;
 
 /// Age of a request from which on its arrivals are refused. Purged garbage is remembered for 24
@@ -108,5 +109,22 @@ impl<S: Sql> Ledger<'_, S> {
             self.sql().run(insert, &params)?;
         }
         Ok(())
+    }
+
+    /// Records the references of a node, unless its index node was replaced since.
+    pub(super) fn record_references(
+        &self,
+        id: &NodeId,
+        at: &Extent,
+        references: &References,
+    ) -> Result<(), SqlError> {
+        let update = "UPDATE node SET refs = ? WHERE id = ? AND object = ? AND at = ?";
+        let params = [
+            references.encode().into(),
+            id.as_bytes()[..].into(),
+            at.object.as_bytes()[..].into(),
+            at.offset.into(),
+        ];
+        self.sql().run(update, &params).map(drop)
     }
 }

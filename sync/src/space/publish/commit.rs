@@ -7,7 +7,7 @@ use pmx_core::problem::Problem;
 use pmx_core::sql::{Sql, SqlError};
 use pmx_core::time::Timestamp;
 
-use super::super::blob_index;
+use super::super::blob_index::{self, BlobIndex};
 use super::super::closure::{Closure, Incoming};
 use super::super::command::PublishCommand;
 use super::super::decide::CommitDecision;
@@ -54,7 +54,12 @@ impl Seen {
     /// Refuses a commit if what its index nodes name may be garbage now, or if another deploy has
     /// the same new nodes: readers of this one would follow its own index nodes, and a collection
     /// those of the other. The client repeats the commit.
-    fn check<S: Sql>(&self, turn: &Ledger<'_, S>, prepared: &IndexObject) -> Result<(), Problem> {
+    fn check<S: Sql>(
+        &self,
+        turn: &Ledger<'_, S>,
+        closure: &Closure,
+        prepared: &IndexObject,
+    ) -> Result<(), Problem> {
         let refused = |why: &str| Err(Problem::new(Code::Unavailable, why));
         if turn.collector()?.swept != self.swept {
             return refused("the space collected garbage while a deploy was written");
@@ -68,6 +73,13 @@ impl Seen {
             }
             if !prepared.repaired.is_empty() {
                 return refused("index nodes moved while a deploy repaired lost content");
+            }
+            // The ledger forgets a blob with the object in which it has it.
+            let have = BlobIndex::new(turn);
+            for (blob, held) in &closure.located {
+                if have.find(blob)?.is_some_and(|now| now != *held) {
+                    return refused("content moved while a deploy was written");
+                }
             }
         }
         if turn.last_number()? == self.last {
@@ -127,7 +139,7 @@ impl<S: Sql> Commit<'_, S> {
         let deploy = self.ledger.atomically(|turn| {
             // The write of the object let other commands pass, a deletion too.
             turn.check_same(space)?;
-            self.seen.check(turn, &prepared)?;
+            self.seen.check(turn, self.closure, &prepared)?;
             self.commit_in_transaction(turn, &prepared, publish, now)
         })?;
         Ok(published(deploy))

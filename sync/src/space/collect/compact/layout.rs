@@ -12,8 +12,7 @@ use pmx_core::sql::Sql;
 use super::super::super::blob_index::StoredBlob;
 use super::super::super::index_object::{append, append_footer, index_node};
 use super::super::super::ledger::Ledger;
-use super::super::References;
-use super::super::references::is_table;
+use super::super::references::{References, is_table};
 use super::plan::Plan;
 use crate::pack::stored::{Toc, TocEntry, append_toc, seal};
 

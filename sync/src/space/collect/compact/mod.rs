@@ -37,7 +37,7 @@ use run::{Run, Stage};
 const MEASURED_AT_ONCE: u64 = 8;
 
 /// A copy that a step makes.
-struct Copy {
+struct Rewrite {
     plan: Plan,
     layout: Layout,
     /// Bytes of the old object.
@@ -134,7 +134,7 @@ pub(super) async fn step<S: Sql, B: Blobs>(
 }
 
 /// The transaction before a copy: decides which object is next, and records the new one.
-fn advance<S: Sql>(turn: &Ledger<'_, S>) -> Result<Option<Copy>, Problem> {
+fn advance<S: Sql>(turn: &Ledger<'_, S>) -> Result<Option<Rewrite>, Problem> {
     let mut run = Run::read(turn.sql())?;
     if run.stage == Stage::Idle || Collector::read(turn.sql())?.phase != Phase::Idle {
         return Ok(None);
@@ -179,14 +179,14 @@ fn begin_copy<S: Sql>(
     mut run: Run,
     (plan, layout): (Plan, Layout),
     bytes: u64,
-) -> Result<Copy, Problem> {
+) -> Result<Rewrite, Problem> {
     run.has_begun = true;
     run.copies += 1;
     run.repacked += bytes;
     run.write(turn.sql())?;
     // The row comes first: an object without one would never be deleted.
     turn.record_object(&layout.object, layout.size())?;
-    Ok(Copy {
+    Ok(Rewrite {
         plan,
         layout,
         bytes,
@@ -292,7 +292,7 @@ pub(super) fn count<S: Sql>(
     Ok(())
 }
 
-impl Copy {
+impl Rewrite {
     /// Whether the ledger still is as the plan has it.
     fn is_current<S: Sql>(&self, turn: &Ledger<'_, S>) -> Result<bool, Problem> {
         let collector = turn.collector()?;
