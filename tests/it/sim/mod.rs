@@ -168,6 +168,11 @@ fn lifecycles_keep_the_invariants() {
 fn planted_bugs_of_collections_are_found() {
     let mut missed = Vec::new();
     for flaw in [
+        Flaw::CompactionDeletesAtOnce,
+        Flaw::CompactionNotAnnounced,
+        Flaw::CompactionStaleCheck,
+        Flaw::CompactionCopySetUnchecked,
+        Flaw::MovesUnnoticed,
         Flaw::RootsNotReadAgain,
         Flaw::SubtreeNotWalked,
         Flaw::GarbageFound,
@@ -180,11 +185,6 @@ fn planted_bugs_of_collections_are_found() {
         Flaw::PreviewsAreNoRoots,
         Flaw::EarlierAreNoRoots,
         Flaw::GoneIsServed,
-        Flaw::CompactionDeletesAtOnce,
-        Flaw::CompactionNotAnnounced,
-        Flaw::CompactionStaleCheck,
-        Flaw::CompactionCopySetUnchecked,
-        Flaw::MovesUnnoticed,
     ] {
         let sum = run_of(lifecycle::simulate, LIFECYCLES, Some(Bug::Collection(flaw)));
         let found = sum.broken;

@@ -125,14 +125,13 @@ impl<'a, S: Sql> View<'a, S> {
             "SELECT id, bytes, object, at, length FROM node
              WHERE object IS NOT NULL AND mark >= ? AND ({condition}) LIMIT ?"
         );
-        let most = if params.is_empty() {
-            i64::MAX
-        } else {
-            NODES_MAX as i64 + 1
+        let most = match params {
+            [] => u64::from(u32::MAX),
+            _ => NODES_MAX as u64 + 1,
         };
         let mut all = vec![self.ledger.collector()?.swept.into()];
         all.extend_from_slice(params);
-        all.push(Value::Integer(most));
+        all.push(most.into());
         let rows = self.ledger.sql().run(&select, &all)?;
         let mut nodes = Vec::with_capacity(rows.len());
         for row in &rows {
