@@ -111,9 +111,7 @@ pub async fn execute<S: Sql, B: Blobs>(
         | Command::Verify(_) => lifecycle(&ledger, blobs, space, command).await,
         Command::Previews => previews::list(&ledger),
         Command::Deploys { before, limit } => history::deploys(&ledger, before, limit),
-        Command::Diff { from, to } => {
-            Ok(Reply::Diff(Box::new(history::compare(&ledger, from, to)?)))
-        }
+        Command::Diff { from, to } => compared(&ledger, from, to),
         Command::Nodes { ids } => Ok(Reply::Nodes(history::nodes(&ledger, &ids)?)),
         Command::Events { alias, read } => read_events(&ledger, alias.as_ref(), &read, now),
         Command::DiffSince { from, to, most } => net(&ledger, from, to, most),
@@ -127,6 +125,11 @@ pub async fn execute<S: Sql, B: Blobs>(
             revision,
         } => acknowledged(&ledger, Some(space), alias.as_ref(), (order, revision)),
     }
+}
+
+fn compared<S: Sql>(ledger: &Ledger<'_, S>, from: u64, to: u64) -> Result<Reply, Problem> {
+    let reply = history::compare(ledger, from, to)?;
+    Ok(Reply::Diff(Box::new(reply)))
 }
 
 fn located<S: Sql>(
