@@ -170,8 +170,6 @@ fn planted_bugs_of_collections_are_found() {
     for flaw in [
         Flaw::CompactionDeletesAtOnce,
         Flaw::CompactionNotAnnounced,
-        Flaw::CompactionStaleCheck,
-        Flaw::CompactionCopySetUnchecked,
         Flaw::MovesUnnoticed,
         Flaw::RootsNotReadAgain,
         Flaw::SubtreeNotWalked,

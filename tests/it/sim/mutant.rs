@@ -39,10 +39,6 @@ pub(crate) enum Flaw {
     CompactionDeletesAtOnce,
     /// A compaction announces no pointer.
     CompactionNotAnnounced,
-    /// A compaction does not look for deploys that were recorded while it copied.
-    CompactionStaleCheck,
-    /// A compaction points all blobs of the old object to the new one, copied or not.
-    CompactionCopySetUnchecked,
     /// Nothing notices that index nodes moved: no commit, no pointer, no acknowledgement.
     MovesUnnoticed,
 }
@@ -187,19 +183,6 @@ impl Mutant {
             }
             Flaw::CompactionNotAnnounced if is("INSERT INTO outbox") => {
                 recorded().and_then(|_| nothing())
-            }
-            Flaw::CompactionStaleCheck if is("SELECT 1 FROM deploy WHERE number > ? LIMIT") => {
-                nothing()
-            }
-            Flaw::CompactionCopySetUnchecked if is("INSERT INTO have (bucket, blobs)") => {
-                let (old, new) = recorded()?;
-                let mut params = params.to_vec();
-                if let Value::Blob(bucket) = &mut params[1] {
-                    while let Some(at) = bucket.windows(16).position(|id| id == old) {
-                        bucket[at..at + 16].copy_from_slice(&new);
-                    }
-                }
-                Some(self.ledger.run(statement, &params))
             }
             Flaw::MovesUnnoticed if is("SELECT CAST(value AS INTEGER) FROM meta") => nothing(),
             _ => None,
