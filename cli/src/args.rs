@@ -3,6 +3,7 @@
 //! This module decides nothing. Options that may also come from the environment or from `pmx.toml`
 //! are optional, and [`config`](crate::config) merges the layers.
 
+mod backup;
 mod bench;
 mod compression;
 mod deploys;
@@ -25,6 +26,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ColorChoice, Parser, Subcommand};
 
+pub use backup::{BackupArgs, RestoreArgs};
 pub use bench::{BenchArgs, Way};
 pub use compression::Compression;
 pub use deploys::{DeploysArgs, DeploysCommand, DeploysListArgs, DeploysPinArgs, DeploysRmArgs};
@@ -43,8 +45,9 @@ pub use stream_token::StreamTokenArgs;
 pub use sync::SyncArgs;
 
 use help::{
-    BENCH_EXAMPLES, DIFF_EXAMPLES, DOCTOR_EXAMPLES, DOMAIN_EXAMPLES, ENVIRONMENT, LONG_HELP,
-    RETENTION_EXAMPLES, RULES_EXAMPLES, STREAM_TOKEN_EXAMPLES, SYNC_EXAMPLES,
+    BACKUP_EXAMPLES, BENCH_EXAMPLES, DIFF_EXAMPLES, DOCTOR_EXAMPLES, DOMAIN_EXAMPLES, ENVIRONMENT,
+    LONG_HELP, RESTORE_EXAMPLES, RETENTION_EXAMPLES, RULES_EXAMPLES, STREAM_TOKEN_EXAMPLES,
+    SYNC_EXAMPLES,
 };
 use replacing::number;
 
@@ -88,6 +91,12 @@ pub enum CliCommand {
     Gc(GcArgs),
     /// Compare what a site's space records with its objects, and print what is damaged
     Verify(VerifyArgs),
+    /// Save a site with its whole history into a folder: only what the folder lacks
+    #[command(after_long_help = BACKUP_EXAMPLES)]
+    Backup(BackupArgs),
+    /// Bring a site back from a backup: its deploys, previews, pins and policy
+    #[command(after_long_help = RESTORE_EXAMPLES)]
+    Restore(RestoreArgs),
     /// Write a deploy into a folder: only what differs, each file checked by its hash
     Pull(PullArgs),
     /// Print a file of a deploy, or write it

@@ -7,6 +7,7 @@
 mod address;
 mod allocator;
 pub mod args;
+pub mod backup;
 pub mod cache;
 pub mod ci;
 pub mod client;

@@ -114,6 +114,12 @@ pub const BODY_BYTES_MAX: usize = 12 * 1024 * 1024;
 /// Bytes of the JSON head of an envelope.
 pub const HEAD_BYTES_MAX: usize = 64 * 1024;
 
+/// Deploys that one commit of a restore records: a few dozen fit the head of its envelope.
+pub const RESTORED_AT_ONCE_MAX: usize = 64;
+
+/// The first deploy number of a restored space: a larger one would leave no room for the next ones.
+pub const RESTORED_NUMBER_MAX: u64 = 1 << 48;
+
 /// Files of a site that is published as JSON. Its list travels twice, and each new file takes a
 /// request. A larger site is one for `pmx`.
 pub const JSON_FILES_MAX: usize = 20_000;

@@ -115,6 +115,7 @@ fn terms(expect: u64, key: &str, order: Option<Order>) -> CommitPreconditions {
         max_delete: None,
         meta,
         expires: None,
+        restore: Vec::new(),
     }
 }
 

@@ -127,6 +127,7 @@ impl Space {
             order: None,
             meta: DeployMeta::default(),
             expires: None,
+            restore: Vec::new(),
         };
         let publish = PublishCommand {
             alias: None,
@@ -397,6 +398,7 @@ fn patch_beyond_its_bound_is_sent_as_nodes() {
             expires: None,
             mode: Mode::Publish,
             base_blobs: BaseBlobs::Available,
+            restore: Vec::new(),
         };
         match Push::new(&nodes, intent).next().unwrap() {
             Action::Begin(request) => {

@@ -7,7 +7,9 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::namespaces::{Own, within};
-use crate::world::{Running, World, eventually, on_both_hosts, pmx_path, try_raw, without_store};
+use crate::world::{
+    Ran, Running, World, eventually, noise, on_both_hosts, pmx_path, try_raw, without_store,
+};
 
 on_both_hosts! {
     errors_have_an_id,
@@ -132,6 +134,48 @@ fn sites_are_served_from_a_read_only_mount() {
         drop(server);
         world.restart();
         assert_eq!(world.get("docs", "/").text(), "home", "{left:?}");
+    }
+}
+
+/// A disk without a free block, first with `host.db`, then without. Once there is room, the server
+/// takes publishes again.
+#[test]
+fn sites_are_served_from_a_full_disk() {
+    for lost in [&[][..], &["host.db", "host.db-wal", "host.db-shm"]] {
+        let mut world = published();
+        world.server.kill();
+        for name in lost {
+            let _none = fs::remove_file(world.temp.path().join("data").join(name));
+        }
+        let serve = world.command(&["serve", "--data", "data", "--listen", "127.0.0.1:0"]);
+        let mount = "mkdir full
+            mount -t tmpfs -o size=24m tmpfs full
+            cp -a data/. full/
+            mount --bind full data
+            dd if=/dev/zero of=data/fill bs=4k 2>/dev/null || true
+            if echo x > data/x 2>/dev/null && test -s data/x; then exit 1; fi
+            rm -f data/x";
+        let Some(serve) = within(Own::Mounts, mount, &serve) else {
+            return;
+        };
+        let server = served(serve, &format!("without {lost:?}"));
+        let sync = || {
+            let mut sync = world.command(&["sync", "site", "--space", "docs", "--json"]);
+            sync.env("PMX_SERVER", format!("http://127.0.0.1:{}", server.port));
+            Ran::from(sync.output().unwrap())
+        };
+        world.write_bytes("index.html", &noise(1, 100_000));
+        let refused = sync();
+        assert!(
+            refused.code != 0 && refused.stdout.contains("E_STORAGE"),
+            "{refused:?}"
+        );
+        assert_eq!(server.get("docs", "/").unwrap().text(), "home");
+        let data = world.temp.path().join("data");
+        let inside = format!("/proc/{}/root{}", server.id(), data.join("fill").display());
+        fs::remove_file(inside).unwrap();
+        sync().ok();
+        assert_eq!(server.get("docs", "/").unwrap().body, noise(1, 100_000));
     }
 }
 

@@ -22,6 +22,7 @@
 
 mod access_log;
 mod alarms;
+mod backup;
 mod bench;
 mod big;
 mod bounds;

@@ -164,6 +164,7 @@ fn hold_withstands_a_client_of_before(world: World) {
                 max_delete: None,
                 meta: DeployMeta::default(),
                 expires: None,
+                restore: Vec::new(),
             }),
         };
         let head = serde_json::to_vec(&head).unwrap();

@@ -71,6 +71,7 @@ fn active(ledger: &Sqlite) -> Result<u64, Code> {
     let command = Command::Deploys {
         before: None,
         limit: 9,
+        backup: false,
     };
     match ask(ledger, command) {
         Ok(Reply::Deploys { active, .. }) => Ok(active),

@@ -89,6 +89,25 @@ Examples:
   pmx gc --space docs --dry-run                              what the policy gives up
   pmx deploys pin 12 --space docs                            keep deploy 12, whatever the policy says";
 
+pub(super) const BACKUP_EXAMPLES: &str = "\
+Publishing and collecting go on. Each file is checked by its hash before it is kept, and the snapshot is
+written last. A deploy that is given up while the backup runs is left out, with a warning.
+
+Examples:
+  pmx backup /backups/pmx --space docs     the first one, and each later one: what is new
+  pmx backup /backups/pmx --all            every space of the server
+  pmx backup /backups/pmx --check          read it all, and compare it with its hashes";
+
+pub(super) const RESTORE_EXAMPLES: &str = "\
+The space must have no deploys, or only those of an interrupted restore. The whole snapshot is checked by
+its hashes first. Deploys keep their numbers, unless an earlier space of the name had them.
+
+Examples:
+  pmx restore /backups/pmx --space docs
+  pmx restore /backups/pmx --space docs-copy --from docs
+  pmx restore /backups/pmx --space docs --snapshot 12
+  pmx restore /backups/pmx --space docs --server https://api.example.com";
+
 pub(super) const STREAM_TOKEN_EXAMPLES: &str = "\
 The key is the first of STREAM_TOKEN_KEYS (a list with commas, 32 bytes or more each), as the server
 has it in its environment. If that is not set, it is made of STREAM_SECRET. Any library for JSON Web

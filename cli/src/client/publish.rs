@@ -10,7 +10,7 @@ use pmx_sync::push::{
 };
 use pmx_sync::wire::{
     BeginReply, DeployMeta, Envelope, MaxDelete, Order, PreviewExpiry, PublishState, Replace,
-    Section, SectionKind, Summary,
+    RestoredDeploy, Section, SectionKind, Summary,
 };
 
 use super::http::Client;
@@ -44,6 +44,8 @@ pub struct Terms {
     pub expires: Option<PreviewExpiry>,
     /// The most files that a publish may remove.
     pub max_delete: Option<MaxDelete>,
+    /// Deploys of a backup to be recorded as they were, the last with the content to publish.
+    pub restore: Vec<RestoredDeploy>,
     /// How hard to compress.
     pub compression: Compression,
 }
@@ -73,6 +75,7 @@ impl Terms {
             meta: DeployMeta::default(),
             expires: None,
             max_delete: None,
+            restore: Vec::new(),
             compression,
         }
     }
@@ -246,10 +249,14 @@ impl<C: PublishSource> PublishTask<'_, C> {
             replace,
             expect,
             max_delete: self.terms.max_delete,
-            key: fresh_key()?,
+            key: match self.terms.restore.last() {
+                Some(restored) => restored.key.clone(),
+                None => fresh_key()?,
+            },
             order: self.terms.order.clone(),
             meta: self.terms.meta.clone(),
             expires: self.terms.expires,
+            restore: self.terms.restore.clone(),
             mode: self.terms.mode,
             base_blobs: if base.is_some_and(|base| base.root != self.tree.root())
                 && !(self.packs.is_empty() && self.packs.signatures().is_empty())

@@ -67,7 +67,7 @@ pub fn fetch(
 }
 
 /// Decodes a node, and verifies its hash against the requested id.
-fn verified(id: NodeId, bytes: &[u8]) -> Result<Node, Failure> {
+pub(super) fn verified(id: NodeId, bytes: &[u8]) -> Result<Node, Failure> {
     let actual = NodeId::of(bytes);
     if actual != id {
         let message = format!("the server sent manifest node {actual} for {id}");

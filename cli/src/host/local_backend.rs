@@ -76,6 +76,7 @@ impl LocalBackend {
         let list = Command::Deploys {
             before: None,
             limit: 1,
+            backup: false,
         };
         let listed = match ask(list) {
             // The space was deleted.

@@ -242,6 +242,7 @@ mod tests {
             hold: None,
             deploys: serde_json::from_str(&deploys).unwrap(),
             url: "http://docs.localhost/".into(),
+            backup: None,
         }
     }
 

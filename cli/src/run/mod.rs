@@ -1,5 +1,6 @@
 //! Commands, one in each file, and their common parts.
 
+mod backup;
 mod bench;
 mod columns;
 mod deploys;
@@ -17,6 +18,7 @@ mod promote;
 mod pull;
 mod put;
 mod report;
+mod restore;
 mod resume;
 mod retention;
 mod rollback;
@@ -198,6 +200,8 @@ fn run_in(command: CliCommand, context: &Context<'_>) -> Result<Ended, Failure> 
         CliCommand::Promote(args) => promote::run(args, context),
         CliCommand::Resume(args) => resume::run(&args, context),
         CliCommand::Preview { command } => preview::run(command, context),
+        CliCommand::Backup(args) => backup::run(&args, context),
+        CliCommand::Restore(args) => restore::run(&args, context),
         CliCommand::Pull(args) => pull::pull(&args, context),
         CliCommand::Get(args) => pull::get(&args, context),
         CliCommand::Put(args) => put::put(*args, context),

@@ -56,6 +56,7 @@ pub(super) fn run(args: PromoteArgs, context: &Context<'_>) -> Result<Ended, Fai
             max_delete: None,
             meta,
             expires: None,
+            restore: Vec::new(),
         }),
     };
     let reply = client.begin(&body(&head)?)?;

@@ -61,6 +61,7 @@ pub(super) fn run(args: SyncArgs, context: &Context<'_>) -> Result<Ended, Failur
         },
         expires: args.expires,
         max_delete: args.max_delete,
+        restore: Vec::new(),
         compression: args.compression,
     };
     let allow_empty = if args.allow_empty {

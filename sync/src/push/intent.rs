@@ -3,7 +3,7 @@
 use pmx_core::id::Root;
 use pmx_core::name::{AliasName, SpaceName};
 
-use crate::wire::{DeployMeta, MaxDelete, Order, PreviewExpiry, Replace};
+use crate::wire::{DeployMeta, MaxDelete, Order, PreviewExpiry, Replace, RestoredDeploy};
 
 /// A publish as the client wants it, and the server state that it has seen.
 #[derive(Debug, Clone)]
@@ -32,6 +32,8 @@ pub struct Intent {
     pub meta: DeployMeta,
     /// With a preview: how long it stays; `None` leaves the end that it has.
     pub expires: Option<PreviewExpiry>,
+    /// Deploys of a backup that the publish records as they were; the last one has the root.
+    pub restore: Vec<RestoredDeploy>,
     /// Whether to publish or only to ask.
     pub mode: Mode,
     /// Whether this machine has the bytes of the base, so that packs can refer to them.
@@ -54,6 +56,7 @@ impl Intent {
             order: None,
             meta: DeployMeta::default(),
             expires: None,
+            restore: Vec::new(),
             mode: Mode::Publish,
             base_blobs: BaseBlobs::Missing,
         }

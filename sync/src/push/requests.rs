@@ -115,6 +115,7 @@ impl<S: NodeSource> Push<'_, S> {
             max_delete: *max_delete,
             meta: meta.clone(),
             expires: *expires,
+            restore: self.intent.restore.clone(),
         }
     }
 }

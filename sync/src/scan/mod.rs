@@ -33,6 +33,7 @@ mod rules;
 mod single;
 mod sources;
 mod stat;
+mod stored;
 mod suspect;
 mod tree;
 mod virtual_files;

@@ -111,6 +111,7 @@ impl<B: Backend> Server<B> {
         let exists = Command::Deploys {
             before: None,
             limit: 0,
+            backup: false,
         };
         self.call(&head.space, exists, now).await?;
         let fresh = ClaimRandomness {

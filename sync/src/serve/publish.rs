@@ -266,6 +266,7 @@ fn page_of_deploys(query: &Query) -> Result<Command, Problem> {
     Ok(Command::Deploys {
         before: query.number("before")?,
         limit: limit.min(DEPLOYS_PAGE_MAX),
+        backup: query.number("backup")?.unwrap_or(0) > 0,
     })
 }
 

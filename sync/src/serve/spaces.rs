@@ -72,6 +72,7 @@ impl<B: Backend> Server<B> {
         let question = Command::Deploys {
             before: None,
             limit: 0,
+            backup: false,
         };
         match self.call(space, question, now).await {
             Ok(Reply::Deploys { active, .. }) => Some(active),

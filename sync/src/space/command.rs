@@ -112,6 +112,9 @@ pub enum Command {
         before: Option<u64>,
         /// At most so many.
         limit: u64,
+        /// Whether the reply has what only a backup needs.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        backup: bool,
     },
     /// Compares two deploys.
     Diff {

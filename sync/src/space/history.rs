@@ -1,9 +1,12 @@
 //! Deploy history: lists, rollback, comparison, and pointers to deploys.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use pmx_core::code::Code;
 use pmx_core::domain::Selector;
 use pmx_core::id::{NodeId, Root, SpaceId};
+use pmx_core::name::AliasName;
 use pmx_core::problem::{Problem, check_number};
 use pmx_core::sql::Sql;
 use pmx_core::time::Timestamp;
@@ -14,7 +17,7 @@ use super::events::{self, Changes};
 use super::index_object::indexed_at;
 use super::ledger::{DeployWithKey, Ledger};
 use super::reply::Reply;
-use super::retention::kept;
+use super::retention::{self, kept};
 use crate::limits::{
     ASSET_RETENTION_DEPLOYS, DEPLOYS_PAGE_MAX, DIFF_ROWS_MAX, NODES_ANSWERED_BYTES, NODES_ASKED_MAX,
 };
@@ -22,8 +25,8 @@ use crate::manifest::{CachedSource, diff, lookup};
 use crate::pointer::Pointer;
 use crate::rules::RuleFile;
 use crate::wire::{
-    DeployContent, DeployKind, DeployMeta, DeployView, DiffReply, DiffRow, HoldView, RollbackHead,
-    Summary,
+    BackupView, DeployContent, DeployKind, DeployMeta, DeployView, DiffReply, DiffRow, HoldView,
+    RollbackHead, Summary,
 };
 
 /// Deploys searched for an earlier, different root: the retention, four times.
@@ -110,15 +113,41 @@ fn summary(changes: &Changes, files: u64) -> Summary {
 /// A page of the history, newest first, and the current deploys.
 pub(crate) fn deploys<S: Sql>(
     ledger: &Ledger<'_, S>,
-    before: Option<u64>,
-    limit: u64,
+    (before, limit): (Option<u64>, u64),
+    backup: bool,
 ) -> Result<Reply, Problem> {
+    let page = ledger.deploys(before, limit.min(DEPLOYS_PAGE_MAX))?;
+    let (keys, deploys) = page.into_iter().map(|it| (it.key, it.deploy)).unzip();
+    let aliases = ledger.aliases()?;
     Ok(Reply::Deploys {
         active: ledger.active()?.map_or(0, |deploy| deploy.number),
-        aliases: ledger.aliases()?,
+        backup: backup
+            .then(|| backup_view(ledger, keys, aliases.keys()))
+            .transpose()?,
+        aliases,
         hold: hold(ledger)?,
-        deploys: ledger.deploys(before, limit.min(DEPLOYS_PAGE_MAX))?,
+        deploys,
     })
+}
+
+/// What a backup needs beside a page of the history.
+fn backup_view<'a, S: Sql>(
+    ledger: &Ledger<'_, S>,
+    keys: Vec<String>,
+    aliases: impl Iterator<Item = &'a AliasName>,
+) -> Result<Box<BackupView>, Problem> {
+    let mut expires = BTreeMap::new();
+    for alias in aliases {
+        if let Some(at) = ledger.expiry(alias)? {
+            expires.insert(alias.clone(), at);
+        }
+    }
+    Ok(Box::new(BackupView {
+        keys,
+        base: ledger.base()?,
+        expires,
+        policy: retention::get(ledger)?.policy,
+    }))
 }
 
 /// The hold on the active deploy, if one is in force.

@@ -171,6 +171,15 @@ impl<'a, S: Sql> Ledger<'a, S> {
         Ok(base)
     }
 
+    /// Sets that number, in a space without deploys.
+    pub(crate) fn set_base(&self, base: u64) -> Result<(), SqlError> {
+        let upsert = "INSERT INTO meta (key, value) VALUES ('base', ?)
+             ON CONFLICT (key) DO UPDATE SET value = excluded.value";
+        self.sql.run(upsert, &[base.to_string().into()])?;
+        self.base.set(Some(base));
+        tables::keep_readable(self.sql)
+    }
+
     /// The name under which the space was last opened, if that release recorded it.
     pub(crate) fn name(&self) -> Result<Option<SpaceName>, SchemaError> {
         if self.space()?.is_none() && !self.has_tables()? {

@@ -22,6 +22,7 @@ mod holds;
 mod index_object;
 mod lease;
 mod ledger;
+mod meta;
 mod outbox;
 mod pending;
 mod preconditions;
@@ -30,6 +31,7 @@ mod publish;
 mod removal;
 mod repair;
 mod reply;
+mod restore;
 mod retention;
 mod tables;
 mod verify;
@@ -110,7 +112,11 @@ pub async fn execute<S: Sql, B: Blobs>(
         | Command::Collect { .. }
         | Command::Verify(_) => lifecycle(&ledger, blobs, space, command).await,
         Command::Previews => previews::list(&ledger),
-        Command::Deploys { before, limit } => history::deploys(&ledger, before, limit),
+        Command::Deploys {
+            before,
+            limit,
+            backup,
+        } => history::deploys(&ledger, (before, limit), backup),
         Command::Diff { from, to } => compared(&ledger, from, to),
         Command::Nodes { ids } => Ok(Reply::Nodes(history::nodes(&ledger, &ids)?)),
         Command::Events { alias, read } => read_events(&ledger, alias.as_ref(), &read, now),

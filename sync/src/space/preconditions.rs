@@ -1,13 +1,13 @@
 //! Commit preconditions: checks their limits, and loads the ledger's view for a decision.
 
-use pmx_core::code::Code;
 use pmx_core::problem::{Problem, check_number};
 use pmx_core::sql::Sql;
 
 use super::command::PublishCommand;
 use super::decide::{self, ChannelState, CommitDecision};
 use super::ledger::Ledger;
-use crate::limits::{MESSAGE_BYTES_MAX, META_VALUE_BYTES_MAX};
+use super::meta::check_meta;
+use super::restore;
 use crate::wire::{CommitPreconditions, DeployView, MaxDelete, Order, Replace};
 
 /// The view of the ledger that a decision about a commit depends on.
@@ -52,6 +52,9 @@ pub(super) fn decide<S: Sql>(
     publish: &PublishCommand,
     preconditions: &CommitPreconditions,
 ) -> Result<CommitDecision, Problem> {
+    if let Some(last) = preconditions.restore.last() {
+        return restore::decide(ledger, publish, last);
+    }
     decide::commit(
         &view(ledger, publish, preconditions)?,
         &publish.root,
@@ -92,24 +95,5 @@ pub(super) fn check_limits(preconditions: &CommitPreconditions) -> Result<(), Pr
     if let Some(MaxDelete::Files(files)) = preconditions.max_delete {
         check_number("max_delete", Some(files))?;
     }
-    let meta = &preconditions.meta;
-    let values = [&meta.commit, &meta.branch, &meta.author]
-        .into_iter()
-        .flatten();
-    let long = values
-        .map(String::len)
-        .any(|len| len > META_VALUE_BYTES_MAX)
-        || preconditions.key.len() > META_VALUE_BYTES_MAX
-        || meta
-            .message
-            .as_ref()
-            .is_some_and(|text| text.len() > MESSAGE_BYTES_MAX);
-    if !long && !preconditions.key.is_empty() {
-        return Ok(());
-    }
-    let detail = format!(
-        "a deploy's message may have {MESSAGE_BYTES_MAX} bytes, its key 1 to \
-         {META_VALUE_BYTES_MAX}, and its commit, branch and author {META_VALUE_BYTES_MAX} each"
-    );
-    Err(Problem::new(Code::TooLarge, detail))
+    check_meta(&preconditions.meta, &preconditions.key)
 }

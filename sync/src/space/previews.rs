@@ -36,7 +36,11 @@ impl<S: Sql> Ledger<'_, S> {
     }
 
     /// Sets the end of an existing preview, and queues its pointer if that changes anything.
-    fn set_expiry(&self, alias: &AliasName, at: Option<Timestamp>) -> Result<(), SqlError> {
+    pub(super) fn set_expiry(
+        &self,
+        alias: &AliasName,
+        at: Option<Timestamp>,
+    ) -> Result<(), SqlError> {
         let update = "UPDATE alias SET expires = ? WHERE name = ? AND expires IS NOT ?
              RETURNING deploy";
         let at = at.map(Timestamp::as_millis);

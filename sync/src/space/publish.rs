@@ -25,6 +25,7 @@ use super::ledger::Ledger;
 use super::preconditions::{self, check_limits, decide};
 use super::previews;
 use super::repair;
+use super::restore;
 use crate::pack::stored::Toc;
 use crate::wire::{BeginReply, CommitPreconditions, DeployView, PublishState};
 
@@ -61,7 +62,10 @@ async fn carry_out<S: Sql, B: Blobs>(
     if let Some(preconditions) = &publish.commit {
         check_limits(preconditions)?;
     }
-    let is_whole = !ledger.damaged()?.contains(&publish.root);
+    if let Some(deploy) = restore::begin(ledger, &publish)? {
+        return Ok(published(deploy));
+    }
+    let is_whole = !ledger.damaged()?.contains(&publish.root) && restore::of(&publish).is_empty();
     let same = active.as_ref().filter(|deploy| deploy.root == publish.root);
     if let Some(deploy) = same.filter(|_| is_whole) {
         return unchanged(ledger, &publish, deploy);

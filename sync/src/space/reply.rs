@@ -14,7 +14,8 @@ use serde::{Deserialize, Serialize};
 use crate::live::ChangeMessage;
 use crate::pointer::Pointer;
 use crate::wire::{
-    BeginReply, CollectReply, DeployView, DiffReply, HoldView, PreviewView, Retention, VerifyReply,
+    BackupView, BeginReply, CollectReply, DeployView, DiffReply, HoldView, PreviewView, Retention,
+    VerifyReply,
 };
 
 /// Reply of a space.
@@ -42,6 +43,9 @@ pub enum Reply {
         hold: Option<HoldView>,
         /// Newest first.
         deploys: Vec<DeployView>,
+        /// What only a backup needs, if it was asked for.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        backup: Option<Box<BackupView>>,
     },
     /// To a resume: the deploy that was held, if one was.
     Resumed(Option<u64>),

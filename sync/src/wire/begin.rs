@@ -5,6 +5,7 @@ use pmx_core::name::{AliasName, SpaceName};
 use pmx_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::backup::RestoredDeploy;
 use super::deploys::{DeployMeta, DeployView, Summary};
 use super::expiry::PreviewExpiry;
 use super::max_delete::MaxDelete;
@@ -61,6 +62,11 @@ pub struct CommitPreconditions {
     /// With a preview: how long it stays. Absent, it keeps the end that it has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires: Option<PreviewExpiry>,
+    /// Deploys of a backup, in the order of their numbers: the commit records them as they were.
+    /// The content of the last one may be kept, and then the request publishes its root. Every
+    /// other precondition is void.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub restore: Vec<RestoredDeploy>,
 }
 
 impl CommitPreconditions {

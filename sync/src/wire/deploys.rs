@@ -7,6 +7,7 @@ use pmx_core::name::{AliasName, SpaceName};
 use pmx_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::backup::BackupView;
 use super::order::{Order, of_deploy};
 use crate::manifest::Change;
 use crate::path::SitePath;
@@ -163,6 +164,9 @@ pub struct DeploysReply {
     pub deploys: Vec<DeployView>,
     /// The site's address.
     pub url: String,
+    /// With `backup=1`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backup: Option<BackupView>,
 }
 
 /// The answer of `GET /api/aliases`.

@@ -3,6 +3,7 @@
 //! A publish request is an [`Envelope`]: a JSON head, which people can read in a log, and then
 //! binary sections. Replies are JSON. Errors are `application/problem+json` (RFC 9457).
 
+mod backup;
 mod begin;
 mod deploys;
 mod domains;
@@ -16,6 +17,7 @@ mod ranges;
 mod spaces;
 mod verify;
 
+pub use backup::{BackupView, RestoredDeploy};
 pub use begin::{
     ArrivedParts, BeginHead, BeginReply, CommitPreconditions, PartHead, PublishState, Replace,
 };

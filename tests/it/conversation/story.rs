@@ -184,6 +184,7 @@ impl Story {
             expires: None,
             mode,
             base_blobs: BaseBlobs::Available,
+            restore: Vec::new(),
         }
     }
 

@@ -166,6 +166,7 @@ impl Publisher {
             expires: None,
             mode: Mode::Publish,
             base_blobs: BaseBlobs::Available,
+            restore: Vec::new(),
         }
     }
 

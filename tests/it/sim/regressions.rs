@@ -61,6 +61,7 @@ fn terms(expect: Option<u64>, replace: Replace, key: &str) -> CommitPrecondition
         max_delete: None,
         meta: DeployMeta::default(),
         expires: None,
+        restore: Vec::new(),
     }
 }
 

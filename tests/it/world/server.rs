@@ -104,6 +104,11 @@ impl Running {
         }
     }
 
+    /// The process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     /// GET of a path at a site.
     pub(crate) fn get(&self, site: &str, path: &str) -> Option<Answer> {
         let host = format!("{site}.localhost:{}", self.port);

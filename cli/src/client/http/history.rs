@@ -39,6 +39,21 @@ impl Client {
         )))
     }
 
+    /// `GET /api/deploys?backup=1`.
+    pub fn deploys_for_backup(
+        &self,
+        space: &SpaceName,
+        before: Option<u64>,
+        limit: u64,
+    ) -> Result<DeploysReply, Failure> {
+        let before = before
+            .map(|number| format!("&before={number}"))
+            .unwrap_or_default();
+        self.json(&ApiRequest::get(&format!(
+            "/api/deploys?space={space}&limit={limit}&backup=1{before}"
+        )))
+    }
+
     /// `GET /api/deploys/<n>`.
     pub fn deploy(&self, space: &SpaceName, number: u64) -> Result<DeployView, Failure> {
         self.json(&ApiRequest::get(&format!(

@@ -30,6 +30,7 @@ impl<B: Backend> Server<B> {
         let command = Command::Deploys {
             before: Some(number.saturating_add(1)),
             limit: 1,
+            backup: false,
         };
         match self.call(space, command, now).await? {
             Reply::Deploys { deploys, .. } => match deploys.first() {
@@ -156,11 +157,13 @@ impl<B: Backend> Server<B> {
                 aliases,
                 hold,
                 deploys,
+                backup,
             } => json(&DeploysReply {
                 active,
                 aliases,
                 hold,
                 deploys,
+                backup: backup.map(|backup| *backup),
                 url: self.url_of(&space.clone().into()),
             }),
             other => Err(unexpected(&other)),

@@ -263,6 +263,7 @@ impl<B: Backend> Server<B> {
         let command = Command::Deploys {
             before: Some(number.saturating_add(1)),
             limit: 1,
+            backup: false,
         };
         match self.call(space, command, now).await? {
             Reply::Deploys { deploys, .. } => deploys.into_iter().next().ok_or_else(|| {
@@ -335,6 +336,7 @@ fn preconditions(publish: &JsonPublish, nonce: Nonce) -> CommitPreconditions {
         max_delete: publish.max_delete,
         meta: publish.meta.clone(),
         expires: publish.expires.map(|ExpiryText(expiry)| expiry),
+        restore: Vec::new(),
     }
 }
 

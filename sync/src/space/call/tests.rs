@@ -32,6 +32,7 @@ fn publish(offer: Offer, pack: Option<SmallPack>) -> Command {
             max_delete: Some(crate::wire::MaxDelete::Percent(3)),
             meta: DeployMeta::default(),
             expires: None,
+            restore: Vec::new(),
         }),
         dry: false,
         begun: false,
@@ -110,6 +111,7 @@ fn commands() -> Vec<Command> {
         Command::Deploys {
             before: None,
             limit: 50,
+            backup: false,
         },
         Command::Diff { from: 1, to: 2 },
         Command::Nodes {

@@ -39,6 +39,7 @@ fn preconditions(expect: u64, order: Option<Order>) -> CommitPreconditions {
         max_delete: None,
         meta: DeployMeta::default(),
         expires: None,
+        restore: Vec::new(),
     }
 }
 

@@ -101,7 +101,7 @@ impl<S: Sql> Ledger<'_, S> {
         &self,
         before: Option<u64>,
         limit: u64,
-    ) -> Result<Vec<DeployView>, SqlError> {
+    ) -> Result<Vec<DeployWithKey>, SqlError> {
         let select = format!(
             "SELECT {DEPLOY_COLUMNS} FROM deploy WHERE number < ? ORDER BY number DESC LIMIT ?"
         );
@@ -109,7 +109,7 @@ impl<S: Sql> Ledger<'_, S> {
             .unwrap_or(u64::MAX)
             .min(pmx_core::limits::EXACT_INTEGER_MAX);
         let rows = self.sql.run(&select, &[before.into(), limit.into()])?;
-        rows.iter().map(|row| Ok(deploy(row)?.deploy)).collect()
+        rows.iter().map(deploy).collect()
     }
 
     /// The deploy with this key, if it is among the newest.
@@ -128,11 +128,17 @@ impl<S: Sql> Ledger<'_, S> {
     /// Records a deploy as active, or as the one that its alias names, and queues its pointer for
     /// readers.
     pub(crate) fn record(&self, made: &DeployWithKey) -> Result<(), SqlError> {
+        self.insert(made)?;
+        self.point(made.deploy.alias.as_ref(), made.deploy.number)
+    }
+
+    /// Inserts the row of a deploy, which no reader is shown by that alone.
+    pub(crate) fn insert(&self, made: &DeployWithKey) -> Result<(), SqlError> {
         let deploy = &made.deploy;
         let alias = deploy.alias.as_ref();
         let insert = format!(
             "INSERT INTO deploy ({DEPLOY_COLUMNS})
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, 0)"
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
         );
         let meta = serde_json::to_string(&deploy.meta).map_err(|e| SqlError(e.to_string()))?;
         let params = [
@@ -154,9 +160,19 @@ impl<S: Sql> Ledger<'_, S> {
             meta.into(),
             made.key.as_str().into(),
             alias.map(AliasName::as_str).into(),
+            content_state(deploy.content).into(),
+            u64::from(deploy.pinned).into(),
         ];
-        self.sql.run(&insert, &params)?;
-        self.point(alias, deploy.number)
+        self.sql.run(&insert, &params).map(drop)
+    }
+}
+
+/// The value of the column `state`.
+const fn content_state(content: DeployContent) -> u64 {
+    match content {
+        DeployContent::Kept => 0,
+        DeployContent::Dropped => 1,
+        DeployContent::Purged => 2,
     }
 }
 

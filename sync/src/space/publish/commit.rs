@@ -16,6 +16,7 @@ use super::super::index_object::{IndexObject, build};
 use super::super::ledger::{DeployWithKey, Ledger};
 use super::super::preconditions::decide;
 use super::super::previews;
+use super::super::restore;
 use super::comparison::{changes, comparison_base, summary};
 use super::reply::published;
 use crate::manifest::Change;
@@ -117,7 +118,10 @@ impl<S: Sql> Commit<'_, S> {
             let replaced = self.ledger.current(publish.alias.as_ref())?;
             self.changes(self.ledger, replaced.as_ref(), publish)?;
         }
-        self.check_rules(blobs, space, publish).await?;
+        // What was live once is restored, whatever the rules of today say.
+        if self.preconditions.restore.is_empty() {
+            self.check_rules(blobs, space, publish).await?;
+        }
         let pack = publish.pack.as_ref().map(|pack| &pack.object);
         let prepared = build(
             self.ledger,
@@ -228,6 +232,13 @@ impl<S: Sql> Commit<'_, S> {
             ledger.record_big(&big.blob, big.table.locations())?;
         }
         self.move_arrived(ledger, prepared, publish)?;
+        let changes = Changes {
+            since: replaced.map(|deploy| deploy.root),
+            all: changes.unwrap_or_default(),
+        };
+        if let Some((last, before)) = self.preconditions.restore.split_last() {
+            return restore::commit(ledger, before, last, self.closure.totals, &changes);
+        }
         let deploy = DeployView {
             number,
             root: publish.root,
@@ -251,10 +262,6 @@ impl<S: Sql> Commit<'_, S> {
         })?;
         previews::set_end(ledger, publish)?;
         ledger.end_hold(publish.alias.as_ref())?;
-        let changes = Changes {
-            since: replaced.map(|deploy| deploy.root),
-            all: changes.unwrap_or_default(),
-        };
         events::append_event(ledger, &deploy, &changes)?;
         Ok(deploy)
     }
