@@ -138,7 +138,7 @@ fn is_restored(world: &World, space: &str) {
         .ok();
     assert_eq!(previews.at("/previews/0/name"), "pr-7");
     assert_eq!(previews.at("/previews/0/deploy/number"), 6);
-    assert!(previews.at("/previews/0/expires").is_string());
+    assert!(previews.at("/previews/0/expires").is_u64());
     assert_eq!(previews.at("/previews").as_array().unwrap().len(), 1);
     let policy = world.pmx(&["retention", "--space", space, "--json"]).ok();
     assert_eq!(policy.at("/policy"), json!({ "keep_last": 9 }));
@@ -209,7 +209,12 @@ fn second_backup_fetches_only_what_is_new(world: World) {
     let after = files(&dir);
     assert_eq!(after.len(), before.len() + 2 + 1 + nodes as usize);
     for (path, bytes) in &before {
-        assert_eq!(after.get(path), Some(bytes), "{path:?} did not change");
+        assert_eq!(
+            after.get(path),
+            Some(bytes),
+            "{} did not change",
+            path.display()
+        );
     }
     // Each snapshot stays, and so does the first version of the page.
     let other = World::new();

@@ -130,6 +130,8 @@ fn help_lists_the_commands() {
       retention     Show or set which deploys a site keeps
       gc            Give up what the retention policy does not keep, and collect the garbage
       verify        Compare what a site's space records with its objects, and print what is damaged
+      backup        Save a site with its whole history into a folder: only what the folder lacks
+      restore       Bring a site back from a backup: its deploys, previews, pins and policy
       pull          Write a deploy into a folder: only what differs, each file checked by its hash
       get           Print a file of a deploy, or write it
       put           Replace one file of a site, or add it; the rest of the site stays

@@ -248,13 +248,12 @@ fn make(folder: &Path) -> Result<(), Failure> {
 fn lock(mark: &Path) -> Result<File, Failure> {
     let file = File::open(mark).map_err(|error| Failure::local("can't open", mark, &error))?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => {
             let message = format!("another pmx writes to the backup of {}", mark.display());
             Err(Failure::new(Code::Local, message).with_hint("Wait until it ends."))
         }
         // Some network file systems have no locks.
-        Err(TryLockError::Error(_)) => Ok(file),
+        Ok(()) | Err(TryLockError::Error(_)) => Ok(file),
     }
 }
 

@@ -69,7 +69,7 @@ impl Backup<'_> {
         let mut snapshot = self.client.history(head)?;
         let space = snapshot.head.space.clone();
         let domains = self.client.domains(&space)?.domains.into_iter();
-        snapshot.head.domains = domains.map(|domain| domain.host.to_string()).collect();
+        snapshot.head.domains = domains.map(|domain| domain.host).collect();
         let (mut saved, mut known) = (Saved::default(), Known::default());
         for number in snapshot.kept().map(|it| it.number).collect::<Vec<_>>() {
             let Some(deploy) = snapshot.deploy(number) else {
@@ -282,10 +282,10 @@ impl Client {
         Ok(Snapshot {
             head: SnapshotHead {
                 base,
-                expires,
-                policy,
-                hold,
                 aliases,
+                expires,
+                hold,
+                policy,
                 ..head
             },
             deploys,

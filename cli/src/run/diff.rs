@@ -18,7 +18,6 @@ use crate::client::publish::{PublishTask, Terms};
 use crate::client::remote;
 use crate::config::{FolderConfig, SiteConfig};
 use crate::error::Failure;
-use crate::rule_files::RuleFiles;
 use crate::source_tree::SourceTree;
 use crate::ui;
 

@@ -21,7 +21,6 @@ use crate::client::initial_upload::{self, InitialUpload, Prefetched};
 use crate::client::publish::{PublishTask, Published, Replaces, Terms};
 use crate::config::{FolderConfig, SiteConfig};
 use crate::error::Failure;
-use crate::rule_files;
 use crate::source_tree::{self, AllowEmpty, SourceTree, WatchedRead, check_empty};
 use crate::ui;
 

@@ -111,14 +111,10 @@ pub async fn execute<S: Sql, B: Blobs>(
         | Command::SetRetention(_)
         | Command::Collect { .. }
         | Command::Verify(_) => lifecycle(&ledger, blobs, space, command).await,
-        Command::Previews => previews::list(&ledger),
-        Command::Deploys {
-            before,
-            limit,
-            backup,
-        } => history::deploys(&ledger, (before, limit), backup),
-        Command::Diff { from, to } => compared(&ledger, from, to),
-        Command::Nodes { ids } => Ok(Reply::Nodes(history::nodes(&ledger, &ids)?)),
+        Command::Previews
+        | Command::Deploys { .. }
+        | Command::Diff { .. }
+        | Command::Nodes { .. } => read_history(&ledger, command),
         Command::Events { alias, read } => read_events(&ledger, alias.as_ref(), &read, now),
         Command::DiffSince { from, to, most } => net(&ledger, from, to, most),
         Command::Locate { deploy } => located(&ledger, space, &deploy),
@@ -133,9 +129,27 @@ pub async fn execute<S: Sql, B: Blobs>(
     }
 }
 
-fn compared<S: Sql>(ledger: &Ledger<'_, S>, from: u64, to: u64) -> Result<Reply, Problem> {
-    let reply = history::compare(ledger, from, to)?;
-    Ok(Reply::Diff(Box::new(reply)))
+/// Carries out a command that reads the history.
+fn read_history<S: Sql>(ledger: &Ledger<'_, S>, command: Command) -> Result<Reply, Problem> {
+    match command {
+        Command::Previews => previews::list(ledger),
+        Command::Deploys {
+            before,
+            limit,
+            backup,
+        } => history::deploys(ledger, (before, limit), backup),
+        Command::Diff { from, to } => {
+            Ok(Reply::Diff(Box::new(history::compare(ledger, from, to)?)))
+        }
+        Command::Nodes { ids } => Ok(Reply::Nodes(history::nodes(ledger, &ids)?)),
+        other => Err(misplaced(&other)),
+    }
+}
+
+/// The failure of a command that reached the part of another.
+fn misplaced(command: &Command) -> Problem {
+    let detail = format!("{} is a command of another kind", command.name());
+    Problem::new(Code::Storage, detail)
 }
 
 fn located<S: Sql>(
@@ -187,10 +201,7 @@ async fn lifecycle<S: Sql, B: Blobs>(
             let reply = verify::step(ledger, blobs, space, step).await?;
             Ok(Reply::Verified(Box::new(reply)))
         }
-        other => {
-            let detail = format!("{} is no command about what a space keeps", other.name());
-            Err(Problem::new(Code::Storage, detail))
-        }
+        other => Err(misplaced(&other)),
     }
 }
 

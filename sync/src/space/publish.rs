@@ -43,6 +43,7 @@ pub(crate) async fn publish<S: Sql, B: Blobs>(
     now: Timestamp,
 ) -> Result<BeginReply, Problem> {
     check_end(&publish)?;
+    publish.commit.as_ref().map_or(Ok(()), check_limits)?;
     let alias = publish.alias.clone();
     let reply = carry_out(ledger, blobs, space, publish, now).await?;
     previews::with_end(ledger, alias.as_ref(), reply)
@@ -59,9 +60,6 @@ async fn carry_out<S: Sql, B: Blobs>(
     lease::begin(ledger, now, publish.lease, publish.dry)?;
     let seen = Seen::of(ledger)?;
     let active = ledger.current(publish.alias.as_ref())?;
-    if let Some(preconditions) = &publish.commit {
-        check_limits(preconditions)?;
-    }
     if let Some(deploy) = restore::begin(ledger, &publish)? {
         return Ok(published(deploy));
     }

@@ -168,9 +168,10 @@ fn repeated<S: Sql>(
 fn follows<S: Sql>(ledger: &Ledger<'_, S>, first: &RestoredDeploy) -> Result<(), Problem> {
     let (number, last) = (first.deploy.number, ledger.last_number()?);
     let is_empty = ledger.deploys(None, 1)?.is_empty();
-    let fits = match is_empty {
-        true => number > last && number <= RESTORED_NUMBER_MAX,
-        false => number == last + 1,
+    let fits = if is_empty {
+        number > last && number <= RESTORED_NUMBER_MAX
+    } else {
+        number == last + 1
     };
     if fits {
         return Ok(());

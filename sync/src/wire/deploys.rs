@@ -7,7 +7,7 @@ use pmx_core::name::{AliasName, SpaceName};
 use pmx_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::backup::BackupView;
+use super::backup_view::BackupView;
 use super::order::{Order, of_deploy};
 use crate::manifest::Change;
 use crate::path::SitePath;

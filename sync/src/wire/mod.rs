@@ -4,6 +4,7 @@
 //! binary sections. Replies are JSON. Errors are `application/problem+json` (RFC 9457).
 
 mod backup;
+mod backup_view;
 mod begin;
 mod deploys;
 mod domains;
@@ -17,7 +18,8 @@ mod ranges;
 mod spaces;
 mod verify;
 
-pub use backup::{BackupView, RestoredDeploy};
+pub use backup::RestoredDeploy;
+pub use backup_view::BackupView;
 pub use begin::{
     ArrivedParts, BeginHead, BeginReply, CommitPreconditions, PartHead, PublishState, Replace,
 };

@@ -37,6 +37,9 @@ fn check(world: &World, dir: &Path) -> Ran {
     world.pmx(&["backup", dir.to_str().unwrap(), "--check", "--json"])
 }
 
+/// A file, and what is done to it.
+type Spoil<'a> = (&'a PathBuf, Box<dyn Fn(&PathBuf)>);
+
 fn damaged_backup_is_named_and_refused(world: World) {
     publish(&world, 1);
     let dir = world.temp.path().join("backup");
@@ -46,7 +49,6 @@ fn damaged_backup_is_named_and_refused(world: World) {
     let snapshot = dir.join("spaces/docs/1.jsonl");
     let blob = blobs(&dir).remove(7);
     let flip = |bytes: &mut Vec<u8>| bytes[3] ^= 1;
-    type Spoil<'a> = (&'a PathBuf, Box<dyn Fn(&PathBuf)>);
     let spoils: [Spoil<'_>; 6] = [
         (&blob, Box::new(move |path| edit(path, flip))),
         (

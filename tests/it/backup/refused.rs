@@ -51,22 +51,22 @@ fn restore_takes_only_what_follows_the_history(world: World) {
     let range = |numbers: std::ops::Range<u64>| numbers.map(given_up).collect::<Vec<_>>();
     let refused: [(&str, Spoil); 9] = [
         ("E_REQUEST_MALFORMED", |all| {
-            all[1]["deploy"]["number"] = json!(9)
+            all[1]["deploy"]["number"] = json!(9);
         }),
         ("E_REQUEST_MALFORMED", |all| {
-            all[0]["deploy"]["content"] = json!("kept")
+            all[0]["deploy"]["content"] = json!("kept");
         }),
         ("E_REQUEST_MALFORMED", |all| {
-            all[2]["deploy"]["alias"] = json!("pr-7")
+            all[2]["deploy"]["alias"] = json!("pr-7");
         }),
         ("E_REQUEST_MALFORMED", |all| all[2]["more"] = json!(1)),
         ("E_TOO_LARGE", |all| all.extend((8..70).map(given_up))),
         ("E_TOO_LARGE", |all| all[1]["key"] = json!("")),
         ("E_TOO_LARGE", |all| {
-            all[1]["deploy"]["meta"] = json!({"message": "m".repeat(5_000)})
+            all[1]["deploy"]["meta"] = json!({"message": "m".repeat(5_000)});
         }),
         ("E_NUMBER_TOO_LARGE", |all| {
-            all[1]["deploy"]["bytes"] = json!(1_u64 << 60)
+            all[1]["deploy"]["bytes"] = json!(1_u64 << 60);
         }),
         ("E_CONFLICT", |all| {
             for (deploy, number) in all.iter_mut().zip((1_u64 << 48) + 1..) {

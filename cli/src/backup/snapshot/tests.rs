@@ -92,7 +92,7 @@ fn respelt(from: &str, to: &str) -> Result<Snapshot, String> {
 
 #[test]
 fn snapshot_has_one_spelling_and_a_history_that_a_space_can_have() {
-    assert_eq!(respelt("caf", "Caf").is_ok(), true);
+    assert!(respelt("caf", "Caf").is_ok());
     for (from, to, why) in [
         ("{\"v\":1", "{ \"v\":1", "spelt in another way"),
         ("\"v\":1", "\"v\":2", "version 2"),
@@ -125,7 +125,9 @@ fn snapshot_has_one_spelling_and_a_history_that_a_space_can_have() {
 
 proptest! {
     #[test]
-    fn snapshot_with_any_damage_is_refused(at in 0_usize..4096, flip in 1_u8..=255, cut in any::<bool>()) {
+    fn snapshot_with_any_damage_is_refused(
+        at in 0_usize..4096, flip in 1_u8..=255, cut in any::<bool>(),
+    ) {
         let mut bytes = snapshot().encode().unwrap();
         let at = at % bytes.len();
         if cut {

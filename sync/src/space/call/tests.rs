@@ -200,6 +200,7 @@ fn replies() -> Vec<Reply> {
                 at: pmx_core::time::Timestamp::from_millis(5),
             }),
             deploys: vec![deploy],
+            backup: None,
         },
         Reply::Diff(serde_json::from_str(diff).unwrap()),
         Reply::Pointer(Box::new(pointer.clone())),
