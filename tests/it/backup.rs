@@ -174,7 +174,7 @@ fn restored_space_has_the_history_and_serves_at_once(world: World) {
     is_restored(&world, "moved");
     // The next deploy follows, and its difference is the whole change.
     other.pmx(&["resume", "--space", "docs"]).ok();
-    let next = other.sync("docs", &["--force"]).ok();
+    let next = other.sync("docs", &["--force", "--live"]).ok();
     assert_eq!(next.number("/deploy"), 9);
     let events = other.get("docs", "/_events?offset=-1");
     let events = events.json();
