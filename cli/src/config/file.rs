@@ -43,8 +43,7 @@ pub struct ProjectSettings {
     /// `_site.toml`
     pub file: String,
     /// The lines of `pmx.toml` that have the settings, with empty lines in place of the others;
-    /// none
-    /// if the file writes them in another way than below `[site]`.
+    /// none if the file writes them in another way than below `[site]`.
     pub lines: Option<String>,
 }
 

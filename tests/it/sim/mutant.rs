@@ -154,7 +154,7 @@ impl Mutant {
                     rows
                 }))
             }
-            flaw => self.answer_of_compaction(flaw, statement, params),
+            flaw => self.answer_of_compaction(flaw, statement),
         }
     }
 
@@ -163,7 +163,6 @@ impl Mutant {
         &self,
         flaw: Flaw,
         statement: &str,
-        params: &[Value],
     ) -> Option<Result<Vec<SqlRow>, SqlError>> {
         let is = |start: &str| statement.trim_start().starts_with(start);
         let nothing = || Some(Ok(Vec::new()));
