@@ -44,6 +44,7 @@ const GZIPPED_MAX: usize = 1_500_000;
 /// the platform, which other crates do.
 const SMALL: &[(&str, &str)] = &[
     ("pmx-core", "s"),
+    ("pmx-streams", "s"),
     ("pmx-sync", "s"),
     ("chrono", "z"),
     ("idna", "z"),

@@ -81,6 +81,14 @@ pub struct RuleLine {
     pub line: u32,
 }
 
+impl RuleLine {
+    /// The place of generated rules.
+    pub(crate) const GENERATED: Self = Self {
+        file: RuleFile::Generated,
+        line: 0,
+    };
+}
+
 impl fmt::Display for RuleLine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.line {

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::condition::ClientContext;
-use super::diagnostic::{Diagnostic, RuleCode, RuleFile, RuleLine, Severity};
+use super::diagnostic::{Diagnostic, RuleCode, RuleLine, Severity};
 use super::redirects::RedirectRule;
 use super::site_rules::{RuleRequest, SiteRules, names_asset};
 use crate::limits::HEADER_RULE_BYTES_MAX;
@@ -72,7 +72,7 @@ impl SiteRules {
     pub(crate) fn generated_faults(&self, exists: &dyn Fn(&SitePath) -> bool) -> Vec<Diagnostic> {
         let faults = self.generated.faults(exists).into_iter();
         let found = faults.map(|(code, message)| Diagnostic {
-            at: GENERATED,
+            at: RuleLine::GENERATED,
             column: 1,
             severity: Severity::Error,
             code,
@@ -109,12 +109,6 @@ impl SiteRules {
         found
     }
 }
-
-/// The place of generated rules, which have no lines.
-pub(super) const GENERATED: RuleLine = RuleLine {
-    file: RuleFile::Generated,
-    line: 0,
-};
 
 fn hidden_by(at: RuleLine, before: RuleLine) -> Diagnostic {
     Diagnostic {

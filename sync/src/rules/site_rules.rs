@@ -10,7 +10,6 @@ use super::generated::{CachePolicy, GeneratedRoute, GeneratedRules};
 use super::headers::{self, HeaderBlock};
 use super::index::RuleIndex;
 use super::memory;
-use super::overview::GENERATED;
 use super::pattern::Values;
 use super::redirects::{self, RedirectRule, RuleAction};
 use super::settings::{self, HtmlMode, Missing, SiteSettings};
@@ -219,7 +218,7 @@ impl SiteRules {
             }
         };
         Some(MatchedRule {
-            at: GENERATED,
+            at: RuleLine::GENERATED,
             action,
             is_before_files: true,
             other_slash: None,
