@@ -177,7 +177,7 @@ impl Ui {
         drop(warned);
         match self.shape {
             OutputFormat::Json => {
-                self.object("warning", &json!({ "message": line, "items": items }))
+                self.object("warning", &json!({ "message": line, "items": items }));
             }
             OutputFormat::Text => self.warn(line),
         }

@@ -67,7 +67,7 @@ fn site_lines(text: &str, site: &toml::Table) -> Option<String> {
             let below = name.trim().strip_prefix("site");
             is_site = below.is_some_and(|below| below.is_empty() || below.starts_with('.'));
             if let Some(table) = below.and_then(|below| below.strip_prefix('.')) {
-                lines.push_str(&format!("[{table}]"));
+                lines.extend(["[", table, "]"]);
             }
         } else if is_site {
             lines.push_str(line);

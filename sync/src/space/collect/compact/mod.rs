@@ -140,7 +140,7 @@ fn advance<S: Sql>(turn: &Ledger<'_, S>) -> Result<Option<Rewrite>, Problem> {
         return Ok(None);
     }
     if turn.has_losses()? {
-        finish(turn, run)?;
+        finish(turn, &run)?;
         return Ok(None);
     }
     let view = View::new(turn);
@@ -165,7 +165,7 @@ fn advance<S: Sql>(turn: &Ledger<'_, S>) -> Result<Option<Rewrite>, Problem> {
             (run.stage, run.after) = (Stage::Copying, [0; 16]);
         }
         Stage::Idle | Stage::Measuring | Stage::Copying if is_last => {
-            finish(turn, run)?;
+            finish(turn, &run)?;
             return Ok(None);
         }
         Stage::Idle | Stage::Measuring | Stage::Copying => {}
@@ -197,7 +197,7 @@ fn begin_copy<S: Sql>(
 }
 
 /// Ends a run. What it left is garbage that a collection has to find.
-fn finish<S: Sql>(turn: &Ledger<'_, S>, run: Run) -> Result<(), SqlError> {
+fn finish<S: Sql>(turn: &Ledger<'_, S>, run: &Run) -> Result<(), SqlError> {
     if run.has_begun {
         turn.write_collector(&Collector::read(turn.sql())?.wanting(false))?;
     }
