@@ -59,6 +59,7 @@ mod interrupts;
 mod json_publish;
 mod kill;
 mod large_sections;
+mod lifecycle_costs;
 mod live;
 mod local;
 mod namespaces;

@@ -63,8 +63,7 @@ impl BackupDir {
                 let message = format!("{} is not empty, and no backup", dir.display());
                 return Err(Failure::new(Code::Local, message).with_hint("Name another folder."));
             }
-            let written = fs::write(&mark, MARK_TEXT);
-            written.map_err(|error| Failure::local("can't write", &mark, &error))?;
+            write_mark(dir, &mark)?;
         }
         let opened = Self::open(dir)?;
         let lock = lock(&mark)?;
@@ -80,6 +79,23 @@ impl BackupDir {
             _lock: Some(lock),
             ..opened
         })
+    }
+
+    /// Refuses to add snapshots of another server's space of the same name.
+    pub fn check_server(&self, head: &SnapshotHead) -> Result<(), Failure> {
+        let Some(newest) = self.snapshots(&head.space)?.pop() else {
+            return Ok(());
+        };
+        let known = self.snapshot(&head.space, newest)?.head.server;
+        if known == head.server {
+            return Ok(());
+        }
+        let (dir, space) = (self.dir.display(), &head.space);
+        let message = format!(
+            "{dir} has snapshots of {space} from {known}, not from {}",
+            head.server
+        );
+        Err(Failure::new(Code::Conflict, message).with_hint("Name another folder."))
     }
 
     /// Opens a folder to read it.
@@ -163,7 +179,16 @@ impl BackupDir {
         flushed.map_err(|error| Failure::local("can't flush", &self.dir, &error))?;
         let number = self.snapshots(&snapshot.head.space)?.last().unwrap_or(&0) + 1;
         let name = snapshot_name(&snapshot.head.space, number);
-        self.put(&name, &snapshot.encode()?)?;
+        let bytes = snapshot.encode()?;
+        // A restore refuses what it can't read, and it may be too late then.
+        Snapshot::decode(&bytes).map_err(|why| {
+            let space = &snapshot.head.space;
+            Failure::new(
+                Code::Protocol,
+                format!("the history of {space} is none: {why}"),
+            )
+        })?;
+        self.put(&name, &bytes)?;
         let flushed = flush(&self.dir);
         flushed.map_err(|error| Failure::local("can't flush", &self.dir, &error))?;
         Ok(number)
@@ -237,6 +262,17 @@ fn names(folder: &Path) -> Result<Vec<String>, Failure> {
         names.extend(name.into_string().ok());
     }
     Ok(names)
+}
+
+/// Makes a folder a backup. The file is whole once it has its name.
+fn write_mark(dir: &Path, mark: &Path) -> Result<(), Failure> {
+    let written = NamedTempFile::new_in(dir).and_then(|mut file| {
+        file.write_all(MARK_TEXT.as_bytes())?;
+        file.persist(mark).map_err(|error| error.error)
+    });
+    written
+        .map(drop)
+        .map_err(|error| Failure::local("can't write", mark, &error))
 }
 
 fn make(folder: &Path) -> Result<(), Failure> {

@@ -13,7 +13,7 @@ use pmx_core::id::{BlobId, NodeId, Root};
 use pmx_core::name::SpaceName;
 use pmx_sync::limits::{FILES_MAX, NODES_ASKED_MAX};
 use pmx_sync::manifest::{ManifestError, Node, NodeSource as _, Row};
-use pmx_sync::wire::{BackupView, DeployView, DeploysReply};
+use pmx_sync::wire::{BackupView, DeployContent, DeployView, DeploysReply};
 use tempfile::NamedTempFile;
 
 use super::http::Client;
@@ -36,6 +36,8 @@ pub struct Saved {
     pub deploys: u64,
     /// Deploys whose content was given up while the backup ran.
     pub left_out: Vec<u64>,
+    /// Deploys whose content the server has lost.
+    pub damaged: Vec<u64>,
     /// Files that were fetched.
     pub files: u64,
     /// Their bytes.
@@ -66,6 +68,7 @@ struct Known {
 impl Backup<'_> {
     /// Saves a space.
     pub fn run(&self, head: SnapshotHead) -> Result<Saved, Failure> {
+        self.dir.check_server(&head)?;
         let mut snapshot = self.client.history(head)?;
         let space = snapshot.head.space.clone();
         let domains = self.client.domains(&space)?.domains.into_iter();
@@ -82,14 +85,25 @@ impl Backup<'_> {
             // What the failed walk saw may be incomplete.
             known = Known::default();
             self.interrupt.check()?;
+            let is_active = snapshot.active().is_some_and(|it| it.number == number);
             match self.client.deploy(&space, number) {
-                Ok(now) if !now.content.is_kept() => leave_out(&mut snapshot, &now),
+                Ok(now) if !now.content.is_kept() => {
+                    leave_out(&mut snapshot, number, now.content);
+                    self.ui.warn(format!(
+                        "deploy {number} of {space} was given up while the backup ran: it is left \
+                         out"
+                    ));
+                    saved.left_out.push(number);
+                }
+                Ok(_) if failure.code == Code::Corrupt && !is_active => {
+                    leave_out(&mut snapshot, number, DeployContent::Dropped);
+                    self.ui.warn(format!(
+                        "the server has lost content of deploy {number} of {space}: it is left out"
+                    ));
+                    saved.damaged.push(number);
+                }
                 Ok(_) | Err(_) => return Err(failure),
             }
-            self.ui.warn(format!(
-                "deploy {number} of {space} was given up while the backup ran: it is left out"
-            ));
-            saved.left_out.push(number);
         }
         snapshot.settle();
         saved.snapshot = self.dir.put_snapshot(&snapshot)?;
@@ -141,9 +155,10 @@ impl Backup<'_> {
         known: &mut Known,
         saved: &mut Saved,
     ) -> Result<Vec<Row>, Failure> {
-        let (mut wanted, mut rows) = (vec![root], Vec::new());
+        let (mut wanted, mut rows, mut nodes) = (vec![root], Vec::new(), 0);
         while !wanted.is_empty() {
             self.interrupt.check()?;
+            nodes += wanted.len() as u64;
             let (mut missing, mut next) = (Vec::new(), Vec::new());
             for id in wanted.into_iter().filter(|id| known.nodes.insert(*id)) {
                 match self.dir.node(&id) {
@@ -155,7 +170,8 @@ impl Backup<'_> {
             saved.nodes += missing.len() as u64;
             self.fetch_nodes(space, missing, |node| open(node, &mut rows, &mut next))?;
             wanted = next;
-            if rows.len() as u64 > FILES_MAX {
+            // A node has at least one row, and half as many nodes lie above each level.
+            if rows.len() as u64 > FILES_MAX || nodes > 2 * FILES_MAX {
                 let message = format!("the manifest {root} has more than {FILES_MAX} files");
                 return Err(Failure::new(Code::Protocol, message));
             }
@@ -193,6 +209,7 @@ impl Backup<'_> {
             hasher: blake3::Hasher::new(),
             bar,
             got: 0,
+            most: row.entry.size,
         };
         self.client
             .download(space, number, &row.path, &mut target)?;
@@ -217,10 +234,10 @@ fn open(node: &Node, rows: &mut Vec<Row>, next: &mut Vec<NodeId>) {
 }
 
 /// Takes the content of a deploy out of a snapshot.
-fn leave_out(snapshot: &mut Snapshot, now: &DeployView) {
+fn leave_out(snapshot: &mut Snapshot, number: u64, content: DeployContent) {
     let saved = snapshot.deploys.iter_mut();
-    for saved in saved.filter(|saved| saved.deploy.number == now.number) {
-        saved.deploy.content = now.content;
+    for saved in saved.filter(|saved| saved.deploy.number == number) {
+        saved.deploy.content = content;
         saved.deploy.pinned = false;
     }
 }
@@ -231,6 +248,8 @@ struct Target<'a> {
     hasher: blake3::Hasher,
     bar: &'a Bar,
     got: u64,
+    /// The size that the manifest names.
+    most: u64,
 }
 
 impl Sink for Target<'_> {
@@ -244,6 +263,10 @@ impl Sink for Target<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.hasher.update(bytes);
         self.got += bytes.len() as u64;
+        if self.got > self.most {
+            let message = format!("the server sends more than the {} bytes", self.most);
+            return Err(io::Error::other(message));
+        }
         self.bar.add(bytes.len() as u64);
         self.file.write_all(bytes)
     }
@@ -262,16 +285,17 @@ impl Client {
         } = view;
         add(&mut deploys, first.deploys, keys);
         while let Some(oldest) = deploys.last()
-            && oldest.deploy.number > base + 1
+            && oldest.deploy.number > base.saturating_add(1)
         {
             let before = oldest.deploy.number;
             let (page, view) = self.history_page(&head.space, Some(before))?;
-            if view.base != base
-                || page
-                    .deploys
-                    .first()
-                    .is_none_or(|it| it.number + 1 != before)
-            {
+            // Each number is one less than the one before, so the loop ends.
+            let mut numbers = (0..before).rev();
+            let follows = page
+                .deploys
+                .iter()
+                .all(|it| numbers.next() == Some(it.number));
+            if view.base != base || page.deploys.is_empty() || !follows {
                 let message = format!("{} was deleted while its history was read", head.space);
                 return Err(Failure::new(Code::Conflict, message).with_hint("Try again."));
             }

@@ -33,6 +33,8 @@ pub struct Restored {
     pub deploys: u64,
     /// Deploys that an earlier try had recorded.
     pub before: u64,
+    /// Deploys of which the space has given up the content since then.
+    pub lacks: Vec<u64>,
     /// How much larger each number is than in the snapshot.
     pub shift: u64,
 }
@@ -70,10 +72,16 @@ impl Restore<'_> {
         let all = self.snapshot.deploys.iter();
         let all: Vec<_> = all.map(|saved| self.restored(saved, shift)).collect();
         let done = existing.deploys.len();
-        let is_prefix = done <= all.len() && existing.deploys.iter().zip(&all).all(is_same);
-        if !is_prefix {
-            return Err(self.taken(&existing));
+        let same = existing.deploys.iter().zip(&all);
+        let same = same.take_while(|pair| is_same(*pair)).count();
+        if same < done {
+            return Err(self.taken(&existing, same));
         }
+        let pairs = existing.deploys.iter().zip(&all);
+        let lacks = pairs.filter(|(have, wanted)| {
+            wanted.deploy.content.is_kept() && !have.deploy.content.is_kept()
+        });
+        let lacks = lacks.map(|(have, _)| have.deploy.number).collect();
         let mut base = existing.kept().next().map(|deploy| Active {
             root: deploy.root,
             deploy: deploy.number,
@@ -84,13 +92,17 @@ impl Restore<'_> {
                 base = Some(recorded);
             }
         }
-        if let policy @ Some(_) = self.snapshot.head.policy {
+        let is_new = done < all.len();
+        if let policy @ Some(_) = self.snapshot.head.policy
+            && is_new
+        {
             self.client
                 .set_retention(self.space, &Retention { policy })?;
         }
         Ok(Restored {
             deploys: (all.len() - done) as u64,
             before: done as u64,
+            lacks,
             shift,
         })
     }
@@ -208,16 +220,20 @@ impl Restore<'_> {
     }
 
     /// The failure for a space with deploys of its own.
-    fn taken(&self, existing: &Snapshot) -> Failure {
-        let (space, last) = (self.space, existing.deploys.last());
-        let last = last.map_or(0, |saved| saved.deploy.number);
+    fn taken(&self, existing: &Snapshot, same: usize) -> Failure {
+        let space = self.space;
+        let number = |saved: Option<&SavedDeploy>| saved.map_or(0, |saved| saved.deploy.number);
+        let (other, last) = (
+            number(existing.deploys.get(same)),
+            number(existing.deploys.last()),
+        );
         let message = format!(
-            "{space} has deploys up to number {last} that are not those of the snapshot; nothing \
-             was restored"
+            "{space} has deploys {other} to {last} that are not those of the snapshot, after \
+             {same} that are; nothing more is restored"
         );
         let hint = format!(
             "Restore to another name with `--space`, or delete the space first: `pmx spaces \
-             delete {space}`."
+             delete {space}`. Let nothing publish there while a restore runs."
         );
         Failure::new(Code::Conflict, message).with_hint(hint)
     }
@@ -231,10 +247,12 @@ fn shift(existing: &Snapshot, first: u64) -> u64 {
     }
 }
 
-/// Whether a deploy of the space is one that the restore records.
+/// Whether a deploy of the space is one that the restore records. One whose content the snapshot
+/// gave up, as after a takedown, is another while the space has its content.
 fn is_same((have, restored): (&SavedDeploy, &RestoredDeploy)) -> bool {
     let (have, wanted) = (&have.deploy, &restored.deploy);
-    (have.number, have.root, have.at) == (wanted.number, wanted.root, wanted.at)
+    let was_given_up = have.content.is_kept() && !wanted.content.is_kept();
+    (have.number, have.root, have.at) == (wanted.number, wanted.root, wanted.at) && !was_given_up
 }
 
 /// Groups of deploys: one commit each. At most the last deploy of a group has content.

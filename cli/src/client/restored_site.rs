@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use pmx_core::code::Code;
 use pmx_core::id::{BlobId, NodeId, Root};
+use pmx_sync::limits::FILES_MAX;
 use pmx_sync::manifest::{ManifestError, Node, NodeSource, Totals, range};
 use pmx_sync::path::SitePath;
 use pmx_sync::push::Uploads;
@@ -30,7 +31,12 @@ impl<'a> RestoredSite<'a> {
         root: Root,
         base: Option<Active>,
     ) -> Result<Self, Failure> {
-        let rows = range(dir, root, "", usize::MAX, |_| true)?;
+        let most = usize::try_from(FILES_MAX).unwrap_or(usize::MAX);
+        let rows = range(dir, root, "", most.saturating_add(1), |_| true)?;
+        if rows.len() > most {
+            let message = format!("the manifest {root} has more than {FILES_MAX} files");
+            return Err(Failure::new(Code::Corrupt, message));
+        }
         let invalid = || {
             let message = format!("the manifest {root} of the backup has a path twice");
             Failure::new(Code::Corrupt, message)

@@ -220,7 +220,9 @@ impl Pointers for PointerTable {
 /// Cached pointers: one with its ten earlier deploys takes about a kilobyte.
 const KNOWN_MAX: usize = 8_192;
 
-/// `deploy` is the pointer's order, which is greater than the deploy's number.
+/// `deploy` is the pointer's order, which is greater than the deploy's number. A space whose ledger
+/// was lost leaves its pointers; those of the next space of the name replace them, whatever their
+/// numbers, unless they are of a space before it.
 const TABLE: &str = "CREATE TABLE IF NOT EXISTS pointer (
     name TEXT NOT NULL PRIMARY KEY,
     deploy INTEGER NOT NULL,
@@ -231,8 +233,10 @@ const READ: &str = "SELECT body FROM pointer WHERE name = ?";
 
 const WRITE: &str = "INSERT INTO pointer (name, deploy, body) VALUES (?, ?, ?)
     ON CONFLICT (name) DO UPDATE SET deploy = excluded.deploy, body = excluded.body
-    WHERE (excluded.deploy, coalesce(excluded.body ->> '$.revision', 0))
-        >= (pointer.deploy, coalesce(pointer.body ->> '$.revision', 0))
+    WHERE CASE excluded.body ->> '$.space' WHEN pointer.body ->> '$.space'
+        THEN (excluded.deploy, coalesce(excluded.body ->> '$.revision', 0))
+            >= (pointer.deploy, coalesce(pointer.body ->> '$.revision', 0))
+        ELSE excluded.body ->> '$.deploy' > coalesce(pointer.body ->> '$.base', 0) END
     RETURNING deploy";
 
 const META: &str = "CREATE TABLE IF NOT EXISTS meta (
@@ -401,6 +405,28 @@ mod tests {
             assert_eq!(block_on(table.read(&docs)).unwrap(), Some(expected));
         }
         assert_eq!(block_on(table.read(&blog)).unwrap(), None);
+    }
+
+    #[test]
+    fn space_replaces_the_pointers_of_one_whose_ledger_was_lost() {
+        let home = tempfile::tempdir().unwrap();
+        let docs = Channel::of_label("docs").unwrap();
+        let table = PointerTable::open(&home.path().join("host.db")).unwrap().0;
+        let of_space = |space: u8, deploy: u64, base: u64| Pointer {
+            space: SpaceId::from_bytes([space; 16]),
+            base,
+            ..pointer(deploy, 1)
+        };
+        for (written, expected) in [
+            (of_space(1, 35, 0), of_space(1, 35, 0)),
+            (of_space(2, 30, 0), of_space(2, 30, 0)),
+            (of_space(3, 31, 30), of_space(3, 31, 30)),
+            // Late, from the space before.
+            (of_space(2, 30, 0), of_space(3, 31, 30)),
+        ] {
+            block_on(table.write(&docs, &written)).unwrap();
+            assert_eq!(block_on(table.read(&docs)).unwrap(), Some(expected));
+        }
     }
 
     #[test]

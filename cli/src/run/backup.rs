@@ -34,6 +34,7 @@ pub(super) fn run(args: &BackupArgs, context: &Context<'_>) -> Result<Ended, Fai
         vec![site.space.clone()]
     };
     let dir = BackupDir::create(&args.dir)?;
+    let mut failures = Vec::new();
     for space in &spaces {
         let head = SnapshotHead {
             v: crate::backup::VERSION,
@@ -47,10 +48,30 @@ pub(super) fn run(args: &BackupArgs, context: &Context<'_>) -> Result<Ended, Fai
             policy: None,
             domains: Vec::new(),
         };
-        save(head, &client, &dir, context)?;
+        if let Err(failure) = save(head, &client, &dir, context) {
+            context.interrupt.check()?;
+            if spaces.len() == 1 {
+                return Err(failure);
+            }
+            context
+                .ui
+                .warn(format!("{space} is not saved: {}", failure.message));
+            failures.push((space, failure));
+        }
     }
     context.ui.result(args.dir.display());
-    Ok(Ended::Done)
+    let names = failures.iter().map(|(space, _)| space.as_str());
+    let names = names.collect::<Vec<_>>().join(", ");
+    match failures.pop() {
+        Some((_, last)) => Err(Failure {
+            message: format!(
+                "not saved, or not whole: {names}; the last: {}",
+                last.message
+            ),
+            ..last
+        }),
+        None => Ok(Ended::Done),
+    }
 }
 
 fn save(
@@ -70,6 +91,7 @@ fn save(
         snapshot,
         deploys,
         left_out,
+        damaged,
         files,
         bytes,
         nodes,
@@ -82,10 +104,19 @@ fn save(
     ));
     let body = json!({
         "space": space, "snapshot": snapshot, "deploys": deploys, "left_out": left_out,
-        "files": files, "bytes": bytes, "nodes": nodes,
+        "damaged": damaged, "files": files, "bytes": bytes, "nodes": nodes,
     });
     context.ui.object("saved", &body);
-    Ok(())
+    if damaged.is_empty() {
+        return Ok(());
+    }
+    let numbers = damaged.iter().map(u64::to_string).collect::<Vec<_>>();
+    let message = format!(
+        "snapshot {snapshot} of {space} is without deploys {}, of which the server has lost content",
+        numbers.join(", ")
+    );
+    let hint = "Run `pmx verify --repair`, and `pmx sync` a folder that has the content.";
+    Err(Failure::new(Code::Corrupt, message).with_hint(hint))
 }
 
 /// Checks all snapshots of a backup, or those of one space.

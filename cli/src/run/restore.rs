@@ -91,9 +91,17 @@ fn report(
         ui.note(format!("an earlier try had restored {before}"));
     }
     ui.note(format!(
-        "{space} has {} of snapshot {number} of {from}",
-        ui::count(restored.deploys + restored.before, "deploy", "deploys")
+        "{space} has {} of snapshot {number} of {from} at {}",
+        ui::count(restored.deploys + restored.before, "deploy", "deploys"),
+        snapshot.head.server
     ));
+    if !restored.lacks.is_empty() {
+        let numbers = restored.lacks.iter().map(u64::to_string);
+        let numbers = numbers.collect::<Vec<_>>().join(", ");
+        ui.warn(format!(
+            "{space} has given up the content of deploys {numbers} since it was restored"
+        ));
+    }
     if shift > 0 {
         let first = snapshot.head.base + 1;
         ui.note(format!(

@@ -7,6 +7,7 @@
 use pmx_core::code::Code;
 use pmx_core::problem::{Problem, check_number};
 use pmx_core::sql::{Sql, SqlError};
+use pmx_core::time::Timestamp;
 
 use super::command::PublishCommand;
 use super::decide::CommitDecision;
@@ -169,7 +170,7 @@ fn follows<S: Sql>(ledger: &Ledger<'_, S>, first: &RestoredDeploy) -> Result<(),
     let (number, last) = (first.deploy.number, ledger.last_number()?);
     let is_empty = ledger.deploys(None, 1)?.is_empty();
     let fits = if is_empty {
-        number > last && number <= RESTORED_NUMBER_MAX
+        number > last && number <= RESTORED_NUMBER_MAX.max(last.saturating_add(1))
     } else {
         number == last + 1
     };
@@ -195,6 +196,8 @@ fn check(
     for (restored, number) in before.iter().chain([last]).zip(first..) {
         check_meta(&restored.deploy.meta, &restored.key)?;
         check_numbers(&restored.deploy)?;
+        let expires = restored.expires.map(Timestamp::as_millis);
+        check_number("the end of a restored preview", expires)?;
         if restored.deploy.number != number {
             return malformed("the deploys of a restore have numbers that do not follow another");
         }
