@@ -20,6 +20,7 @@
     reason = "a story is one function in plain words, fast enough for its few files"
 )]
 
+mod abandoned_collection;
 mod access_log;
 mod alarms;
 mod backup;

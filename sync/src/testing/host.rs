@@ -22,7 +22,8 @@ pub struct Host<S: Sql> {
     requests: Cell<u8>,
 }
 
-type Memory<S> = Platform<MemoryBlobs, MemoryPointers, MemorySpaces<S, MemoryBlobs>>;
+/// The ports of a host in memory.
+pub type Memory<S> = Platform<MemoryBlobs, MemoryPointers, MemorySpaces<S, MemoryBlobs>>;
 
 impl<S: Sql + 'static> Host<S> {
     /// A host without a site. `ledger` makes the empty database of a new space.
@@ -37,6 +38,11 @@ impl<S: Sql + 'static> Host<S> {
             server: Server::new(platform, settings()),
             requests: Cell::new(0),
         }
+    }
+
+    /// The ports of the host.
+    pub fn platform(&self) -> &Memory<S> {
+        self.server.backend()
     }
 
     /// Gets a page, as a browser without content codings does.
