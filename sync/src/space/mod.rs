@@ -33,6 +33,7 @@ mod repair;
 mod reply;
 mod restore;
 mod retention;
+mod stored_bytes;
 mod tables;
 mod verify;
 

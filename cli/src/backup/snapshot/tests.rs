@@ -6,7 +6,7 @@ use super::*;
 fn deploy(number: u64, content: &str, alias: Option<&str>) -> SavedDeploy {
     let mut deploy = json!({
         "number": number, "root": "ab".repeat(32), "parent": number - 1, "kind": "publish",
-        "at": "2026-12-01T10:00:00Z", "files": 1, "bytes": 2, "new_bytes": 2,
+        "at": 1_764_583_200_000_u64, "files": 1, "bytes": 2, "new_bytes": 2,
         "summary": {"added": 1, "modified": 0, "removed": 0, "unchanged": 0},
         "content": content, "meta": {"message": "caf\u{e9}\n"},
     });
@@ -112,7 +112,7 @@ fn snapshot_has_one_spelling_and_a_history_that_a_space_can_have() {
         ("{\"pr-7\":8}", "{}", "preview pr-7 ends and is none"),
         (
             "\"hold\":null",
-            "\"hold\":{\"deploy\":5,\"at\":\"2026-12-01T10:00:00Z\"}",
+            "\"hold\":{\"deploy\":5,\"at\":1764583200000}",
             "not active",
         ),
         ("\"domains\":", "\"more\":1,\"domains\":", "unknown field"),

@@ -3,7 +3,7 @@
 use pmx_core::sql::{Sql, SqlError};
 use pmx_core::time::Timestamp;
 
-use super::super::columns::text;
+use super::super::columns::{integer, text};
 use super::super::tables;
 
 /// The state of a collection. An **epoch** is one collection; its marks have its number.
@@ -12,6 +12,9 @@ use super::super::tables;
 pub(crate) struct Collector {
     /// The epoch of the last sweep: what has an older mark is garbage. 0 before the first one.
     pub(crate) swept: u64,
+    /// The last epoch without a sweep, in a row of its own: its marks count for no later one, as
+    /// the walk that set them did not end.
+    pub(crate) abandoned: u64,
     /// Whether every object has a row.
     pub(crate) is_filled: bool,
     /// The earliest time of the first collection that no client started, in milliseconds: a release
@@ -159,13 +162,26 @@ impl Cursor {
 impl Collector {
     /// Reads the state; the one of a space that never collected is the default.
     pub(crate) fn read<S: Sql>(sql: &S) -> Result<Self, SqlError> {
-        let select = "SELECT value FROM meta WHERE key = 'collector'";
+        let select = "SELECT value, coalesce((
+                 SELECT CAST(value AS INTEGER) FROM meta WHERE key = 'abandoned'), 0)
+             FROM meta WHERE key = 'collector'";
         let rows = sql.run(select, &[])?;
         let Some(row) = rows.first() else {
             return Ok(Self::default());
         };
         let state = Self::parse(&text(row, 0)?);
-        state.ok_or_else(|| SqlError("the state of the collection is malformed".into()))
+        let state =
+            state.ok_or_else(|| SqlError("the state of the collection is malformed".into()))?;
+        let abandoned = integer(row, 1)?;
+        Ok(Self { abandoned, ..state })
+    }
+
+    /// Records that the walk of this epoch ended early.
+    pub(super) fn record_abandoned<S: Sql>(&self, sql: &S) -> Result<(), SqlError> {
+        let upsert = "INSERT INTO meta (key, value) VALUES ('abandoned', ?)
+             ON CONFLICT (key) DO UPDATE SET value = excluded.value";
+        sql.run(upsert, &[self.epoch().to_string().into()])
+            .map(drop)
     }
 
     /// Writes the state.
@@ -208,6 +224,7 @@ impl Collector {
         let mut next = || numbers.next().flatten();
         let collector = Self {
             swept: next()?,
+            abandoned: 0,
             is_filled: next()? != 0,
             not_before: next()?,
             is_wanted: next()? != 0,
@@ -249,7 +266,7 @@ impl Collector {
     /// The mark of what arrives now. Objects that arrive during a collection survive it.
     pub(crate) const fn birth_mark(&self) -> u64 {
         match self.phase {
-            Phase::Marking(..) => self.swept + 1,
+            Phase::Marking(..) => self.epoch(),
             Phase::Idle | Phase::Filling(..) | Phase::Sweeping(..) => self.swept,
         }
     }
@@ -266,7 +283,11 @@ impl Collector {
 
     /// The epoch whose marks are being set.
     pub(crate) const fn epoch(&self) -> u64 {
-        self.swept + 1
+        if self.swept < self.abandoned {
+            self.abandoned + 1
+        } else {
+            self.swept + 1
+        }
     }
 
     /// Counts an hour that has passed. Returns false if the clock was set back: no time may be

@@ -122,6 +122,7 @@ fn abandon<S: Sql>(turn: &Ledger<'_, S>) -> Result<(), SqlError> {
         return Ok(());
     }
     turn.sql().run("DELETE FROM unmarked", &[])?;
+    collector.record_abandoned(turn.sql())?;
     let abandoned = Collector {
         phase: Phase::Idle,
         is_purge: collector.is_purge || collector.is_purging,

@@ -17,6 +17,7 @@ use pmx_core::sql::{Sql, SqlError};
 use super::super::blob_index::{self, BlobIndex, StoredBlob};
 use super::super::command::{Loss, Lost};
 use super::super::ledger::Ledger;
+use super::super::stored_bytes::{Fault, hashed, open_table};
 use super::{Check, FAULTS_AT_ONCE, READS_AT_ONCE};
 use crate::pack::part::{BlobParts, ChainingValue, Part, PartError, PartTable};
 use crate::wire::Reached;
@@ -32,16 +33,6 @@ const BLOBS_AT_ONCE: usize = 65_536;
 
 /// Faults that an answer names. All are marked.
 const FAULTS_MAX: usize = 2 * FAULTS_AT_ONCE;
-
-/// What is wrong with stored bytes.
-enum Fault {
-    /// The object does not exist.
-    Absent,
-    /// The object ends before it.
-    Short,
-    /// The bytes are not those that the id names.
-    Rotten(String),
-}
 
 impl<S: Sql, B: Blobs> Check<'_, S, B> {
     /// Checks the objects behind one. Returns what it reached, if more are left.
@@ -401,40 +392,6 @@ fn next_objects<S: Sql>(
 const fn end_of(location: &Location) -> u64 {
     let extent = location.extent;
     extent.offset.saturating_add(extent.len)
-}
-
-/// Compares stored bytes with the id of their blob.
-fn hashed(
-    blob: &BlobId,
-    stored: &StoredBlob,
-    bytes: Option<Bytes>,
-    decoder: &mut Decoder,
-) -> Result<(), Fault> {
-    let bytes = bytes.ok_or(Fault::Short)?;
-    let found = match stored.location.codec {
-        Codec::Zstd => {
-            let decoded = decoder.frame(&bytes, stored.raw, Bounds::STORED);
-            BlobId::of(&decoded.map_err(|error| Fault::Rotten(error.to_string()))?)
-        }
-        Codec::Stored | Codec::Parts | Codec::ZstdParts => BlobId::of(&bytes),
-    };
-    if found == *blob {
-        Ok(())
-    } else {
-        Err(Fault::Rotten("its bytes have another hash".into()))
-    }
-}
-
-/// Reads the table of parts of a big blob.
-fn open_table(bytes: &[u8], blob: &BlobId, size: u64) -> Result<PartTable, Fault> {
-    let rotten = |error: PartError| Fault::Rotten(format!("its table of parts: {error}"));
-    let parts = BlobParts::of(size).map_err(rotten)?;
-    let table = PartTable::decode(bytes, parts).map_err(rotten)?;
-    if table.is_of(parts, blob) {
-        Ok(table)
-    } else {
-        Err(Fault::Rotten("its parts do not merge to its id".into()))
-    }
 }
 
 fn hashed_part(bytes: Bytes, at: &Location, table: &PartTable, part: Part) -> Result<(), String> {

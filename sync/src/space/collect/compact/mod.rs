@@ -1,7 +1,7 @@
 //! Compaction: copies what is live in objects that are mostly garbage into new ones.
 //!
-//! A sweep keeps an object as long as anything needs one blob in it. So after each sweep a run
-//! measures the objects, and where a copy is less than half as long, it makes one: the frames as
+//! A sweep keeps an object as long as anything needs one blob in it. So after a sweep that a client
+//! asked for, a run measures the objects, and where a copy is less than half as long, it makes one: the frames as
 //! they are, and new index nodes for all nodes that name the object and for those above them. One
 //! transaction points the nodes and the blob index to the copy, and queues the pointers of all
 //! channels. Then nothing names the old object, and the next collection makes it garbage like any
@@ -18,6 +18,7 @@ mod run;
 
 use bytes::Bytes;
 use pmx_core::backend::{Blobs, ObjectKey};
+use pmx_core::code::Code;
 use pmx_core::hash::Hash;
 use pmx_core::id::{ObjectId, SpaceId};
 use pmx_core::problem::Problem;
@@ -54,6 +55,7 @@ struct Rewrite {
 pub(super) fn allow<S: Sql>(turn: &Ledger<'_, S>, budget: Repack) -> Result<(), SqlError> {
     let run = Run {
         is_followed: false,
+        is_wanted: true,
         budget,
         ..Run::read(turn.sql())?
     };
@@ -74,16 +76,17 @@ pub(super) fn stop<S: Sql>(turn: &Ledger<'_, S>) -> Result<(), SqlError> {
     stopped.write(turn.sql())
 }
 
-/// Begins a run after a sweep, unless the sweep was for what the last run left.
+/// Begins a run after a sweep, if a client asked for one, and the sweep was not for what the last
+/// run left.
 pub(super) fn begin<S: Sql>(turn: &Ledger<'_, S>) -> Result<(), SqlError> {
     let run = Run::read(turn.sql())?;
     let begun = Run {
-        stage: if run.is_followed {
+        stage: if run.is_followed || !run.is_wanted {
             Stage::Idle
         } else {
             Stage::Measuring
         },
-        is_followed: false,
+        is_wanted: run.is_wanted,
         copies: run.copies,
         budget: run.budget,
         ..Run::default()
@@ -117,8 +120,9 @@ pub(super) async fn step<S: Sql, B: Blobs>(
     } else {
         blobs.read(key(copy.plan.object), range).await?
     };
-    // Readers report what is lost.
-    let Some(object) = read.and_then(|read| copy.layout.filled(&copy.plan, &read)) else {
+    // What is lost or damaged stays as it is: the copy would take the place of the only evidence.
+    let whole = read.filter(|read| copy.plan.is_whole(read));
+    let Some(object) = whole.and_then(|read| copy.layout.filled(&copy.plan, &read)) else {
         return Ok(());
     };
     blobs.write(key(copy.layout.object), object).await?;
@@ -151,7 +155,9 @@ fn advance<S: Sql>(turn: &Ledger<'_, S>) -> Result<Option<Rewrite>, Problem> {
         let Some(plan) = view.plan(object)? else {
             continue;
         };
-        let layout = Layout::of(&plan, turn, fresh(&run, turn))?;
+        let Some(layout) = laid_out(&plan, turn, fresh(&run, turn))? else {
+            continue;
+        };
         if run.stage == Stage::Measuring {
             run.garbage += bytes.saturating_sub(layout.size());
         } else if is_worth(bytes, &layout, &run.budget)
@@ -229,6 +235,19 @@ fn objects_after<S: Sql>(
     objects.collect()
 }
 
+/// The layout of a copy; `None` if the ledger lacks what it needs: the object stays as it is then.
+fn laid_out<S: Sql>(
+    plan: &Plan,
+    turn: &Ledger<'_, S>,
+    id: ObjectId,
+) -> Result<Option<Layout>, Problem> {
+    match Layout::of(plan, turn, id) {
+        Ok(layout) => Ok(Some(layout)),
+        Err(problem) if problem.code == Code::Corrupt => Ok(None),
+        Err(problem) => Err(problem),
+    }
+}
+
 /// Whether a copy is less than half as long as its object, and frees enough.
 const fn is_worth(bytes: u64, layout: &Layout, budget: &Repack) -> bool {
     let size = layout.size();
@@ -279,7 +298,9 @@ pub(super) fn count<S: Sql>(
             let Some(plan) = view.plan(object)? else {
                 continue;
             };
-            let layout = Layout::of(&plan, turn, object)?;
+            let Some(layout) = laid_out(&plan, turn, object)? else {
+                continue;
+            };
             run.garbage += bytes.saturating_sub(layout.size());
             if is_worth(bytes, &layout, &budget) && repacked_bytes + bytes <= budget.max_bytes {
                 (repacked, repacked_bytes) = (repacked + 1, repacked_bytes + bytes);

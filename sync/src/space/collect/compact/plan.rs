@@ -4,6 +4,8 @@ use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
+use bytes::Bytes;
+use pmx_core::codec::Decoder;
 use pmx_core::id::{BlobId, NodeId, ObjectId};
 use pmx_core::limits::PACK_RAW_BYTES_MAX;
 use pmx_core::location::Extent;
@@ -13,12 +15,16 @@ use pmx_core::sql::{Sql, SqlError, Value};
 use super::super::super::blob_index::{BlobIndex, StoredBlob};
 use super::super::super::columns::{array, blob, extent};
 use super::super::super::ledger::Ledger;
+use super::super::super::stored_bytes::{hashed, open_table};
 use super::super::references::is_table;
 use crate::limits::PACK_BLOBS_MAX;
 use crate::manifest::Node;
 
 /// Index nodes that one copy writes: an object with more stays as it is.
 const NODES_MAX: usize = 512;
+
+/// Interior nodes that a step has in memory, some 12 MB: a space with more is not compacted.
+const INTERIOR_MAX: usize = 2_048;
 
 /// An indexed node, and where its index node is.
 pub(super) struct LiveNode {
@@ -73,7 +79,9 @@ impl<'a, S: Sql> View<'a, S> {
                 located.insert(row.entry.blob, held);
             }
         }
-        self.add_ancestors(&mut nodes)?;
+        if !self.add_ancestors(&mut nodes)? {
+            return Ok(None);
+        }
         let is_here = |held: &StoredBlob| held.location.extent.object == object;
         let copied = located.iter().filter(|(_, held)| is_here(held));
         let mut copied: Vec<_> = copied.map(|(blob, held)| (*blob, *held)).collect();
@@ -87,8 +95,12 @@ impl<'a, S: Sql> View<'a, S> {
         Ok(plan.is_within_limits().then_some(plan))
     }
 
-    /// Replaces interior nodes by all that are above the nodes, in the order of their levels.
-    fn add_ancestors(&self, nodes: &mut Vec<LiveNode>) -> Result<(), Problem> {
+    /// Replaces interior nodes by all that are above the nodes, in the order of their levels. Returns
+    /// false if the space has too many.
+    fn add_ancestors(&self, nodes: &mut Vec<LiveNode>) -> Result<bool, Problem> {
+        if self.interior()?.len() > INTERIOR_MAX {
+            return Ok(false);
+        }
         let mut moved: BTreeSet<NodeId> = nodes.iter().map(|node| node.id).collect();
         nodes.retain(|node| matches!(node.node, Node::Leaf(_)));
         for above in self.interior()? {
@@ -103,10 +115,10 @@ impl<'a, S: Sql> View<'a, S> {
                 });
             }
         }
-        Ok(())
+        Ok(true)
     }
 
-    /// The interior nodes, the lowest first.
+    /// The interior nodes, the lowest first; one more than a copy may need at most.
     fn interior(&self) -> Result<&[LiveNode], Problem> {
         if let Some(interior) = self.interior.get() {
             return Ok(interior);
@@ -126,7 +138,7 @@ impl<'a, S: Sql> View<'a, S> {
              WHERE object IS NOT NULL AND mark >= ? AND ({condition}) LIMIT ?"
         );
         let most = match params {
-            [] => u64::from(u32::MAX),
+            [] => INTERIOR_MAX as u64 + 1,
             _ => NODES_MAX as u64 + 1,
         };
         let mut all = vec![self.ledger.collector()?.swept.into()];
@@ -154,6 +166,29 @@ impl Plan {
         start..extents().map(|at| at.offset + at.len).max().unwrap_or(0)
     }
 
+    /// Whether all copied bytes are those that the ids of their blobs name. After the copy nothing
+    /// leads to the old object any more, so no later read could tell.
+    pub(super) fn is_whole(&self, read: &Bytes) -> bool {
+        let start = self.range().start;
+        let mut decoder = Decoder::new();
+        self.copied.iter().all(|(blob, held)| {
+            let at = held.location.extent;
+            let from = (at.offset - start) as usize;
+            let Some(bytes) = from
+                .checked_add(at.len as usize)
+                .filter(|end| *end <= read.len())
+                .map(|end| read.slice(from..end))
+            else {
+                return false;
+            };
+            if is_table(&held.location) {
+                open_table(&bytes, blob, held.raw).is_ok()
+            } else {
+                hashed(blob, held, Some(bytes), &mut decoder).is_ok()
+            }
+        })
+    }
+
     /// Whether one read and one pack object can have all blobs, and one step write all nodes.
     fn is_within_limits(&self) -> bool {
         let frames = self
@@ -163,8 +198,10 @@ impl Plan {
         let (count, raw) = frames.fold((0, 0), |(count, raw), (_, held)| {
             (count + 1, raw + held.raw)
         });
+        let index_bytes: u64 = self.nodes.iter().map(|node| node.at.len).sum();
         let range = self.range();
-        range.end - range.start <= PACK_RAW_BYTES_MAX
+        index_bytes <= PACK_RAW_BYTES_MAX
+            && range.end - range.start <= PACK_RAW_BYTES_MAX
             && raw <= PACK_RAW_BYTES_MAX
             && count <= PACK_BLOBS_MAX
             && self.nodes.len() <= NODES_MAX

@@ -34,6 +34,8 @@ pub(super) struct Run {
     pub(super) has_begun: bool,
     /// Whether the next collection only sweeps what this run left.
     pub(super) is_followed: bool,
+    /// Whether a client asked for a run, and none has ended since.
+    pub(super) is_wanted: bool,
     pub(super) budget: Repack,
 }
 
@@ -63,6 +65,7 @@ impl Run {
             self.copies,
             self.has_begun.into(),
             self.is_followed.into(),
+            self.is_wanted.into(),
             self.budget.max_unused,
             self.budget.max_bytes,
             self.budget.min_freed,
@@ -93,6 +96,7 @@ impl Run {
             copies: next()?,
             has_begun: next()? != 0,
             is_followed: next()? != 0,
+            is_wanted: next()? != 0,
             budget: Repack {
                 max_unused: next()?,
                 max_bytes: next()?,
@@ -116,6 +120,7 @@ mod tests {
                 garbage: 1 << 52,
                 copies: 7,
                 is_followed: true,
+                is_wanted: true,
                 ..Run::default()
             };
             assert_eq!(Run::parse(&run.to_text()), Some(run));
@@ -124,7 +129,7 @@ mod tests {
         for bad in [
             String::new(),
             zeros.clone(),
-            format!("{zeros} 3 0 0 0 0 0 0 0 0 0"),
+            format!("{zeros} 3 0 0 0 0 0 0 0 0 0 0"),
         ] {
             assert_eq!(Run::parse(&bad), None, "{bad}");
         }
