@@ -11,8 +11,8 @@ use worker::js_sys::Math;
 use worker::{Env, Request, Response, console_log};
 
 use crate::access_log;
+use crate::admission::front;
 use crate::event_rate_limit;
-use crate::front::front;
 use crate::head;
 use crate::http::{announced_body, discard, now, random};
 use crate::isolate::{room, server};

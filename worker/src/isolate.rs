@@ -24,7 +24,7 @@ use crate::http::now;
 use crate::kv::Kv;
 use crate::location::LocationHint;
 use crate::r2::R2;
-use crate::recent::MOMENT;
+use crate::recent_pointers::MOMENT;
 use crate::spaces::Objects;
 
 /// The ports on Cloudflare.

@@ -19,7 +19,7 @@ use worker::{Delay, KvStore};
 use crate::http::now;
 use crate::js_error::backend;
 use crate::op_counts::{self, OpKind};
-use crate::recent::ReadTimes;
+use crate::recent_pointers::ReadTimes;
 
 /// The namespace that holds the pointers of all channels, and those that this isolate has seen.
 pub(crate) struct Kv {

@@ -11,13 +11,13 @@
 #![forbid(unsafe_code)]
 
 mod access_log;
+mod admission;
 mod crossing;
 mod depth;
 mod domains;
 mod domains_do;
 mod edge_cache;
 mod event_rate_limit;
-mod front;
 mod handle;
 mod head;
 mod http;
@@ -31,7 +31,7 @@ mod op_counts;
 #[cfg(feature = "measured")]
 mod pack_bench;
 mod r2;
-mod recent;
+mod recent_pointers;
 mod response_body;
 mod retry;
 mod sampling;
@@ -41,8 +41,8 @@ mod sql;
 mod stream_do;
 mod streams;
 
+pub use admission::plain;
 pub use domains_do::DomainsDO;
-pub use front::plain;
 pub use hub_do::HubDO;
 pub use live::edge::live;
 pub use space_do::SpaceDO;

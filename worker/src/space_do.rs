@@ -34,8 +34,8 @@ use worker::{
 };
 
 use crate::access_log;
+use crate::admission::{Front, front};
 use crate::crossing::response;
-use crate::front::{Front, front};
 use crate::http::{body, now};
 use crate::isolate::{Cloudflare, server};
 use crate::js_error;
