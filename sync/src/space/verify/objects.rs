@@ -19,7 +19,7 @@ use super::super::command::{Loss, Lost};
 use super::super::ledger::Ledger;
 use super::super::stored_bytes::{Fault, hashed, open_table};
 use super::{Check, FAULTS_AT_ONCE, READS_AT_ONCE};
-use crate::pack::part::{BlobParts, ChainingValue, Part, PartError, PartTable};
+use crate::pack::part::{BlobParts, ChainingValue, Part, PartTable};
 use crate::wire::Reached;
 
 /// The blobs of one object.
