@@ -1,9 +1,9 @@
 //! Compaction: copies what is live in objects that are mostly garbage into new ones.
 //!
 //! A sweep keeps an object as long as anything needs one blob in it. So after a sweep that a client
-//! asked for, a run measures the objects, and where a copy is less than half as long, it makes one: the frames as
-//! they are, and new index nodes for all nodes that name the object and for those above them. One
-//! transaction points the nodes and the blob index to the copy, and queues the pointers of all
+//! asked for, a run measures the objects. Where a copy is less than half as long, it makes one: the
+//! frames as they are, and new index nodes for all nodes that name the object and for those above
+//! them. One transaction points the nodes and the blob index to the copy, and queues the pointers of all
 //! channels. Then nothing names the old object, and the next collection makes it garbage like any
 //! other: readers with a pointer from before still find it for a day.
 //!

@@ -95,8 +95,8 @@ impl<'a, S: Sql> View<'a, S> {
         Ok(plan.is_within_limits().then_some(plan))
     }
 
-    /// Replaces interior nodes by all that are above the nodes, in the order of their levels. Returns
-    /// false if the space has too many.
+    /// Replaces interior nodes by all that are above the nodes, in the order of their levels.
+    /// Returns false if the space has too many.
     fn add_ancestors(&self, nodes: &mut Vec<LiveNode>) -> Result<bool, Problem> {
         if self.interior()?.len() > INTERIOR_MAX {
             return Ok(false);
