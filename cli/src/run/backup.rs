@@ -112,7 +112,7 @@ fn save(
     }
     let numbers = damaged.iter().map(u64::to_string).collect::<Vec<_>>();
     let message = format!(
-        "snapshot {snapshot} of {space} is without deploys {}, of which the server has lost content",
+        "snapshot {snapshot} of {space} is without deploys {}: the server has lost their content",
         numbers.join(", ")
     );
     let hint = "Run `pmx verify --repair`, and `pmx sync` a folder that has the content.";

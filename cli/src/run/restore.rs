@@ -105,8 +105,8 @@ fn report(
     if shift > 0 {
         let first = snapshot.head.base + 1;
         ui.note(format!(
-            "an earlier space of the name had such numbers: deploy {first} is deploy {} now, and so \
-             on",
+            "an earlier space of the name had such numbers: deploy {first} is deploy {} now, and \
+             so on",
             first + shift
         ));
     }

@@ -3,9 +3,9 @@
 //! A sweep keeps an object as long as anything needs one blob in it. So after a sweep that a client
 //! asked for, a run measures the objects. Where a copy is less than half as long, it makes one: the
 //! frames as they are, and new index nodes for all nodes that name the object and for those above
-//! them. One transaction points the nodes and the blob index to the copy, and queues the pointers of all
-//! channels. Then nothing names the old object, and the next collection makes it garbage like any
-//! other: readers with a pointer from before still find it for a day.
+//! them. One transaction points the nodes and the blob index to the copy, and queues the pointers
+//! of all channels. Then nothing names the old object, and the next collection makes it garbage
+//! like any other: readers with a pointer from before still find it for a day.
 //!
 //! Other commands run while a copy is read and written. The transaction therefore refuses it if a
 //! collection began (a), an index node moved (b), a deploy was recorded, whose nodes may name the
