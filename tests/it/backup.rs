@@ -91,9 +91,10 @@ fn listed(world: &World, space: &str) -> Value {
     json!(list)
 }
 
-/// Files of a folder with their bytes.
+/// Files of a folder with their bytes; none if it does not exist.
 pub(super) fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
-    let (mut found, mut folders) = (BTreeMap::new(), vec![folder.to_owned()]);
+    let (mut found, mut folders) = (BTreeMap::new(), Vec::new());
+    folders.extend(folder.exists().then(|| folder.to_owned()));
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();

@@ -34,6 +34,9 @@ use crate::files::read_bounded;
 /// The file that makes a folder a backup.
 const MARK: &str = "backup.json";
 
+/// How its name begins until it is whole.
+const MARK_PREFIX: &str = ".backup.json.";
+
 /// Its content.
 const MARK_TEXT: &str = "{\"format\":\"pmx-backup\",\"v\":1}\n";
 
@@ -57,9 +60,11 @@ impl BackupDir {
         make(dir)?;
         let mark = dir.join(MARK);
         if !mark.exists() {
-            let mut entries =
-                fs::read_dir(dir).map_err(|error| Failure::local("can't list", dir, &error))?;
-            if entries.next().is_some() {
+            // A killed backup may have left the mark without its name.
+            if names(dir)?
+                .iter()
+                .any(|name| !name.starts_with(MARK_PREFIX))
+            {
                 let message = format!("{} is not empty, and no backup", dir.display());
                 return Err(Failure::new(Code::Local, message).with_hint("Name another folder."));
             }
@@ -266,7 +271,10 @@ fn names(folder: &Path) -> Result<Vec<String>, Failure> {
 
 /// Makes a folder a backup. The file is whole once it has its name.
 fn write_mark(dir: &Path, mark: &Path) -> Result<(), Failure> {
-    let written = NamedTempFile::new_in(dir).and_then(|mut file| {
+    let file = tempfile::Builder::new()
+        .prefix(MARK_PREFIX)
+        .tempfile_in(dir);
+    let written = file.and_then(|mut file| {
         file.write_all(MARK_TEXT.as_bytes())?;
         file.persist(mark).map_err(|error| error.error)
     });
