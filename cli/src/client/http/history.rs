@@ -31,12 +31,7 @@ impl Client {
         before: Option<u64>,
         limit: u64,
     ) -> Result<DeploysReply, Failure> {
-        let before = before
-            .map(|number| format!("&before={number}"))
-            .unwrap_or_default();
-        self.json(&ApiRequest::get(&format!(
-            "/api/deploys?space={space}&limit={limit}{before}"
-        )))
+        self.history_part(space, before, limit, "")
     }
 
     /// `GET /api/deploys?backup=1`.
@@ -46,11 +41,21 @@ impl Client {
         before: Option<u64>,
         limit: u64,
     ) -> Result<DeploysReply, Failure> {
+        self.history_part(space, before, limit, "&backup=1")
+    }
+
+    fn history_part(
+        &self,
+        space: &SpaceName,
+        before: Option<u64>,
+        limit: u64,
+        more: &str,
+    ) -> Result<DeploysReply, Failure> {
         let before = before
             .map(|number| format!("&before={number}"))
             .unwrap_or_default();
         self.json(&ApiRequest::get(&format!(
-            "/api/deploys?space={space}&limit={limit}&backup=1{before}"
+            "/api/deploys?space={space}&limit={limit}{more}{before}"
         )))
     }
 
